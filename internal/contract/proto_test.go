@@ -1,0 +1,282 @@
+// Package contract holds promises that no single package can hold: the field
+// numbers of the wire contract and who may import whom.
+package contract
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+)
+
+// messages lists the fields of each message in the order of their numbers, which
+// start at 1. Fields may be added at the end, and never change.
+var messages = map[protoreflect.Name][]string{
+	"Lock": {
+		"name string",
+		"state pylok.v1.LockState",
+		"lock_file_location string",
+		"data google.protobuf.Struct",
+		"holder string",
+		"token uint64",
+		"revision uint64",
+		"acquire_time google.protobuf.Timestamp",
+		"ttl google.protobuf.Duration",
+		"expire_time google.protobuf.Timestamp",
+		"waiters uint32",
+		"problem string",
+	},
+	"Event": {
+		"revision uint64",
+		"time google.protobuf.Timestamp",
+		"type pylok.v1.EventType",
+		"cause pylok.v1.EventCause",
+		"lock pylok.v1.Lock",
+		"actor string",
+		"reason string",
+	},
+	"LockRequest": {
+		"name string",
+		"data google.protobuf.Struct",
+		"holder string",
+		"ttl google.protobuf.Duration in expiry",
+		"expire_time google.protobuf.Timestamp in expiry",
+		"wait google.protobuf.Duration",
+		"request_id string",
+		"overwrite bool",
+	},
+	"LockResponse": {
+		"lock pylok.v1.Lock",
+		"queued google.protobuf.Duration",
+	},
+	"UnlockRequest": {
+		"name string",
+		"token uint64",
+		"holder string",
+		"force bool",
+		"reason string",
+		"data google.protobuf.Struct",
+	},
+	"UnlockResponse": {
+		"lock pylok.v1.Lock",
+		"revision uint64",
+	},
+	"RenewRequest": {
+		"name string",
+		"token uint64",
+		"ttl google.protobuf.Duration in expiry",
+		"expire_time google.protobuf.Timestamp in expiry",
+		"data google.protobuf.Struct",
+	},
+	"RenewResponse":  {"lock pylok.v1.Lock"},
+	"StatusRequest":  {"name string"},
+	"StatusResponse": {"lock pylok.v1.Lock"},
+	"ListRequest": {
+		"pattern string",
+		"page_size int32",
+		"page_token string",
+	},
+	"ListResponse": {
+		"locks repeated pylok.v1.Lock",
+		"next_page_token string",
+		"revision uint64",
+	},
+	"WatchRequest": {
+		"pattern string",
+		"after_revision uint64",
+	},
+	"WatchResponse": {"event pylok.v1.Event"},
+	"HistoryRequest": {
+		"pattern string",
+		"after_revision uint64",
+		"page_size int32",
+		"page_token string",
+	},
+	"HistoryResponse": {
+		"events repeated pylok.v1.Event",
+		"next_page_token string",
+	},
+	"InfoRequest": {},
+	"InfoResponse": {
+		"version string",
+		"root string",
+		"store string",
+		"revision uint64",
+		"start_time google.protobuf.Timestamp",
+	},
+}
+
+// enums lists the values of each enum in the order of their numbers, which start
+// at 0.
+var enums = map[protoreflect.Name][]string{
+	"LockState": {
+		"LOCK_STATE_UNSPECIFIED",
+		"LOCK_STATE_UNLOCKED",
+		"LOCK_STATE_LOCKED",
+	},
+	"EventType": {
+		"EVENT_TYPE_UNSPECIFIED",
+		"EVENT_TYPE_RESET",
+		"EVENT_TYPE_LOCKED",
+		"EVENT_TYPE_UPDATED",
+		"EVENT_TYPE_UNLOCKED",
+		"EVENT_TYPE_SYNCED",
+	},
+	"EventCause": {
+		"EVENT_CAUSE_UNSPECIFIED",
+		"EVENT_CAUSE_REQUEST",
+		"EVENT_CAUSE_FORCED",
+		"EVENT_CAUSE_EXPIRED",
+		"EVENT_CAUSE_FILE",
+	},
+}
+
+// methods lists the RPCs in their order.
+var methods = []string{
+	"Lock(LockRequest) LockResponse",
+	"Unlock(UnlockRequest) UnlockResponse",
+	"Renew(RenewRequest) RenewResponse",
+	"Status(StatusRequest) StatusResponse",
+	"List(ListRequest) ListResponse",
+	"Watch(WatchRequest) stream WatchResponse",
+	"History(HistoryRequest) HistoryResponse",
+	"Info(InfoRequest) InfoResponse",
+}
+
+var file = pylokv1.File_pylok_v1_lock_service_proto
+
+func TestMessages(t *testing.T) {
+	for name, want := range messages {
+		t.Run(string(name), func(t *testing.T) {
+			message := file.Messages().ByName(name)
+			if message == nil {
+				t.Fatalf("pylok.v1 has no message %s", name)
+			}
+			for _, problem := range checkFields(message, want) {
+				t.Error(problem)
+			}
+		})
+	}
+	for i := range file.Messages().Len() {
+		if name := file.Messages().Get(i).Name(); messages[name] == nil {
+			t.Errorf("message %s is not held here: add its fields to the table", name)
+		}
+	}
+}
+
+func TestEnums(t *testing.T) {
+	for name, want := range enums {
+		t.Run(string(name), func(t *testing.T) {
+			enum := file.Enums().ByName(name)
+			if enum == nil {
+				t.Fatalf("pylok.v1 has no enum %s", name)
+			}
+			for i, want := range want {
+				got := "no value"
+				if value := enum.Values().ByNumber(protoreflect.EnumNumber(i)); value != nil {
+					got = string(value.Name())
+				}
+				if got != want {
+					t.Errorf("value %d: got %s, want %s", i, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestMethods(t *testing.T) {
+	service := file.Services().ByName("LockService")
+	if service == nil {
+		t.Fatal("pylok.v1 has no service LockService")
+	}
+	var got []string
+	for i := range service.Methods().Len() {
+		m := service.Methods().Get(i)
+		stream := map[bool]string{true: "stream "}
+		got = append(got, fmt.Sprintf("%s(%s%s) %s%s", m.Name(),
+			stream[m.IsStreamingClient()], m.Input().Name(),
+			stream[m.IsStreamingServer()], m.Output().Name()))
+	}
+	if len(got) < len(methods) || !slices.Equal(got[:len(methods)], methods) {
+		t.Errorf("the methods:\ngot  %s\nwant %s", strings.Join(got, ", "), strings.Join(methods, ", "))
+	}
+}
+
+// TestProtoImports: users of every language compile the contract with nothing but
+// protobuf itself.
+func TestProtoImports(t *testing.T) {
+	for i := range file.Imports().Len() {
+		switch path := file.Imports().Get(i).Path(); path {
+		case "google/protobuf/duration.proto", "google/protobuf/struct.proto", "google/protobuf/timestamp.proto":
+		default:
+			t.Errorf("the contract imports %s", path)
+		}
+	}
+}
+
+// checkFields returns how a message's fields differ from want; fields after those
+// are not looked at.
+func checkFields(message protoreflect.MessageDescriptor, want []string) (problems []string) {
+	for i, want := range want {
+		got := "no field"
+		if field := message.Fields().ByNumber(protoreflect.FieldNumber(i + 1)); field != nil {
+			got = describeField(field)
+		}
+		if got != want {
+			problems = append(problems, fmt.Sprintf("field %d: got %s, want %s", i+1, got, want))
+		}
+	}
+	return problems
+}
+
+// describeField writes a field as the tables above do.
+func describeField(field protoreflect.FieldDescriptor) string {
+	kind := field.Kind().String()
+	switch {
+	case field.Message() != nil:
+		kind = string(field.Message().FullName())
+	case field.Enum() != nil:
+		kind = string(field.Enum().FullName())
+	}
+	if field.Cardinality() == protoreflect.Repeated {
+		kind = "repeated " + kind
+	}
+	if oneof := field.ContainingOneof(); oneof != nil {
+		kind += " in " + string(oneof.Name())
+	}
+	return string(field.Name()) + " " + kind
+}
+
+// TestCheckFields shows that checkFields can fail.
+func TestCheckFields(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		message protoreflect.Name
+		fields  []string
+		want    []string
+	}{
+		{"as it is", "UnlockResponse", []string{"lock pylok.v1.Lock", "revision uint64"}, nil},
+		{"field added later", "UnlockResponse", []string{"lock pylok.v1.Lock"}, nil},
+		{"renumbered", "UnlockResponse", []string{"revision uint64", "lock pylok.v1.Lock"}, []string{
+			"field 1: got lock pylok.v1.Lock, want revision uint64",
+			"field 2: got revision uint64, want lock pylok.v1.Lock",
+		}},
+		{"renamed", "StatusRequest", []string{"lock_name string"}, []string{"field 1: got name string, want lock_name string"}},
+		{"other type", "StatusRequest", []string{"name bytes"}, []string{"field 1: got name string, want name bytes"}},
+		{"removed", "InfoRequest", []string{"verbose bool"}, []string{"field 1: got no field, want verbose bool"}},
+		{"out of its oneof", "LockRequest", append(append([]string{}, messages["LockRequest"][:3]...), "ttl google.protobuf.Duration"), []string{
+			"field 4: got ttl google.protobuf.Duration in expiry, want ttl google.protobuf.Duration",
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := checkFields(file.Messages().ByName(test.message), test.fields)
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,143 @@
+package lock
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits of a request.
+const (
+	maxHolderBytes    = 256
+	maxRequestIDBytes = 128
+	maxReasonBytes    = 1024
+	minTTL            = 100 * time.Millisecond
+	maxTTL            = 366 * 24 * time.Hour
+)
+
+// checkLock holds a request to its limits and fills in what follows from it.
+func (m *Manager) checkLock(request LockRequest) (LockRequest, error) {
+	if request.Name.IsZero() {
+		_, err := ParseName("")
+		return request, err
+	}
+	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
+		return request, err
+	}
+	if err := checkText("request_id", request.RequestID, maxRequestIDBytes); err != nil {
+		return request, err
+	}
+	if err := checkExpiry(request.TTL, &request.ExpireTime); err != nil {
+		return request, err
+	}
+	if request.Wait < 0 || request.Wait > m.config.MaxWait {
+		return request, Invalid("wait", fmt.Sprintf("%v is out of range; 0 to %v are allowed", request.Wait, m.config.MaxWait))
+	}
+	if request.TTL == 0 && request.ExpireTime.IsZero() {
+		var problem string
+		if request.ExpireTime, problem = request.Data.ExpireTime(time.Now()); problem != "" {
+			m.config.Logger.Warn("expire is not acted upon", "name", request.Name, "problem", problem)
+		}
+	}
+	return request, nil
+}
+
+// checkExpiry holds the terms of a lease to their limits and rounds the wall time
+// to what is kept of it.
+func checkExpiry(ttl time.Duration, expireTime *time.Time) error {
+	switch {
+	case ttl != 0 && !expireTime.IsZero():
+		return Invalid("ttl", "give ttl or expire_time, not both")
+	case ttl != 0 && (ttl < minTTL || ttl > maxTTL):
+		return Invalid("ttl", fmt.Sprintf("%v is out of range; 100ms to 8784h (366 days) are allowed", ttl))
+	case !expireTime.IsZero() && !expireTime.After(time.Now()):
+		return Invalid("expire_time", fmt.Sprintf("%s is past", expireTime.UTC().Format(time.RFC3339)))
+	case !expireTime.IsZero() && expireTime.Year() > 9999:
+		return Invalid("expire_time", "the year is past 9999")
+	}
+	if !expireTime.IsZero() {
+		*expireTime = ceilMillisecond(*expireTime)
+	}
+	return nil
+}
+
+// checkText holds a one-line text to its limits.
+func checkText(field, text string, most int) error {
+	switch {
+	case len(text) > most:
+		return Invalid(field, fmt.Sprintf("it is %d bytes long; at most %d are allowed", len(text), most))
+	case !utf8.ValidString(text):
+		return Invalid(field, "it is not valid UTF-8")
+	}
+	if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+		return Invalid(field, fmt.Sprintf("%s has a control character at byte %d", quoteShort(text), i))
+	}
+	return nil
+}
+
+// checkReason holds the reason of an Unlock to its limits; it may have lines.
+func checkReason(reason string) error {
+	switch {
+	case len(reason) > maxReasonBytes:
+		return Invalid("reason", fmt.Sprintf("it is %d bytes long; at most %d are allowed", len(reason), maxReasonBytes))
+	case !utf8.ValidString(reason):
+		return Invalid("reason", "it is not valid UTF-8")
+	}
+	return nil
+}
+
+// heldError refuses a lock that is held, after a wait if there was one.
+func heldError(l Lock, waited time.Duration) error {
+	after := ""
+	if waited > 0 {
+		after = fmt.Sprintf(" after waiting %v", waited.Round(time.Millisecond))
+	}
+	if !l.Held() {
+		return &Error{
+			Reason:  ErrLockHeld,
+			Message: fmt.Sprintf("%s was not granted%s and has just become free; ask again", l.Name, after),
+			Lock:    &l,
+		}
+	}
+	return &Error{
+		Reason:  ErrLockHeld,
+		Message: fmt.Sprintf("%s%s. Wait for it (wait), or break the hold on purpose (Unlock with force and a reason)", describeHold(l), after),
+		Lock:    &l,
+	}
+}
+
+func notLocked(name Name) error {
+	return &Error{
+		Reason:  ErrNotLocked,
+		Message: fmt.Sprintf("%s is not locked", name),
+	}
+}
+
+func shuttingDown() error {
+	return &Error{
+		Reason:  ErrShuttingDown,
+		Message: "the server is shutting down; nothing changed, ask again when it is back",
+	}
+}
+
+// describeHold says who holds a lock, since when, until when and why.
+func describeHold(l Lock) string {
+	var b strings.Builder
+	holder := l.Holder
+	if holder == "" {
+		holder = "somebody who gave no name"
+	}
+	fmt.Fprintf(&b, "%s is held by %s since %s", l.Name, holder, l.AcquireTime.UTC().Format(time.RFC3339))
+	if !l.Deadline.IsZero() {
+		fmt.Fprintf(&b, " until %s", l.Deadline.UTC().Format(time.RFC3339))
+	}
+	if msg := l.Data.String("msg"); msg != "" {
+		fmt.Fprintf(&b, " (%s)", quoteShort(msg))
+	}
+	if l.Problem != "" {
+		fmt.Fprintf(&b, " (its file cannot be read: %s)", l.Problem)
+	}
+	return b.String()
+}

@@ -1,0 +1,79 @@
+package lock
+
+import "time"
+
+// EventType says what an event tells.
+type EventType uint8
+
+// The event types. Stores make Locked, Updated and Unlocked; Manager's streams
+// add Reset and Synced. Extended is for a Change alone.
+const (
+	// Locked: the lock has a new hold, with a new token. The lock was free, or
+	// the new hold replaces another.
+	Locked EventType = iota + 1
+	// Updated: the hold goes on with other data.
+	Updated
+	// Unlocked: the hold ended.
+	Unlocked
+	// Reset: forget every lock you know; the present state follows.
+	Reset
+	// Synced: all changes up to the event's revision have been told.
+	Synced
+	// Extended: the hold goes on with another TTL or ExpireTime and the same
+	// data. It is a Change that takes no revision and makes no event.
+	Extended
+)
+
+// String returns the type's word: locked, updated, unlocked, reset, synced or
+// extended.
+func (t EventType) String() string {
+	return word(int(t), "", "locked", "updated", "unlocked", "reset", "synced", "extended")
+}
+
+// Cause says why a change came about.
+type Cause uint8
+
+// The causes.
+const (
+	// Request: the holder, or who became it, asked for the change.
+	Request Cause = iota + 1
+	// Forced: somebody broke the hold on purpose.
+	Forced
+	// Expired: the lease ran out.
+	Expired
+	// File: somebody changed the lock file.
+	File
+)
+
+// String returns the cause's word: request, forced, expired or file.
+func (c Cause) String() string {
+	return word(int(c), "", "request", "forced", "expired", "file")
+}
+
+func word(i int, words ...string) string {
+	if i < len(words) {
+		return words[i]
+	}
+	return "unknown"
+}
+
+// Event is one change, as it is kept for ever after.
+type Event struct {
+	// Revision is the number of the change.
+	Revision Revision
+	// Time is when it was made, in UTC, to the millisecond. The order of
+	// events is that of their revisions; a clock set back shows here.
+	Time time.Time
+	// Type says what happened.
+	Type EventType
+	// Cause says why; zero for Reset and Synced.
+	Cause Cause
+	// Lock is the lock after the change. For Unlocked it is the hold that
+	// ended, its Data replaced by the closing message if there was one.
+	Lock Lock
+	// Actor is who made the change: the authenticated caller, else the holder
+	// that the caller claimed; empty when neither is known.
+	Actor string
+	// Reason is the actor's own words.
+	Reason string
+}

@@ -1,0 +1,251 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// LockRequest asks for a lock.
+type LockRequest struct {
+	Name Name
+	Data Data
+	// Holder is who wants the lock, at most 256 bytes; empty means anonymous.
+	Holder string
+	// TTL makes the hold a lease of 100 ms to 366 days; zero: no lease.
+	TTL time.Duration
+	// ExpireTime ends the hold at a wall clock time to come; zero: no end.
+	// At most one of TTL and ExpireTime is set.
+	ExpireTime time.Time
+	// Wait is how long to stand in line for a lock that is held; zero: not.
+	Wait time.Duration
+	// RequestID is the same for every sending of the same request, at most
+	// 128 bytes; empty: the request is not sent again.
+	RequestID string
+	// Overwrite replaces a hold that is anonymous or has the same non-empty
+	// Holder.
+	Overwrite bool
+	// Actor goes into the history: the authenticated caller, else Holder.
+	Actor string
+}
+
+// Grant is the answer to a LockRequest.
+type Grant struct {
+	Lock Lock
+	// Queued is how long the request stood in line.
+	Queued time.Duration
+}
+
+// Lock grants a lock. A free one is granted at once, unless others wait for it. A
+// held one is granted again to the RequestID that it was granted to, replaced
+// where Overwrite allows it, and else waited for, first come, first served.
+//
+// A caller whose ctx has ended is never granted the lock; a grant whose caller
+// leaves while it is being made durable is undone.
+//
+// The errors are *Error with ErrLockHeld, ErrInvalidArgument, ErrDataTooLarge,
+// ErrTooManyLocks, ErrTooManyWaiters, ErrReadOnly, ErrOutcomeUnknown or
+// ErrShuttingDown, ctx's, and whatever the store comes upon.
+func (m *Manager) Lock(ctx context.Context, request LockRequest) (Grant, error) {
+	request, err := m.checkLock(request)
+	if err != nil {
+		return Grant{}, err
+	}
+	t, err := m.enter(ctx, request.Name)
+	if err != nil {
+		return Grant{}, err
+	}
+	for {
+		l, err := m.present(ctx, request.Name)
+		if err != nil {
+			m.leave(t)
+			return Grant{}, err
+		}
+		replaceable := request.Overwrite && (l.Holder == "" || l.Holder == request.Holder)
+		switch {
+		case l.Held() && request.RequestID != "" && l.RequestID == request.RequestID:
+			m.leave(t)
+			return Grant{Lock: m.described(l)}, nil
+
+		case !l.Held() && m.grantNext(t):
+			continue // it was free for those in line
+
+		case !l.Held(), replaceable:
+			l, err := m.grant(ctx, request, l.Revision)
+			if errors.Is(err, ErrConflict) {
+				continue
+			}
+			if err == nil && ctx.Err() != nil {
+				err = m.undo(ctx, l)
+				m.leaveFree(t)
+				return Grant{}, err
+			}
+			m.leave(t)
+			if err != nil {
+				return Grant{}, err
+			}
+			return Grant{Lock: m.described(l)}, nil
+
+		case request.Wait == 0:
+			m.leave(t)
+			return Grant{}, heldError(m.described(l), 0)
+		}
+		c := &call{ctx: ctx, deadline: time.Now().Add(request.Wait), answer: make(chan answer, 1)}
+		w := t.wait(request, c, m.config.MaxWaiters)
+		if w == nil {
+			m.leave(t)
+			return Grant{}, &Error{
+				Reason:  ErrTooManyWaiters,
+				Message: fmt.Sprintf("%s already has %d waiters, the most that may stand in line; ask again later", request.Name, m.config.MaxWaiters),
+			}
+		}
+		// The lock may have become free by other hands than a request's, and
+		// follow may have found nobody in line.
+		m.grantNext(t)
+		t.baton <- struct{}{}
+		return m.await(t, w, c)
+	}
+}
+
+// await waits for the answer to a call that stands in line. It is the end of a
+// use of t.
+func (m *Manager) await(t *turn, w *waiter, c *call) (Grant, error) {
+	defer m.forget(t)
+	timer := time.NewTimer(time.Until(c.deadline))
+	defer timer.Stop()
+	var err error
+	select {
+	case a := <-c.answer:
+		return a.grant, a.err
+	case <-timer.C:
+	case <-c.ctx.Done():
+		err = c.ctx.Err()
+	case <-m.running.Done():
+		err = shuttingDown()
+	}
+	if !t.withdraw(w, c) {
+		if a := <-c.answer; a.err != errPutBack {
+			return a.grant, a.err
+		}
+	}
+	if err != nil {
+		return Grant{}, err
+	}
+	l, err := m.present(c.ctx, t.name)
+	if err != nil {
+		return Grant{}, err
+	}
+	return Grant{}, heldError(m.described(l), time.Since(w.since))
+}
+
+// grant commits a new hold for the request, over the lock's revision prev.
+func (m *Manager) grant(ctx context.Context, request LockRequest, prev Revision) (Lock, error) {
+	l := Lock{
+		Name:       request.Name,
+		Data:       request.Data,
+		Holder:     request.Holder,
+		TTL:        request.TTL,
+		ExpireTime: request.ExpireTime,
+		RequestID:  request.RequestID,
+	}
+	event, err := m.commit(ctx, Change{
+		Type:  Locked,
+		Cause: Request,
+		Actor: request.Actor,
+		Prev:  prev,
+		Lock:  l,
+	})
+	if err != nil {
+		return Lock{}, err
+	}
+	m.leases.observe(event.Lock)
+	return event.Lock, nil
+}
+
+// undo releases a hold whose caller left before it was told. It returns the error
+// to answer with.
+func (m *Manager) undo(ctx context.Context, l Lock) error {
+	err := m.release(ctx, l, Change{
+		Cause:  Request,
+		Actor:  l.Holder,
+		Reason: "the caller left before it was answered",
+	})
+	if err != nil && !errors.Is(err, ErrConflict) {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	return context.Cause(ctx)
+}
+
+// grantNext grants a free lock to the first waiter who is still there, and reports
+// whether the lock is held now, if anybody was in line. The caller has the turn.
+func (m *Manager) grantNext(t *turn) bool {
+	for t.waiters() > 0 {
+		l, err := m.present(context.Background(), t.name)
+		if err == nil && l.Held() {
+			return true
+		}
+		w := t.next()
+		if w == nil {
+			return false
+		}
+		if err == nil {
+			l, err = m.grant(context.Background(), w.request, 0)
+		}
+		if errors.Is(err, ErrConflict) {
+			t.putBack(w)
+			continue
+		}
+		if m.answer(w, l, err) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer tells a waiter's callers what became of it, and reports whether the lock
+// is now theirs.
+func (m *Manager) answer(w *waiter, l Lock, err error) bool {
+	gone := true
+	for _, c := range w.calls {
+		gone = gone && c.ctx.Err() != nil
+	}
+	if err == nil && gone {
+		err = m.undo(w.calls[0].ctx, l)
+	}
+	a := answer{err: err}
+	if err == nil {
+		a.grant = Grant{Lock: m.described(l), Queued: time.Since(w.since)}
+	}
+	for _, c := range w.calls {
+		c.answer <- a
+	}
+	return err == nil
+}
+
+// handOverSoon grants the lock to the next waiter in the background, when the turn
+// comes. The caller holds m.mu.
+func (m *Manager) handOverSoon(t *turn) {
+	if t.waiters() == 0 {
+		return
+	}
+	t.users++
+	go func() {
+		<-t.baton
+		m.grantNext(t)
+		m.leave(t)
+	}()
+}
+
+// leaveFree is leave for a lock that has just become free: the turn goes on to
+// grant it to the next waiter, without keeping the caller.
+func (m *Manager) leaveFree(t *turn) {
+	if t.waiters() == 0 {
+		m.leave(t)
+		return
+	}
+	go func() {
+		m.grantNext(t)
+		m.leave(t)
+	}()
+}

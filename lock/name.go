@@ -1,0 +1,109 @@
+package lock
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Limits of a Name.
+const (
+	MaxNameBytes    = 512 // bytes of the whole name
+	MaxNameSegments = 16  // segments
+	MaxSegmentBytes = 128 // bytes of one segment
+)
+
+// FileSuffix ends the name of every lock file. No segment of a Name may end in
+// it, so that no lock's file can be another lock's directory.
+const FileSuffix = ".lock"
+
+// Name is the name of a lock: slash-separated segments such as
+// lb/server-cluster3w1-2. The only way to make one is ParseName, so a Name is
+// always safe to use as a relative path. The zero Name names no lock.
+type Name struct{ text string }
+
+// ParseName checks text against the rules for names: ASCII, 1 to 16 segments,
+// 512 bytes in all; a segment is 1 to 128 bytes of A-Z a-z 0-9 . _ - @ + : =,
+// starts with a letter, a digit or _, and does not end in .lock. The error is an
+// *Error with ErrInvalidName and says which rule is broken.
+func ParseName(text string) (Name, error) {
+	if rule := brokenNameRule(text, false); rule != "" {
+		return Name{}, &Error{
+			Reason:  ErrInvalidName,
+			Field:   "name",
+			Message: fmt.Sprintf("%s is not a lock name: %s", quoteShort(text), rule),
+		}
+	}
+	return Name{text}, nil
+}
+
+// MustParseName is ParseName for names known to be good; it panics on others.
+func MustParseName(text string) Name {
+	n, err := ParseName(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+// String returns the name as it was parsed.
+func (n Name) String() string { return n.text }
+
+// IsZero reports whether n names no lock.
+func (n Name) IsZero() bool { return n.text == "" }
+
+// Compare orders names by their bytes.
+func (n Name) Compare(other Name) int { return strings.Compare(n.text, other.text) }
+
+// brokenNameRule returns the rule that text breaks, in words, or "". With
+// wildcards, text is a pattern and a star may stand anywhere in a segment.
+func brokenNameRule(text string, wildcards bool) string {
+	switch {
+	case text == "":
+		return "it is empty; give at least one segment, such as server-1 or lb/server-1"
+	case len(text) > MaxNameBytes:
+		return fmt.Sprintf("it is %d bytes long; at most %d are allowed", len(text), MaxNameBytes)
+	}
+	segments := 0
+	for segment := range strings.SplitSeq(text, "/") {
+		segments++
+		switch {
+		case segment == "":
+			return "it has an empty segment; write no slash at the start or the end and no two slashes together"
+		case len(segment) > MaxSegmentBytes:
+			return fmt.Sprintf("segment %d is %d bytes long; at most %d are allowed", segments, len(segment), MaxSegmentBytes)
+		}
+		for i := range len(segment) {
+			c := segment[i]
+			if !isNameByte(c) && !(wildcards && c == '*') {
+				return fmt.Sprintf("segment %d has the byte %q; only A-Z a-z 0-9 . _ - @ + : = are allowed", segments, c)
+			}
+		}
+		if c := segment[0]; !isAlphanumeric(c) && c != '_' && !(wildcards && c == '*') {
+			return fmt.Sprintf("segment %d starts with %q; it must start with a letter, a digit or _", segments, c)
+		}
+		if strings.HasSuffix(segment, FileSuffix) {
+			return fmt.Sprintf("segment %d ends in %s; leave the ending out, the server adds it to the file", segments, FileSuffix)
+		}
+	}
+	if segments > MaxNameSegments {
+		return fmt.Sprintf("it has %d segments; at most %d are allowed", segments, MaxNameSegments)
+	}
+	return ""
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+func isNameByte(c byte) bool {
+	return isAlphanumeric(c) || strings.IndexByte("._-@+:=", c) >= 0
+}
+
+// quoteShort quotes text for a message and cuts what would flood it.
+func quoteShort(text string) string {
+	const most = 64
+	if len(text) > most {
+		return fmt.Sprintf("%+q... (%d bytes)", text[:most], len(text))
+	}
+	return fmt.Sprintf("%+q", text)
+}

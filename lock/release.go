@@ -1,0 +1,126 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// UnlockRequest asks for the end of a hold.
+type UnlockRequest struct {
+	Name Name
+	// Token is the hold to end; zero: the present one, if Holder may.
+	Token Token
+	// Holder is who asks, for a request without a token.
+	Holder string
+	// Force breaks somebody else's hold.
+	Force bool
+	// Reason is for the history, at most 1,024 bytes.
+	Reason string
+	// Data is a closing message for the event; nil: the hold's data.
+	Data *Data
+	// Actor goes into the history: the authenticated caller, else Holder.
+	Actor string
+}
+
+// Unlock ends a hold and returns it as it was, and the revision of its end. With a
+// token it ends exactly that hold. Without one it ends a hold that is anonymous
+// or has the request's non-empty holder. With Force it ends any hold, or with
+// Force and a token just that one whoever holds it.
+//
+// The errors are *Error with ErrNotLocked, ErrNotHolder, ErrInvalidArgument,
+// ErrReadOnly, ErrOutcomeUnknown or ErrShuttingDown, ctx's, and whatever the
+// store comes upon.
+func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Lock, Revision, error) {
+	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
+		return Lock{}, 0, err
+	}
+	if err := checkReason(request.Reason); err != nil {
+		return Lock{}, 0, err
+	}
+	t, err := m.enter(ctx, request.Name)
+	if err != nil {
+		return Lock{}, 0, err
+	}
+	for {
+		l, err := m.present(ctx, request.Name)
+		if err == nil {
+			err = m.mayUnlock(l, request)
+		}
+		if err != nil {
+			m.leave(t)
+			return Lock{}, 0, err
+		}
+		change := Change{
+			Type:   Unlocked,
+			Cause:  Request,
+			Actor:  request.Actor,
+			Reason: request.Reason,
+			Prev:   l.Revision,
+			Lock:   l,
+		}
+		if request.Force && (request.Holder == "" || request.Holder != l.Holder) {
+			change.Cause = Forced
+		}
+		if request.Data != nil {
+			change.Lock.Data = *request.Data
+		}
+		was := m.described(l)
+		event, err := m.commit(ctx, change)
+		if errors.Is(err, ErrConflict) {
+			continue
+		}
+		if err != nil {
+			m.leave(t)
+			return Lock{}, 0, err
+		}
+		m.leases.drop(l.Name, l.Token)
+		m.leaveFree(t)
+		return was, event.Revision, nil
+	}
+}
+
+// mayUnlock returns nil if the request may end the hold.
+func (m *Manager) mayUnlock(l Lock, request UnlockRequest) error {
+	switch {
+	case !l.Held():
+		return notLocked(l.Name)
+	case request.Token != 0:
+		if request.Token != l.Token {
+			return m.staleToken(l, request.Token)
+		}
+		return nil
+	case request.Force, l.Holder == "", l.Holder == request.Holder:
+		return nil
+	}
+	l = m.described(l)
+	asked := "anonymous"
+	if request.Holder != "" {
+		asked = quoteShort(request.Holder)
+	}
+	return &Error{
+		Reason:  ErrNotHolder,
+		Message: fmt.Sprintf("%s; the request is %s. Send the hold's token, or break the hold with force and a reason", describeHold(l), asked),
+		Lock:    &l,
+	}
+}
+
+// staleToken refuses a token that is not the hold's.
+func (m *Manager) staleToken(l Lock, token Token) error {
+	l = m.described(l)
+	return &Error{
+		Reason:  ErrNotHolder,
+		Message: fmt.Sprintf("the hold with token %d is over; %s with token %d. What token %d protected may have been changed by others since", token, describeHold(l), l.Token, token),
+		Lock:    &l,
+	}
+}
+
+// release commits the end of the hold l. The caller has the turn.
+func (m *Manager) release(ctx context.Context, l Lock, change Change) error {
+	change.Type, change.Prev, change.Lock = Unlocked, l.Revision, l
+	_, err := m.commit(ctx, change)
+	if err == nil {
+		m.leases.drop(l.Name, l.Token)
+	}
+	return err
+}

@@ -1,0 +1,126 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// RenewRequest asks to keep a hold longer, or to change its data.
+type RenewRequest struct {
+	Name Name
+	// Token is the hold's. It must not be zero.
+	Token Token
+	// TTL and ExpireTime are new terms, as in LockRequest; both zero: the
+	// hold's own.
+	TTL        time.Duration
+	ExpireTime time.Time
+	// Data replaces the hold's data; nil: it stays.
+	Data *Data
+	// Actor goes into the history: the authenticated caller, else the holder.
+	Actor string
+}
+
+// Renew begins the lease anew, by its ttl or by the terms given, and replaces the
+// data if there is some. A renewal that succeeds keeps the hold for the whole ttl
+// from then. New data make an event and a revision; an expiry alone makes none,
+// and if it is the one that stands, nothing is written at all.
+//
+// After the hold has ended, by its deadline too, the error is an *Error with
+// ErrNotHolder, or ErrNotLocked where the lock is free and did not expire. Others
+// are as for Lock.
+func (m *Manager) Renew(ctx context.Context, request RenewRequest) (Lock, error) {
+	if request.Token == 0 {
+		return Lock{}, Invalid("token", "give the token of the hold to renew; Lock and Status return it")
+	}
+	if err := checkExpiry(request.TTL, &request.ExpireTime); err != nil {
+		return Lock{}, err
+	}
+	t, err := m.enter(ctx, request.Name)
+	if err != nil {
+		return Lock{}, err
+	}
+	for {
+		l, err := m.renewable(ctx, t, request)
+		if err != nil {
+			m.leave(t)
+			return Lock{}, err
+		}
+		next := l
+		if request.Data != nil {
+			next = next.WithData(*request.Data)
+		}
+		switch {
+		case request.TTL != 0:
+			next.TTL, next.ExpireTime = request.TTL, time.Time{}
+		case !request.ExpireTime.IsZero():
+			next.TTL, next.ExpireTime = 0, request.ExpireTime
+		case l.TTL == 0 && request.Data == nil:
+			m.leave(t)
+			return Lock{}, Invalid("ttl", "the hold has no ttl to be renewed by; give ttl or expire_time")
+		}
+		change := Change{Cause: Request, Actor: request.Actor, Prev: l.Revision, Lock: next}
+		if change.Actor == "" {
+			change.Actor = l.Holder
+		}
+		switch {
+		case request.Data != nil:
+			change.Type = Updated
+		case next.TTL != l.TTL || !next.ExpireTime.Equal(l.ExpireTime):
+			change.Type = Extended
+		}
+		if change.Type != 0 {
+			event, err := m.commit(ctx, change)
+			if errors.Is(err, ErrConflict) {
+				continue
+			}
+			if err != nil {
+				m.leave(t)
+				return Lock{}, err
+			}
+			next = event.Lock
+		}
+		m.leases.renew(next)
+		m.leave(t)
+		return m.described(next), nil
+	}
+}
+
+// renewable returns the hold if the request may renew it. The caller has the turn.
+func (m *Manager) renewable(ctx context.Context, t *turn, request RenewRequest) (Lock, error) {
+	l, err := m.present(ctx, request.Name)
+	for err == nil && l.Held() && m.leases.due(l) {
+		// The deadline has passed and this request came before the
+		// goroutine that expires: it is the deadline that counts.
+		if err = m.endLease(ctx, l); err == nil || errors.Is(err, ErrConflict) {
+			m.grantNext(t)
+			l, err = m.present(ctx, request.Name)
+		}
+	}
+	switch {
+	case err != nil:
+		return Lock{}, err
+	case l.Held() && l.Token != request.Token:
+		return Lock{}, m.staleToken(l, request.Token)
+	case l.Held():
+		return l, nil
+	case m.leases.hasExpired(l.Name, request.Token):
+		return Lock{}, &Error{
+			Reason:  ErrNotHolder,
+			Message: fmt.Sprintf("the hold with token %d has expired and %s is free; lock it again, and look at what it protects first", request.Token, l.Name),
+			Lock:    &l,
+		}
+	}
+	return Lock{}, notLocked(l.Name)
+}
+
+// WithData returns the hold with other data. An end that came from the data key
+// expire follows the new data.
+func (l Lock) WithData(data Data) Lock {
+	if fromData, _ := l.Data.ExpireTime(l.AcquireTime); l.TTL == 0 && l.ExpireTime.Equal(fromData) {
+		l.ExpireTime, _ = data.ExpireTime(l.AcquireTime)
+	}
+	l.Data = data
+	return l
+}

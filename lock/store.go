@@ -1,0 +1,66 @@
+package lock
+
+import (
+	"context"
+	"iter"
+)
+
+// Change is one step that a Store takes, on the condition that the lock still
+// stands as the caller saw it.
+type Change struct {
+	// Type is Locked, Updated, Unlocked or Extended.
+	Type EventType
+	// Cause, Actor and Reason go into the event as they are.
+	Cause         Cause
+	Actor, Reason string
+	// Prev is the Revision of the lock as the caller saw it, 0 if it was free.
+	// The lock must still stand there.
+	Prev Revision
+	// Lock is the lock after the change; for Unlocked, the hold that ends,
+	// with the closing message as its Data if there is one. The store sets
+	// Revision, and for Locked also Token (the same number) and, where it is
+	// zero, AcquireTime (the time of the event).
+	Lock Lock
+}
+
+// Store keeps the held locks and the order of all changes. It knows nothing of
+// waiting, leases or who may do what: Manager decides, and commits by
+// compare-and-swap. Every method may be called from many goroutines at once.
+// Implementations pass lock/locktest.
+type Store interface {
+	// Get returns the lock as the last finished Commit left it, or
+	// ErrNotLocked.
+	Get(ctx context.Context, name Name) (Lock, error)
+
+	// List returns the held locks that match p and come after the name after
+	// (the zero Name: all), in name order, all as of one revision, which it
+	// returns too. A sequence that yields an error ends with it.
+	List(ctx context.Context, p Pattern, after Name) (Revision, iter.Seq2[Lock, error])
+
+	// Commit applies all changes or none, each to a different lock, and
+	// returns the event of each in the order of the changes. The revisions
+	// follow one another. An Extended change keeps the lock's revision and
+	// makes no event: its place in the answer has the zero Event.
+	//
+	// A change whose Prev is not the revision of the lock's present state
+	// fails the whole with ErrConflict; by the time that is returned, Get
+	// shows the state that stood in the way. ErrDataTooLarge, ErrTooManyLocks,
+	// ErrInvalidName, ErrReadOnly and ErrShuttingDown also mean that nothing
+	// changed. On any other error the outcome is unknown.
+	//
+	// When Commit returns nil the changes survive a power cut. A ctx that ends
+	// does not stop a Commit that has begun.
+	Commit(ctx context.Context, changes ...Change) ([]Event, error)
+
+	// Events returns events after a revision, oldest first, without a gap,
+	// those that others caused included: at least one, and not more than fit
+	// in bounded memory. It waits until there is one. The caller must not
+	// change the slice. The errors are a *CompactedError when the oldest event
+	// after that revision is no longer kept or the revision is yet to come,
+	// ErrShuttingDown after Close, and ctx's.
+	Events(ctx context.Context, after Revision) ([]Event, error)
+
+	// Close ends all calls of Events, waits for the commits that have begun
+	// and gives everything back. Calls after it fail with ErrShuttingDown.
+	Close() error
+}

@@ -1,0 +1,182 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+)
+
+const (
+	// syncedEvery is how often a quiet watch is told how far it is. The
+	// service promises 30 s.
+	syncedEvery = 25 * time.Second
+	// historyScan is how many events a page of the history looks at, so that
+	// one request is bounded although its pattern selects few.
+	historyScan = 100_000
+)
+
+// Status returns the lock as it stands. One that is free has only its name.
+func (m *Manager) Status(ctx context.Context, name Name) (Lock, error) {
+	l, err := m.present(ctx, name)
+	if err != nil {
+		return Lock{}, err
+	}
+	return m.described(l), nil
+}
+
+// List returns up to limit held locks that p selects and that come after the name
+// after, in name order, all as of the revision that is returned too, and whether
+// there are more.
+func (m *Manager) List(ctx context.Context, p Pattern, after Name, limit int) (page []Lock, revision Revision, more bool, err error) {
+	revision, locks := m.store.List(ctx, p, after)
+	for l, err := range locks {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, 0, false, err
+		}
+		if len(page) == limit {
+			return page, revision, true, nil
+		}
+		page = append(page, m.described(l))
+	}
+	return page, revision, false, nil
+}
+
+// Revision returns the store's present revision.
+func (m *Manager) Revision(ctx context.Context) Revision {
+	revision, _ := m.store.List(ctx, Pattern{}, Name{})
+	return revision
+}
+
+// Watch yields every change of the locks that p selects after a revision, in
+// order, without gap or repeat, until ctx ends or Close. With after 0, and where
+// the store no longer has all changes after it, it begins with a Reset, a Locked
+// for each held lock and a Synced. A Synced comes too when the changes of the past
+// have been told, and then at least every 30 s while nothing else does; its
+// revision is one to go on from.
+//
+// The last pair has the error that ended the watch: ctx's, ErrShuttingDown or what
+// the store came upon.
+func (m *Manager) Watch(ctx context.Context, p Pattern, after Revision) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(m.running, func() { cancel(shuttingDown()) })()
+		err := m.watch(ctx, p, after, func(e Event) bool { return yield(e, nil) })
+		if errors.Is(err, errStopped) {
+			return
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		yield(Event{}, err)
+	}
+}
+
+// errStopped: who ranges over a watch has had enough.
+var errStopped = errors.New("the watch is not wanted any more")
+
+// watch is Watch with the yield function that a goroutine of its own would have.
+// It returns only with an error.
+func (m *Manager) watch(ctx context.Context, p Pattern, after Revision, yield func(Event) bool) error {
+	reset := after == 0
+	syncedDue := true      // as soon as the past has been told
+	var lastTold time.Time // when anything was yielded
+	tell := func(e Event) bool {
+		lastTold = time.Now()
+		return yield(e)
+	}
+	for {
+		if reset {
+			var err error
+			if after, err = m.tellAll(ctx, p, tell); err != nil {
+				return err
+			}
+			reset = false
+			syncedDue = true
+		}
+		if syncedDue && after == m.Revision(ctx) || !lastTold.IsZero() && time.Since(lastTold) >= syncedEvery {
+			if !tell(Event{Type: Synced, Revision: after, Time: now()}) {
+				return errStopped
+			}
+			syncedDue = false
+		}
+		if lastTold.IsZero() {
+			lastTold = time.Now()
+		}
+		quiet, cancel := context.WithDeadline(ctx, lastTold.Add(syncedEvery))
+		events, err := m.store.Events(quiet, after)
+		cancel()
+		switch {
+		case errors.Is(err, ErrCompacted):
+			reset = true
+		case err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			// Quiet for so long that a Synced is due.
+		case err != nil:
+			return err
+		}
+		for _, event := range events {
+			after = event.Revision
+			if p.Match(event.Lock.Name) && !tell(event) {
+				return errStopped
+			}
+		}
+	}
+}
+
+// tellAll yields a Reset and the present state, and returns its revision.
+func (m *Manager) tellAll(ctx context.Context, p Pattern, tell func(Event) bool) (Revision, error) {
+	if !tell(Event{Type: Reset, Time: now()}) {
+		return 0, errStopped
+	}
+	revision, locks := m.store.List(ctx, p, Name{})
+	for l, err := range locks {
+		if err != nil {
+			return 0, err
+		}
+		if !tell(Event{Type: Locked, Revision: l.Revision, Time: l.AcquireTime, Lock: m.described(l), Actor: l.Holder}) {
+			return 0, errStopped
+		}
+	}
+	return revision, ctx.Err()
+}
+
+// History returns up to limit events after a revision of locks that p selects,
+// oldest first, and, where there may be more, the revision to go on from, else 0.
+// Events that are no longer kept are passed over. A page may have fewer events
+// than limit, even none, and still not be the last: one call looks at a bounded
+// number of events.
+func (m *Manager) History(ctx context.Context, p Pattern, after Revision, limit int) (page []Event, next Revision, err error) {
+	until := m.Revision(ctx)
+	for scanned := 0; after < until; {
+		events, err := m.store.Events(ctx, after)
+		var compacted *CompactedError
+		if errors.As(err, &compacted) && compacted.Kept > after {
+			after = compacted.Kept
+			continue
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, event := range events {
+			if event.Revision > until {
+				return page, 0, nil
+			}
+			if scanned == historyScan || len(page) == limit {
+				return page, after, nil
+			}
+			scanned++
+			after = event.Revision
+			if p.Match(event.Lock.Name) {
+				page = append(page, event)
+			}
+		}
+	}
+	return page, 0, nil
+}
+
+// now is the wall clock as it is kept: UTC, to the millisecond.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
