@@ -15,6 +15,7 @@ const (
 	maxReasonBytes    = 1024
 	minTTL            = 100 * time.Millisecond
 	maxTTL            = 366 * 24 * time.Hour
+	maxYear           = 9999 // of an expire time, in UTC; RFC 3339 ends there
 )
 
 // checkLock holds a request to its limits and fills in what follows from it.
@@ -54,8 +55,8 @@ func checkExpiry(ttl time.Duration, expireTime *time.Time) error {
 		return Invalid("ttl", fmt.Sprintf("%v is out of range; 100ms to 8784h (366 days) are allowed", ttl))
 	case !expireTime.IsZero() && !expireTime.After(time.Now()):
 		return Invalid("expire_time", fmt.Sprintf("%s is past", expireTime.UTC().Format(time.RFC3339)))
-	case !expireTime.IsZero() && expireTime.Year() > 9999:
-		return Invalid("expire_time", "the year is past 9999")
+	case !expireTime.IsZero() && ceilMillisecond(*expireTime).Year() > maxYear:
+		return Invalid("expire_time", fmt.Sprintf("the year is past %d", maxYear))
 	}
 	if !expireTime.IsZero() {
 		*expireTime = ceilMillisecond(*expireTime)

@@ -94,8 +94,11 @@ func ParseData(text []byte) (Data, error) {
 // findBadValue looks for a value that breaks a limit, and returns the path that
 // leads to it and what is wrong with it, or two empty strings.
 func findBadValue(value any, depth int) (path, problem string) {
-	if depth > MaxDataDepth {
-		return "", fmt.Sprintf("is nested deeper than %d levels", MaxDataDepth)
+	switch value.(type) {
+	case []any, map[string]any:
+		if depth > MaxDataDepth {
+			return "", fmt.Sprintf("is nested deeper than %d levels", MaxDataDepth)
+		}
 	}
 	switch v := value.(type) {
 	case nil, bool:
@@ -190,7 +193,10 @@ func (d Data) ExpireTime(acquired time.Time) (expire time.Time, problem string) 
 		if !t.After(acquired) {
 			return time.Time{}, fmt.Sprintf("the data key expire, %s, was past when the lock was taken; the hold does not end by itself", quoteShort(text))
 		}
-		return ceilMillisecond(t), ""
+		if t = ceilMillisecond(t); t.Year() > maxYear {
+			return time.Time{}, fmt.Sprintf("the data key expire, %s, is past the year %d; the hold does not end by itself", quoteShort(text), maxYear)
+		}
+		return t, ""
 	}
 	return time.Time{}, fmt.Sprintf("the data key expire, %s, is neither like 2019-12-20 00:00:00 nor RFC 3339; the hold does not end by itself", quoteShort(text))
 }

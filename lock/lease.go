@@ -252,6 +252,21 @@ func (lt *leaseTable) retry(l *lease) {
 	}
 }
 
+// keep puts back a lease that was taken out to be ended and whose hold goes on: the
+// wall clock was set back, or the hold stands on terms not yet heard of.
+func (lt *leaseTable) keep(l *lease, hold Lock) {
+	lt.mu.Lock()
+	defer lt.mu.Unlock()
+	switch {
+	case lt.byName[l.name] != l || l.index >= 0: // renewed
+	case l.sameTerms(hold):
+		heap.Push(lt.heapOf(l), l)
+		lt.wakeFor(l)
+	default:
+		lt.begin(l, hold)
+	}
+}
+
 // run calls end for each lease whose end has come, until ctx ends.
 func (lt *leaseTable) run(ctx context.Context, end func(context.Context, *lease) error) {
 	slots := make(chan struct{}, expiries)
@@ -305,7 +320,7 @@ func (m *Manager) expire(ctx context.Context, ended *lease) error {
 			m.leave(t)
 			return nil
 		case !m.leases.due(l):
-			m.leases.observe(l) // where its terms are not the lease's
+			m.leases.keep(ended, l)
 			m.leave(t)
 			return nil
 		}

@@ -1,0 +1,134 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/lock"
+)
+
+// formatText is what .pylok/format says: the version of everything in the root.
+const formatText = "pylok root, format 1\n"
+
+// openRoot makes the root, if it is missing, and its own directory, and opens it.
+func openRoot(dir string) (root string, fsys disk.FS, err error) {
+	if dir == "" {
+		return "", nil, errors.New("the root is not set")
+	}
+	if root, err = filepath.Abs(dir); err != nil {
+		return "", nil, err
+	}
+	if err := os.MkdirAll(root, dirPerm); err != nil {
+		return "", nil, fmt.Errorf("the root %s cannot be made: %w", root, rootCause(err))
+	}
+	if fsys, err = disk.Open(root); err != nil {
+		return "", nil, fmt.Errorf("the root %s cannot be opened: %w", root, rootCause(err))
+	}
+	return root, fsys, nil
+}
+
+// rootCause puts what a user can mend into words.
+func rootCause(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return errors.New("it is a file, or there is one on the way to it; give a directory")
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w; give a directory that this user may write", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%w; make room, the journal needs about 1 MiB ahead", err)
+	}
+	return err
+}
+
+// claim is the right to serve a root: an flock on .pylok. The kernel lets go of it
+// when the process ends, however it ends.
+type claim struct{ dir disk.File }
+
+// claimRoot claims the root, says in .pylok/daemon who has it, and checks the
+// root's format.
+func claimRoot(root string, fsys disk.FS) (*claim, error) {
+	const daemon = ownDir + "/daemon"
+	if err := fsys.MkdirAll(ownDir, ownPerm); err != nil {
+		return nil, fmt.Errorf("the root %s cannot be written: %w", root, rootCause(err))
+	}
+	dir, err := fsys.OpenFile(ownDir, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("the root %s cannot be opened: %w", root, rootCause(err))
+	}
+	c := &claim{dir}
+	if err := dir.TryLock(); err != nil {
+		defer dir.Close()
+		if errors.Is(err, disk.ErrLocked) {
+			who := "another process"
+			if text, err := readWhole(fsys, daemon); err == nil && len(text) > 0 {
+				who = strings.TrimSpace(string(text))
+			}
+			return nil, fmt.Errorf("the root %s is served by %s already; a root has one server: use that one, or stop it first", root, who)
+		}
+		return nil, fmt.Errorf("claiming the root %s: %w", root, err)
+	}
+	host, _ := os.Hostname()
+	err = writeWhole(fsys, daemon, fmt.Appendf(nil, "process %d on %s\n", os.Getpid(), host))
+	if err == nil {
+		err = checkFormat(fsys)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the root %s cannot be served: %w", root, rootCause(err)), c.release())
+	}
+	return c, nil
+}
+
+func (c *claim) release() error { return c.dir.Close() }
+
+// checkFormat refuses a root of another format, and marks a new one.
+func checkFormat(fsys disk.FS) error {
+	const name = ownDir + "/format"
+	text, err := readWhole(fsys, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := writeWhole(fsys, name, []byte(formatText)); err != nil {
+			return err
+		}
+		return fsys.SyncDir(ownDir)
+	}
+	if err != nil {
+		return err
+	}
+	if string(text) != formatText {
+		return fmt.Errorf("%s says %q and this program knows %q: use the program that wrote it, or a newer one", name, text, formatText)
+	}
+	return nil
+}
+
+// readWhole reads a small file.
+func readWhole(fsys disk.FS, name string) ([]byte, error) {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, lock.MaxFileBytes))
+}
+
+// writeWhole writes a file of which a crash leaves all or nothing.
+func writeWhole(fsys disk.FS, name string, text []byte) error {
+	temporary := name + newSuffix
+	f, err := fsys.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(text, 0)
+	if err == nil {
+		err = f.Datasync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, fsys.Remove(temporary))
+	}
+	return fsys.Rename(temporary, name)
+}

@@ -1,0 +1,62 @@
+// Package disk is what filestore asks of a file system. Nothing else in the
+// project touches the files below a root.
+package disk
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+)
+
+// FS is a directory tree. Names are relative to its root, slash-separated, and
+// cannot leave it, by a symbolic link neither. Errors are those of package os.
+type FS interface {
+	// OpenFile opens a file with the flags of package os.
+	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
+	// Lstat describes a file without following a symbolic link.
+	Lstat(name string) (fs.FileInfo, error)
+	// ReadDir lists a directory in no particular order.
+	ReadDir(name string) ([]fs.DirEntry, error)
+	// MkdirAll makes a directory and those above it that are missing.
+	MkdirAll(name string, perm fs.FileMode) error
+	// Link gives a file a second name, which must not exist.
+	Link(oldName, newName string) error
+	// Rename gives a file another name, in place of what has that name.
+	Rename(oldName, newName string) error
+	// Remove removes a file or an empty directory.
+	Remove(name string) error
+	// SyncDir makes a directory's own entries durable.
+	SyncDir(name string) error
+	// Sync makes everything written so far to the file system durable.
+	Sync() error
+	// Close gives the tree back.
+	Close() error
+}
+
+// ErrLocked: another process has the lock.
+var ErrLocked = errors.New("locked by another process")
+
+// File is an open file.
+type File interface {
+	io.Reader
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	// Stat describes the open file.
+	Stat() (fs.FileInfo, error)
+	// Birth returns when the file was created, in nanoseconds since the Unix
+	// epoch; 0: the file system does not tell.
+	Birth() (int64, error)
+	// TryLock takes the file's exclusive flock(2), or fails at once with
+	// ErrLocked.
+	TryLock() error
+	// Truncate sets the size.
+	Truncate(size int64) error
+	// Allocate makes room for size bytes from offset 0 and extends the file
+	// with zeros to that size if it is smaller.
+	Allocate(size int64) error
+	// Datasync makes the content durable, as fdatasync(2). After an error
+	// nothing is known about what was written since the last success, and
+	// trying again proves nothing (see PostgreSQL's fsync wiki page).
+	Datasync() error
+}

@@ -1,0 +1,380 @@
+// Package journal is the past of a root: an append-only log of all its changes,
+// JSON lines with a checksum each, in segments. It is the history, what a watch
+// resumes from, where revisions come from, and what makes a change durable.
+//
+//	<dir>/00000000000000000000.jsonl    events 1 to 41
+//	<dir>/00000000000000000041.jsonl    events 42 to the present
+//
+// A segment is named for the last revision before it. Its first line is a header
+// with the format's version. A line is an event, a hold's new terms, or a
+// checkpoint: the word that the lock files are durable up to a revision.
+//
+// The lines of one batch are written together and made durable by one fdatasync.
+// Each line says where its batch begins: every byte before that was durable when
+// the line was written. So at the end of the last segment what a crash tore can be
+// told from damage: bad bytes that a later batch has proved durable are damage.
+//
+// The active segment is longer than its lines: room is allocated ahead and reads
+// as zeros. A clean stop cuts it off.
+package journal
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/lock"
+)
+
+const suffix = ".jsonl"
+
+// Config sets up a Journal. The zero value of a field stands for its default.
+type Config struct {
+	// SegmentBytes is the size at which a new segment begins. Default 64 MiB.
+	SegmentBytes int64
+	// ChunkBytes is how much room is allocated at a time. Default 1 MiB.
+	ChunkBytes int64
+	// ReserveBytes is room that only WriteReserved may use. Default 256 KiB.
+	ReserveBytes int64
+}
+
+// Journal is an open journal. One goroutine writes; any number reads.
+type Journal struct {
+	fs     disk.FS
+	dir    string
+	config Config
+
+	// Only the writer uses these.
+	active    disk.File
+	written   int64 // end of the lines written
+	allocated int64
+	buffer    []byte
+	unsynced  lock.Revision // of the last event written
+	failed    error         // the sync that failed; nothing is written after it
+
+	mu       sync.Mutex
+	segments []segment     // oldest first; the last is the active one
+	last     lock.Revision // of the last synced event
+	kept     lock.Revision // every event after it is kept
+}
+
+// segment is one file of the journal.
+type segment struct {
+	after lock.Revision // the last revision before it
+	end   int64         // of its synced lines
+}
+
+func (j *Journal) path(s segment) string {
+	return path.Join(j.dir, fmt.Sprintf("%020d%s", s.after, suffix))
+}
+
+// DamageError is damage that a crash cannot have done.
+type DamageError struct {
+	// File is the segment, relative to the root.
+	File string
+	// Offset is where the bad line begins, in bytes.
+	Offset int64
+	// Err says what is wrong with it.
+	Err error
+}
+
+// Error names the file and the offset and the way out.
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("the journal is damaged: %s at byte %d: %v. Restore the file from a backup; or, to give up the history and keep the locks, move the journal directory away: the lock files are then adopted as anonymous holds", e.File, e.Offset, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *DamageError) Unwrap() error { return e.Err }
+
+// Open opens the journal in dir, which it makes if need be, and calls replay with
+// every record in order, headers left out. A tail that a crash tore is cut off. A
+// *DamageError means that it cannot be trusted.
+func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*Journal, error) {
+	config.SegmentBytes = cmp.Or(config.SegmentBytes, 64<<20)
+	config.ChunkBytes = cmp.Or(config.ChunkBytes, 1<<20)
+	config.ReserveBytes = cmp.Or(config.ReserveBytes, 256<<10)
+	j := &Journal{fs: fsys, dir: dir, config: config}
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		digits, isSegment := strings.CutSuffix(entry.Name(), suffix)
+		after, err := strconv.ParseUint(digits, 10, 64)
+		if isSegment && err == nil {
+			j.segments = append(j.segments, segment{after: lock.Revision(after)})
+		}
+	}
+	slices.SortFunc(j.segments, func(a, b segment) int { return cmp.Compare(a.after, b.after) })
+	if len(j.segments) > 0 {
+		j.kept, j.last = j.segments[0].after, j.segments[0].after
+	}
+	for i := range j.segments {
+		if err := j.load(i, replay); err != nil {
+			return nil, err
+		}
+	}
+	j.unsynced = j.last
+	// A last segment without even a header is one that a crash kept from
+	// being begun.
+	if n := len(j.segments); n > 0 && j.segments[n-1].end == 0 {
+		if err := fsys.Remove(j.path(j.segments[n-1])); err != nil {
+			return nil, err
+		}
+		j.segments = j.segments[:n-1]
+	}
+	if len(j.segments) == 0 {
+		return j, nil // the first write begins a segment
+	}
+	return j, j.reopen()
+}
+
+// load reads segment i, replays it and finds its end.
+func (j *Journal) load(i int, replay func(Record) error) error {
+	s := &j.segments[i]
+	isLast := i == len(j.segments)-1
+	text, err := j.readSegment(*s)
+	if err != nil {
+		return err
+	}
+	last := j.last
+	var group []Record // a commit, as far as it has been read
+	for offset := int64(0); !isZeros(text[offset:]); {
+		line, rest, ended := bytes.Cut(text[offset:], []byte("\n"))
+		record, err := parseRecord(line)
+		switch {
+		case err == nil && !ended:
+			err = errChecksum // what should follow is missing too
+		case err == nil && offset == 0 && (record.Kind != KindHeader || record.Revision != s.after):
+			err = errors.New("the segment's header does not match its name")
+		case err == nil && record.Kind == KindEvent && record.Event.Revision <= last:
+			err = fmt.Errorf("revision %d follows revision %d", record.Event.Revision, last)
+		}
+		if isLast && errors.Is(err, errChecksum) && !provedDurable(offset, rest) {
+			break
+		}
+		if err != nil {
+			return &DamageError{File: j.path(*s), Offset: offset, Err: err}
+		}
+		offset += int64(len(line)) + 1
+		if record.Kind == KindEvent {
+			last = record.Event.Revision
+		}
+		if group = append(group, record); record.More {
+			continue
+		}
+		for _, r := range group {
+			if r.Kind == KindHeader {
+				continue
+			}
+			if err := replay(r); err != nil {
+				return err
+			}
+		}
+		group = group[:0]
+		s.end, j.last = offset, last
+	}
+	if !isLast && (s.end == 0 || len(group) > 0) {
+		return &DamageError{File: j.path(*s), Offset: s.end, Err: errors.New("the segment ends too early")}
+	}
+	return nil
+}
+
+func isZeros(text []byte) bool { return len(bytes.TrimLeft(text, "\x00")) == 0 }
+
+// provedDurable reports whether a good line in rest, which follows the bad one at
+// offset, was written when the bytes at offset were durable already.
+func provedDurable(offset int64, rest []byte) bool {
+	for line := range bytes.SplitSeq(rest, []byte("\n")) {
+		// Zeros are pages that were never written; a line may begin behind.
+		if i := bytes.LastIndexByte(line, 0); i >= 0 {
+			line = line[i+1:]
+		}
+		if record, err := parseRecord(line); err == nil && record.batch > offset {
+			return true
+		}
+	}
+	return false
+}
+
+func (j *Journal) readSegment(s segment) ([]byte, error) {
+	f, err := j.fs.OpenFile(j.path(s), os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// reopen makes the last segment the active one, cuts off what a crash tore and
+// makes room.
+func (j *Journal) reopen() error {
+	s := j.segments[len(j.segments)-1]
+	f, err := j.fs.OpenFile(j.path(s), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	j.active, j.written, j.allocated = f, s.end, s.end
+	if err := f.Truncate(s.end); err != nil {
+		return err
+	}
+	return j.makeRoom(0)
+}
+
+// makeRoom allocates ahead until n bytes and the reserve fit.
+func (j *Journal) makeRoom(n int64) error {
+	if j.written+n+j.config.ReserveBytes <= j.allocated {
+		return nil
+	}
+	size := (j.written+n+j.config.ReserveBytes)/j.config.ChunkBytes*j.config.ChunkBytes + j.config.ChunkBytes
+	if err := j.active.Allocate(size); err != nil {
+		return err
+	}
+	j.allocated = size
+	return nil
+}
+
+// begin makes a new active segment. The one before must be synced.
+func (j *Journal) begin() error {
+	s := segment{after: j.last}
+	f, err := j.fs.OpenFile(j.path(s), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	old, oldWritten, oldAllocated := j.active, j.written, j.allocated
+	j.active, j.written, j.allocated = f, 0, 0
+	header := appendRecord(nil, Record{Kind: KindHeader, Revision: s.after, Time: time.Now()})
+	err = j.makeRoom(int64(len(header)))
+	if err == nil {
+		_, err = f.WriteAt(header, 0)
+	}
+	if err == nil {
+		err = f.Datasync()
+	}
+	if err == nil {
+		err = j.fs.SyncDir(j.dir)
+	}
+	if err != nil {
+		j.active, j.written, j.allocated = old, oldWritten, oldAllocated
+		return errors.Join(err, f.Close(), j.fs.Remove(j.path(s)))
+	}
+	j.written = int64(len(header))
+	s.end = j.written
+	j.mu.Lock()
+	j.segments = append(j.segments, s)
+	j.mu.Unlock()
+	if old == nil {
+		return nil
+	}
+	// The old one has no more use for its room. A failure costs room only.
+	_ = old.Truncate(oldWritten)
+	return old.Close()
+}
+
+// ErrNoRoom: the journal cannot grow; nothing was written.
+var ErrNoRoom = errors.New("no room for the journal")
+
+// Write writes records behind those written before, in one go, but does not make
+// them durable: Sync does. Records from one Sync to the next are a batch. With
+// reserved it may use the room that is kept for what must still work on a full
+// disk. On ErrNoRoom nothing was written.
+func (j *Journal) Write(reserved bool, records ...Record) error {
+	if j.failed != nil {
+		return j.failed
+	}
+	if j.active == nil || j.written >= j.config.SegmentBytes && !j.pending() {
+		if err := j.begin(); err != nil && (j.active == nil || !reserved) {
+			return fmt.Errorf("%w: beginning a segment: %w", ErrNoRoom, err)
+		}
+	}
+	j.buffer = j.buffer[:0]
+	batch := j.segments[len(j.segments)-1].end
+	for _, r := range records {
+		r.batch = batch
+		j.buffer = appendRecord(j.buffer, r)
+	}
+	n := int64(len(j.buffer))
+	if err := j.makeRoom(n); err != nil && (!reserved || j.written+n > j.allocated) {
+		return fmt.Errorf("%w: %w", ErrNoRoom, err)
+	}
+	if _, err := j.active.WriteAt(j.buffer, j.written); err != nil {
+		// What is there of it is behind the end and overwritten next time.
+		return fmt.Errorf("%w: %w", ErrNoRoom, err)
+	}
+	j.written += n
+	for _, r := range records {
+		if r.Kind == KindEvent {
+			j.unsynced = r.Event.Revision
+		}
+	}
+	return nil
+}
+
+// pending reports whether records wait for a Sync.
+func (j *Journal) pending() bool { return j.written > j.segments[len(j.segments)-1].end }
+
+// Sync makes all records written durable. After it has failed once the journal
+// takes no more: what the disk has is unknown until it is read again.
+func (j *Journal) Sync() error {
+	if j.failed != nil {
+		return j.failed
+	}
+	if err := j.active.Datasync(); err != nil {
+		j.failed = fmt.Errorf("the journal could not be made durable; restart the server when the disk is well: %w", err)
+		return j.failed
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.segments[len(j.segments)-1].end = j.written
+	j.last = j.unsynced
+	return nil
+}
+
+// Last returns the revision of the last durable event.
+func (j *Journal) Last() lock.Revision {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.last
+}
+
+// Reaches reports whether the journal has, or would have, the event of a revision.
+func (j *Journal) Reaches(revision lock.Revision) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return revision > j.kept
+}
+
+// Advance lets a journal that is still empty begin behind a revision, so that none
+// up to there is ever used again.
+func (j *Journal) Advance(to lock.Revision) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.segments) == 0 {
+		j.kept, j.last, j.unsynced = to, to, to
+	}
+}
+
+// Close cuts off the room ahead and closes the active segment.
+func (j *Journal) Close() error {
+	if j.active == nil {
+		return nil
+	}
+	var err error
+	if j.failed == nil {
+		err = j.active.Truncate(j.written)
+	}
+	return errors.Join(err, j.active.Close())
+}

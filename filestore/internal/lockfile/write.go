@@ -1,0 +1,254 @@
+package lockfile
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// longestPlainKey is the longest key that is written as "key: value". YAML readers
+// need not find the colon of a longer one (YAML 1.2.2, section 8.2.2: 1,024
+// characters); it is written as "? key".
+const longestPlainKey = 1000
+
+// appendMapping appends m as a block mapping, keys sorted, each line indented.
+func appendMapping(b []byte, m map[string]any, indent int) []byte {
+	for i, key := range slices.Sorted(maps.Keys(m)) {
+		if i > 0 {
+			b = appendIndent(b, indent)
+		}
+		start := len(b)
+		b = appendKey(b, key)
+		if len(b)-start > longestPlainKey {
+			b = append(b[:start], "? "...)
+			b = appendKey(b, key)
+			b = append(b, '\n')
+			b = appendIndent(b, indent)
+		}
+		b = append(b, ':')
+		b = appendValue(b, m[key], indent)
+	}
+	return b
+}
+
+// appendValue appends what follows a key's colon, up to the end of the line.
+func appendValue(b []byte, value any, indent int) []byte {
+	switch v := value.(type) {
+	case map[string]any:
+		if len(v) > 0 {
+			b = append(b, '\n')
+			b = appendIndent(b, indent+2)
+			return appendMapping(b, v, indent+2)
+		}
+	case []any:
+		if len(v) > 0 {
+			b = append(b, '\n')
+			b = appendIndent(b, indent)
+			return appendList(b, v, indent)
+		}
+	}
+	b = append(b, ' ')
+	return appendScalar(b, value, indent+2)
+}
+
+// appendList appends a block sequence; its first line is indented already.
+func appendList(b []byte, list []any, indent int) []byte {
+	for i, element := range list {
+		if i > 0 {
+			b = appendIndent(b, indent)
+		}
+		b = append(b, "- "...)
+		switch v := element.(type) {
+		case map[string]any:
+			if len(v) > 0 {
+				b = appendMapping(b, v, indent+2)
+				continue
+			}
+		case []any:
+			if len(v) > 0 {
+				b = appendList(b, v, indent+2)
+				continue
+			}
+		}
+		b = appendScalar(b, element, indent+2)
+	}
+	return b
+}
+
+// appendScalar appends a value that fits behind a colon or a dash, and the end of
+// the line. The lines of a multi-line string are indented.
+func appendScalar(b []byte, value any, indent int) []byte {
+	switch v := value.(type) {
+	case nil:
+		b = append(b, "null"...)
+	case bool:
+		b = strconv.AppendBool(b, v)
+	case float64:
+		b = appendNumber(b, v)
+	case uint64:
+		b = strconv.AppendUint(b, v, 10)
+	case string:
+		if isBlock(v) {
+			return appendBlock(b, v, indent)
+		}
+		b = appendString(b, v)
+	case map[string]any: // empty: appendValue and appendList write the others
+		b = append(b, "{}"...)
+	case []any:
+		b = append(b, "[]"...)
+	default:
+		panic(fmt.Sprintf("lockfile: a %T in lock.Data", value)) // lock.NewData lets none in
+	}
+	return append(b, '\n')
+}
+
+func appendIndent(b []byte, indent int) []byte {
+	for range indent {
+		b = append(b, ' ')
+	}
+	return b
+}
+
+// appendNumber writes whole numbers without a fraction as far as floats are exact,
+// others with a point and a signed exponent: YAML 1.1 readers take 1e20 for text.
+func appendNumber(b []byte, v float64) []byte {
+	const exact = 1 << 53
+	switch abs := math.Abs(v); {
+	case v == math.Trunc(v) && abs <= exact:
+		return strconv.AppendInt(b, int64(v), 10)
+	case abs >= 1e-4 && abs < exact:
+		return strconv.AppendFloat(b, v, 'f', -1, 64)
+	}
+	text := strconv.FormatFloat(v, 'e', -1, 64)
+	mantissa, exponent, _ := strings.Cut(text, "e")
+	if !strings.Contains(mantissa, ".") {
+		mantissa += ".0"
+	}
+	b = append(b, mantissa...)
+	b = append(b, 'e')
+	return append(b, exponent...)
+}
+
+func appendKey(b []byte, key string) []byte { return appendString(b, key) }
+
+// appendString writes a string on one line, plain where no YAML reader can take
+// it for anything but itself, else in double quotes.
+func appendString(b []byte, s string) []byte {
+	if isPlain(s) {
+		return append(b, s...)
+	}
+	b = append(b, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r == '\n':
+			b = append(b, `\n`...)
+		case r == '\t':
+			b = append(b, `\t`...)
+		case unicode.IsPrint(r):
+			b = utf8.AppendRune(b, r)
+		case r < 0x100:
+			b = fmt.Appendf(b, `\x%02X`, r)
+		case r < 0x10000:
+			b = fmt.Appendf(b, `\u%04X`, r)
+		default:
+			b = fmt.Appendf(b, `\U%08X`, r)
+		}
+	}
+	return append(b, '"')
+}
+
+// isPlain reports whether s may stand without quotes. It errs on the side of
+// quotes: what YAML 1.1 and 1.2 readers make of plain text differs.
+func isPlain(s string) bool {
+	if s == "" || s[len(s)-1] == ' ' || s[len(s)-1] == ':' {
+		return false
+	}
+	switch first := s[0]; {
+	case isLetter(first):
+		if len(s) <= 5 && isReservedWord(s) {
+			return false
+		}
+	case '0' <= first && first <= '9':
+		if !provesText(s) {
+			return false
+		}
+	case first == '_' || first == '/':
+	default:
+		return false
+	}
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case isLetter(c) || '0' <= c && c <= '9':
+		case c == ':' && s[i+1] == ' ', c == '#' && s[i-1] == ' ':
+			return false
+		case strings.IndexByte(" _-./@+=,;:()%!?'#&*<>$^~", c) < 0:
+			return false
+		}
+	}
+	return true
+}
+
+func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
+
+// isReservedWord reports whether some YAML reader takes s for a boolean, null or
+// a number (yaml.org/type/bool.html, null.html, float.html).
+func isReservedWord(s string) bool {
+	switch strings.ToLower(s) {
+	case "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf":
+		return true
+	}
+	return false
+}
+
+// provesText reports whether s, which starts with a digit, has a letter that no
+// form of number or timestamp has (those use a-f, o, x, t and z), as in 30s.
+func provesText(s string) bool {
+	return strings.ContainsAny(s, "ghijklmnpqrsuvwyGHIJKLMNPQRSUVWY")
+}
+
+// isBlock reports whether s is written as a literal block: it has several lines,
+// and nothing that a block could lose.
+func isBlock(s string) bool {
+	text := strings.TrimSuffix(s, "\n")
+	if !strings.Contains(s, "\n") || text == "" {
+		return false
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if strings.HasSuffix(line, " ") || strings.HasPrefix(line, "\t") {
+			return false
+		}
+	}
+	if c := text[0]; c == ' ' || c == '\n' || text[len(text)-1] == '\n' {
+		return false
+	}
+	for _, r := range text {
+		if r != '\n' && r != '\t' && (!unicode.IsPrint(r) || r == '\uFEFF') {
+			return false
+		}
+	}
+	return true
+}
+
+func appendBlock(b []byte, s string, indent int) []byte {
+	text, ended := strings.CutSuffix(s, "\n")
+	b = append(b, '|')
+	if !ended {
+		b = append(b, '-')
+	}
+	b = append(b, '\n')
+	for line := range strings.SplitSeq(text, "\n") {
+		if line != "" {
+			b = appendIndent(b, indent)
+			b = append(b, line...)
+		}
+		b = append(b, '\n')
+	}
+	return b
+}

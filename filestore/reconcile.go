@@ -1,0 +1,93 @@
+package filestore
+
+import (
+	"time"
+
+	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/lock"
+)
+
+// reconcile compares the locks of a commit with their files. What others did to
+// them is a commit of its own, which it returns, without steps if there is nothing.
+// Only the committer calls it.
+func (s *Store) reconcile(c *commit) (*commit, error) {
+	outside := &commit{}
+	for _, change := range c.changes {
+		if err := s.reconcileLock(change.Lock.Name, outside); err != nil {
+			return nil, err
+		}
+	}
+	return outside, nil
+}
+
+// reconcileLock adds to outside what others did to a lock's file: created, edited,
+// replaced or removed it.
+func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
+	found, err := s.files.read(name)
+	if err != nil {
+		return err
+	}
+	before := find(s.locks, name)
+	if before != nil && before.print == found.print || before == nil && !found.exists() {
+		return nil
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	event := lock.Event{Time: now, Cause: lock.File}
+	var after *entry
+	switch {
+	case !found.exists():
+		event.Type, event.Lock = lock.Unlocked, before.lock
+
+	case before == nil || !before.isHoldOf(found):
+		event.Type, event.Lock = lock.Locked, adopted(name, found, now)
+
+	case before.lock.Data == found.Data && before.lock.Problem == found.Problem:
+		// The same in other bytes, or the look that tells us the ctime.
+		same := *before
+		same.print, same.fileToken = found.print, found.Token
+		s.locks.ReplaceOrInsert(&same)
+		return nil
+
+	default:
+		event.Type, event.Lock = lock.Updated, before.lock.WithData(found.Data)
+		event.Lock.Problem = found.Problem
+	}
+	s.revision++
+	event.Revision, event.Lock.Revision = s.revision, s.revision
+	if event.Type == lock.Locked {
+		event.Lock.Token = lock.Token(s.revision)
+	}
+	if found.exists() {
+		after = &entry{key: name.String(), lock: event.Lock, fileToken: found.Token, print: found.print}
+	}
+	outside.steps = append(outside.steps, step{
+		before: before,
+		after:  after,
+		record: journal.Record{Kind: journal.KindEvent, Event: event},
+	})
+	s.config.Logger.Info("a lock file was changed from outside", "name", name, "event", event.Type, "revision", event.Revision, "problem", event.Lock.Problem)
+	return nil
+}
+
+// isHoldOf reports whether a file is that of the entry's hold, be it edited: it is
+// the same file, or it has the lock_token that was in it. A file that was put in
+// its place is another hold.
+func (e *entry) isHoldOf(found lockFile) bool {
+	return e.print.sameFile(found.print) || found.Token != 0 && found.Token == e.fileToken
+}
+
+// adopted is the hold that a file from outside stands for: anonymous, whatever
+// the file claims, since it was written.
+func adopted(name lock.Name, found lockFile, now time.Time) lock.Lock {
+	l := lock.Lock{
+		Name:        name,
+		Data:        found.Data,
+		AcquireTime: found.mtime.UTC().Truncate(time.Millisecond),
+		Problem:     found.Problem,
+	}
+	if l.AcquireTime.After(now) {
+		l.AcquireTime = now
+	}
+	l.ExpireTime, _ = l.Data.ExpireTime(l.AcquireTime)
+	return l
+}

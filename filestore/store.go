@@ -1,0 +1,265 @@
+package filestore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/btree"
+
+	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/lock/feed"
+)
+
+// Config sets up a Store. The zero value of each field but Root stands for its
+// default.
+type Config struct {
+	// Root is the directory of the lock files. It is made if it is missing.
+	Root string
+	// MaxLocks is how many locks may be held at a time. Default 2,000,000.
+	MaxLocks int
+	// Logger is told of what nobody asked for: changes made to the files from
+	// outside, what recovery did, a disk that fails. Default: nothing is logged.
+	Logger *slog.Logger
+	// Health is called with an error when the store can no longer write, and
+	// with nil when it can again. Default: nobody is told.
+	Health func(error)
+
+	journal journal.Config
+}
+
+// Store is a lock.Store on the files of one root, which it alone serves.
+type Store struct {
+	config  Config
+	files   files
+	journal *journal.Journal
+	feed    *feed.Feed
+	claim   *claim
+
+	view atomic.Pointer[view] // what readers see; nil: closed
+
+	mu      sync.Mutex
+	queue   []*commit
+	closed  bool
+	arrival chan struct{} // has an element when the queue has
+	done    chan struct{} // closed when the committer has ended
+
+	// Only the committer uses these.
+	locks    *btree.BTreeG[*entry]
+	revision lock.Revision          // the last one given out
+	failed   error                  // why nothing can be written any more
+	troubled bool                   // the last change was refused for want of a working disk
+	extended map[lock.Name]struct{} // holds whose terms are not those in their file
+}
+
+// view is the state as of one revision. It is never changed.
+type view struct {
+	revision lock.Revision
+	locks    *btree.BTreeG[*entry]
+}
+
+// entry is a held lock and what is known of its file. It is never changed.
+type entry struct {
+	key  string // the name's text
+	lock lock.Lock
+	// fileToken is the lock_token that the file has: the hold's, or, in a file
+	// of somebody else's making, whatever stands there.
+	fileToken lock.Token
+	print     fingerprint
+}
+
+func newTree() *btree.BTreeG[*entry] {
+	return btree.NewG(32, func(a, b *entry) bool { return a.key < b.key })
+}
+
+func find(locks *btree.BTreeG[*entry], name lock.Name) *entry {
+	e, _ := locks.Get(&entry{key: name.String()})
+	return e
+}
+
+// Open opens the store of a root, adopts the lock files that it finds there and
+// mends what a crash left. The error says what is in the way: another server on
+// the root, a format that it does not know, a damaged journal, a disk that cannot
+// be written.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	config.MaxLocks = cmp.Or(config.MaxLocks, 2_000_000)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Health == nil {
+		config.Health = func(error) {}
+	}
+	root, fsys, err := openRoot(config.Root)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(ctx, config, root, fsys)
+	if err != nil {
+		return nil, errors.Join(err, fsys.Close())
+	}
+	return s, nil
+}
+
+func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Store, err error) {
+	s := &Store{
+		config:   config,
+		files:    files{FS: fsys, root: root},
+		arrival:  make(chan struct{}, 1),
+		done:     make(chan struct{}),
+		locks:    newTree(),
+		extended: make(map[lock.Name]struct{}),
+	}
+	if s.claim, err = claimRoot(root, fsys); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			if s.journal != nil {
+				err = errors.Join(err, s.journal.Close())
+			}
+			err = errors.Join(err, s.claim.release())
+		}
+	}()
+	if err := s.recover(ctx); err != nil {
+		return nil, err
+	}
+	s.publish()
+	s.feed = feed.New(s.journal.Last(), feed.Config{})
+	go s.run()
+	return s, nil
+}
+
+// Root returns the absolute path of the root.
+func (s *Store) Root() string { return s.files.root }
+
+// publish shows the committer's state to readers.
+func (s *Store) publish() {
+	s.view.Store(&view{revision: s.journal.Last(), locks: s.locks.Clone()})
+}
+
+// Get implements lock.Store.
+func (s *Store) Get(_ context.Context, name lock.Name) (lock.Lock, error) {
+	v := s.view.Load()
+	if v == nil {
+		return lock.Lock{}, lock.ErrShuttingDown
+	}
+	if e := find(v.locks, name); e != nil {
+		return e.lock, nil
+	}
+	return lock.Lock{}, lock.ErrNotLocked
+}
+
+// List implements lock.Store.
+func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock.Revision, iter.Seq2[lock.Lock, error]) {
+	v := s.view.Load()
+	if v == nil {
+		return 0, func(yield func(lock.Lock, error) bool) { yield(lock.Lock{}, lock.ErrShuttingDown) }
+	}
+	return v.revision, func(yield func(lock.Lock, error) bool) {
+		from := &entry{key: max(p.Prefix(), after.String())}
+		v.locks.AscendGreaterOrEqual(from, func(e *entry) bool {
+			switch {
+			case !strings.HasPrefix(e.key, p.Prefix()):
+				return e.key < p.Prefix()
+			case e.key == after.String() || !p.Match(e.lock.Name):
+				return true
+			}
+			return yield(e.lock, nil)
+		})
+	}
+}
+
+// Events implements lock.Store.
+func (s *Store) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
+	for {
+		events, err := s.feed.After(ctx, after)
+		var compacted *lock.CompactedError
+		if !errors.As(err, &compacted) || after >= compacted.Kept {
+			return events, err
+		}
+		if events, err = s.journal.Read(after); err != nil || len(events) > 0 {
+			return events, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Commit implements lock.Store.
+func (s *Store) Commit(_ context.Context, changes ...lock.Change) ([]lock.Event, error) {
+	if err := checkChanges(changes); err != nil {
+		return nil, err
+	}
+	c := &commit{changes: changes, done: make(chan struct{})}
+	if !s.enqueue(c) {
+		return nil, lock.ErrShuttingDown
+	}
+	<-c.done
+	return c.events, c.err
+}
+
+// checkChanges holds a commit to what every Store asks of one.
+func checkChanges(changes []lock.Change) error {
+	if len(changes) == 0 {
+		return lock.Invalid("changes", "a commit needs at least one")
+	}
+	for i, change := range changes {
+		if change.Lock.Name.IsZero() {
+			return lock.Invalid("changes", "a change has no name")
+		}
+		switch change.Type {
+		case lock.Locked, lock.Updated, lock.Unlocked, lock.Extended:
+		default:
+			return lock.Invalid("changes", fmt.Sprintf("a change cannot be of type %v", change.Type))
+		}
+		for _, other := range changes[:i] {
+			if other.Lock.Name == change.Lock.Name {
+				return lock.Invalid("changes", fmt.Sprintf("%s is changed twice", change.Lock.Name))
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) enqueue(c *commit) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.queue = append(s.queue, c)
+	s.wake()
+	return true
+}
+
+func (s *Store) wake() {
+	select {
+	case s.arrival <- struct{}{}:
+	default:
+	}
+}
+
+// Close implements lock.Store.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.wake()
+	s.mu.Unlock()
+	<-s.done
+	s.view.Store(nil)
+	s.feed.Close()
+	return errors.Join(s.checkpoint(), s.journal.Close(), s.claim.release(), s.files.Close())
+}
