@@ -49,7 +49,12 @@ func rootCause(err error) error {
 
 // claim is the right to serve a root: an flock on .pylok. The kernel lets go of it
 // when the process ends, however it ends.
-type claim struct{ dir disk.File }
+type claim struct {
+	dir disk.File
+	// intact: the server before this one had the same mount of the same boot,
+	// so that whatever it wrote is there, however it ended.
+	intact bool
+}
 
 // claimRoot claims the root, says in .pylok/daemon who has it, and checks the
 // root's format.
@@ -62,20 +67,23 @@ func claimRoot(root string, fsys disk.FS) (*claim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the root %s cannot be opened: %w", root, rootCause(err))
 	}
-	c := &claim{dir}
+	c := &claim{dir: dir}
+	before, readErr := readWhole(fsys, daemon)
 	if err := dir.TryLock(); err != nil {
-		defer dir.Close()
+		defer dir.Close() // a failure to close says less than err
 		if errors.Is(err, disk.ErrLocked) {
 			who := "another process"
-			if text, err := readWhole(fsys, daemon); err == nil && len(text) > 0 {
-				who = strings.TrimSpace(string(text))
+			if readErr == nil && len(before) > 0 {
+				who, _, _ = strings.Cut(string(before), "\n")
 			}
 			return nil, fmt.Errorf("the root %s is served by %s already; a root has one server: use that one, or stop it first", root, who)
 		}
 		return nil, fmt.Errorf("claiming the root %s: %w", root, err)
 	}
 	host, _ := os.Hostname()
-	err = writeWhole(fsys, daemon, fmt.Appendf(nil, "process %d on %s\n", os.Getpid(), host))
+	mount := fsys.Mount()
+	c.intact = mount != "" && strings.HasSuffix(string(before), "\n"+mount+"\n")
+	err = writeWhole(fsys, daemon, fmt.Appendf(nil, "process %d on %s\n%s\n", os.Getpid(), host, mount))
 	if err == nil {
 		err = checkFormat(fsys)
 	}

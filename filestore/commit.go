@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/journal"
@@ -14,14 +15,34 @@ import (
 // maxBatch is how many commits share a sync at most.
 const maxBatch = 1024
 
-// commit is a call of Commit on its way through the committer.
+// commit is a call of Commit on its way through the committer, or other work that
+// must not come between the steps of a batch.
 type commit struct {
 	changes []lock.Change
+	suspect []lock.Name // files that others may have changed
+	mark    *checkpoint // lock files that have become durable
+	probe   bool        // see if the disk works again
 	events  []lock.Event
 	err     error
 	done    chan struct{} // closed when events and err are final
 
 	steps []step // one for each change, once it is staged
+	// outside is what stood in the way: what others did to the files.
+	outside *commit
+}
+
+// names calls yield with each lock that a commit is about.
+func (c *commit) names(yield func(lock.Name) bool) {
+	for _, change := range c.changes {
+		if !yield(change.Lock.Name) {
+			return
+		}
+	}
+	for _, name := range c.suspect {
+		if !yield(name) {
+			return
+		}
+	}
 }
 
 // step is a staged change: what it does to the files, the journal and the state.
@@ -65,18 +86,29 @@ func (s *Store) commitBatch(batch []*commit) (later []*commit) {
 			later = append(later, c)
 			continue
 		}
-		for _, change := range c.changes {
-			touched[change.Lock.Name] = true
+		for name := range c.names {
+			touched[name] = true
 		}
 		answered = append(answered, c)
-		if c.err = s.stage(c, added); c.err == nil {
+		if len(c.changes) > 0 {
+			if c.err = s.stage(c, added); c.err == nil {
+				staged = append(staged, c)
+				added += len(c.changes)
+			}
+		}
+		if c.mark != nil && s.failed == nil {
+			c.steps = []step{{record: c.mark.record()}}
 			staged = append(staged, c)
-			added += len(c.changes)
-		} else if errors.Is(c.err, lock.ErrConflict) {
-			outside, err := s.reconcile(c)
+		}
+		if c.probe {
+			s.probe()
+		}
+		if (len(c.suspect) > 0 || errors.Is(c.err, lock.ErrConflict)) && s.failed == nil {
+			outside, err := s.reconcile(slices.Collect(c.names))
 			if err != nil {
 				c.err = s.ioError(err)
 			} else if len(outside.steps) > 0 {
+				c.outside = outside
 				staged = append(staged, outside)
 			}
 		}
@@ -90,24 +122,29 @@ func (s *Store) commitBatch(batch []*commit) (later []*commit) {
 		if err == nil {
 			s.settle(committed)
 		} else {
-			s.fail(err)
-			for _, c := range committed {
-				c.err = outcomeUnknown(err)
-			}
+			s.fail(err, committed)
 		}
 	}
+	if s.stale {
+		s.publish()
+	}
 	for _, c := range answered {
+		if c.outside != nil && c.outside.err != nil {
+			c.err = c.outside.err
+		}
 		close(c.done)
 	}
-	for _, c := range committed {
-		s.clean(c)
+	if s.failed == nil { // else what is left behind tells the next start
+		for _, c := range committed {
+			s.clean(c)
+		}
 	}
 	return later
 }
 
-func touchesAny(c *commit, names map[lock.Name]bool) bool {
-	for _, change := range c.changes {
-		if names[change.Lock.Name] {
+func touchesAny(c *commit, touched map[lock.Name]bool) bool {
+	for name := range c.names {
+		if touched[name] {
 			return true
 		}
 	}
@@ -249,9 +286,13 @@ func (s *Store) linkError(name lock.Name, err error) error {
 func (s *Store) unstage(c *commit) {
 	for _, st := range c.steps {
 		if st.linked {
-			s.complain(s.files.Remove(fileOf(st.after.lock.Name)))
+			if err := s.files.Remove(fileOf(st.after.lock.Name)); err != nil && !isAbsent(err) {
+				// Its .new name stays and tells the next start.
+				s.fail(fmt.Errorf("taking back a lock file: %w", err), nil)
+				continue
+			}
 		}
-		if st.after != nil && c.done != nil && st.record.Kind == journal.KindEvent {
+		if st.writesFile() {
 			s.complain(s.files.Remove(newFileOf(st.record.Event.Revision)))
 		}
 	}
@@ -261,10 +302,15 @@ func (s *Store) unstage(c *commit) {
 // clean removes the .new names of a commit's files.
 func (s *Store) clean(c *commit) {
 	for _, st := range c.steps {
-		if st.linked {
+		if st.writesFile() {
 			s.complain(s.files.Remove(newFileOf(st.record.Event.Revision)))
 		}
 	}
+}
+
+// writesFile reports whether a step has a new file, made by the server.
+func (st *step) writesFile() bool {
+	return st.after != nil && st.record.Kind == journal.KindEvent && st.record.Event.Cause != lock.File
 }
 
 // complain logs a failure that costs nothing but room.
@@ -285,19 +331,27 @@ func (s *Store) write(staged []*commit) (written []*commit) {
 	for _, c := range staged {
 		if onlyReleases(c) {
 			written = append(written, c)
-			continue
+		} else {
+			s.refuse(c, err)
 		}
-		s.unstage(c)
-		c.err = s.ioError(err)
 	}
-	if err := s.writeRecords(written, true); err != nil {
-		for _, c := range written {
-			s.unstage(c)
-			c.err = s.ioError(err)
-		}
-		return nil
+	if err = s.writeRecords(written, true); err == nil {
+		return written
 	}
-	return written
+	for _, c := range written {
+		s.refuse(c, err)
+	}
+	return nil
+}
+
+// refuse gives up a staged commit that the journal did not take.
+func (s *Store) refuse(c *commit, err error) {
+	if !errors.Is(err, journal.ErrNoRoom) {
+		s.fail(err, []*commit{c})
+		return
+	}
+	s.unstage(c)
+	c.err = s.ioError(err)
 }
 
 func (s *Store) writeRecords(commits []*commit, reserved bool) error {
@@ -334,13 +388,13 @@ func (s *Store) apply(committed []*commit) error {
 		for _, st := range c.steps {
 			name := st.record.Event.Lock.Name
 			switch {
-			case st.record.Kind == journal.KindExtended, st.linked:
+			case st.record.Kind != journal.KindEvent, st.linked:
 			case st.after == nil:
 				if err := s.files.Remove(fileOf(name)); err != nil && !isAbsent(err) {
 					return fmt.Errorf("removing the lock file of %s: %w", name, err)
 				}
 			default:
-				if err := s.files.Rename(newFileOf(st.record.Event.Revision), fileOf(name)); err != nil {
+				if err := s.files.replace(st.record.Event.Revision, name); err != nil {
 					return fmt.Errorf("replacing the lock file of %s: %w", name, err)
 				}
 			}
@@ -354,11 +408,14 @@ func (s *Store) apply(committed []*commit) error {
 func (s *Store) settle(committed []*commit) {
 	var events []lock.Event
 	for _, c := range committed {
-		if s.troubled && !onlyReleases(c) {
-			s.troubled = false
-			s.config.Health(nil)
+		if !onlyReleases(c) {
+			s.recovered()
 		}
 		for _, st := range c.steps {
+			if st.record.Kind == journal.KindCheckpoint {
+				c.mark.pruned = s.journal.Prune(s.config.History, c.mark.revision)
+				continue
+			}
 			name := st.record.Event.Lock.Name
 			if st.after != nil {
 				s.locks.ReplaceOrInsert(st.after)
@@ -379,23 +436,34 @@ func (s *Store) settle(committed []*commit) {
 	s.feed.Append(events...)
 }
 
-// fail makes the store read-only until it is opened again.
-func (s *Store) fail(err error) {
+// fail makes the store read-only until it is opened again. What becomes of the
+// commits is then unknown.
+func (s *Store) fail(err error, commits []*commit) {
 	if s.failed == nil {
 		s.failed = err
 		s.config.Health(err)
 		s.config.Logger.Error("the store is read-only until the server starts again", "error", err)
 	}
+	for _, c := range commits {
+		c.err = outcomeUnknown(err)
+	}
 }
 
 // ioError refuses a change that the file system would not take.
 func (s *Store) ioError(err error) error {
-	if !s.troubled {
-		s.troubled = true
+	if !s.troubled.Swap(true) {
 		s.config.Health(err)
 		s.config.Logger.Error("the store cannot write", "error", err)
 	}
 	return readOnly(err)
+}
+
+// recovered notes that the disk takes changes.
+func (s *Store) recovered() {
+	if s.troubled.Swap(false) {
+		s.config.Health(nil)
+		s.config.Logger.Info("the store can write again")
+	}
 }
 
 func outcomeUnknown(err error) error {

@@ -21,7 +21,8 @@ const (
 	// names do not start with a dot.
 	ownDir     = ".pylok"
 	journalDir = ownDir + "/journal"
-	newSuffix  = ".new"
+	newSuffix  = ".new"  // a complete file, until what it is for is durable
+	moveSuffix = ".move" // a second name of it, on the way to its place
 
 	filePerm = 0o644 // lock files are for everybody to read
 	dirPerm  = 0o755
@@ -53,19 +54,39 @@ type fingerprint struct {
 	// it changes its ctime, and only a look afterwards tells to what.
 	ctime int64
 	// birth tells a file that was removed and made anew from one that was
-	// written to: file systems use inode numbers again. 0: not known.
+	// written to: file systems use inode numbers again. 0: the file system does
+	// not tell.
 	birth int64
 	isDir bool // a directory has the place of the file
+	// fresh: when it was looked at, the file had been changed so shortly before
+	// that a change after the look could have left the same times.
+	fresh bool
 }
 
-func fingerprintOf(info fs.FileInfo) fingerprint {
-	p := fingerprint{size: info.Size(), mtime: info.ModTime().UnixNano(), isDir: info.IsDir()}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		p.inode = stat.Ino
-		p.ctime = stat.Ctim.Nano()
+func fingerprintOf(stat disk.Stat) fingerprint {
+	return fingerprint{
+		inode: stat.Inode,
+		size:  stat.Size,
+		mtime: stat.Mtime,
+		ctime: stat.Ctime,
+		birth: stat.Birth,
+		isDir: stat.Mode.IsDir(),
+		fresh: isFresh(stat),
 	}
-	return p
 }
+
+// isFresh reports whether a file has been changed so shortly before now that its
+// times do not tell it from every later state.
+func isFresh(stat disk.Stat) bool {
+	return time.Now().UnixNano()-max(stat.Mtime, stat.Ctime) < int64(trustAge)
+}
+
+// trustAge is the age from which on a file's times tell it from every later state:
+// the coarsest time stamps of a file system, those of FAT, are 2 s apart.
+const trustAge = 2 * time.Second
+
+// isKnown reports whether a look at the file's times tells if it has changed.
+func (p fingerprint) isKnown() bool { return p.ctime != 0 && !p.fresh }
 
 // matches reports whether q is of the same file in the same state as far as both
 // know.
@@ -73,9 +94,7 @@ func (p fingerprint) matches(q fingerprint) bool {
 	if p.ctime == 0 || q.ctime == 0 {
 		p.ctime, q.ctime = 0, 0
 	}
-	if p.birth == 0 || q.birth == 0 {
-		p.birth, q.birth = 0, 0
-	}
+	p.fresh, q.fresh = false, false
 	return p == q
 }
 
@@ -98,19 +117,15 @@ func (f *files) writeNew(revision lock.Revision, text []byte) (fingerprint, erro
 		return fingerprint{}, err
 	}
 	_, err = file.WriteAt(text, 0)
-	var info fs.FileInfo
+	var stat disk.Stat
 	if err == nil {
-		info, err = file.Stat()
-	}
-	var birth int64
-	if err == nil {
-		birth, err = file.Birth()
+		stat, err = file.Stat()
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		return fingerprint{}, errors.Join(err, f.Remove(name))
 	}
-	p := fingerprintOf(info)
-	p.ctime, p.birth = 0, birth
+	p := fingerprintOf(stat)
+	p.ctime, p.fresh = 0, true
 	return p, nil
 }
 
@@ -136,16 +151,28 @@ func (f *files) link(revision lock.Revision, name lock.Name) error {
 	return err
 }
 
+// replace gives a .new file the place of another. The .new name stays.
+func (f *files) replace(revision lock.Revision, name lock.Name) error {
+	move := strings.TrimSuffix(newFileOf(revision), newSuffix) + moveSuffix
+	if err := f.Link(newFileOf(revision), move); err != nil {
+		return err
+	}
+	if err := f.Rename(move, fileOf(name)); err != nil {
+		return errors.Join(err, f.Remove(move))
+	}
+	return nil
+}
+
 // look describes the lock file; the zero fingerprint means that there is none.
 func (f *files) look(name lock.Name) (fingerprint, error) {
-	info, err := f.Lstat(fileOf(name))
+	stat, err := f.Lstat(fileOf(name))
 	if isAbsent(err) {
 		return fingerprint{}, nil
 	}
 	if err != nil {
 		return fingerprint{}, err
 	}
-	return fingerprintOf(info), nil
+	return fingerprintOf(stat), nil
 }
 
 // isAbsent reports whether err means that there is no such file: the name is
@@ -169,26 +196,27 @@ func (f *files) read(name lock.Name) (lockFile, error) {
 	const tries = 3
 	var found lockFile
 	for range tries {
-		info, err := f.Lstat(fileOf(name))
+		stat, err := f.Lstat(fileOf(name))
 		if isAbsent(err) {
 			return lockFile{}, nil
 		}
 		if err != nil {
 			return lockFile{}, err
 		}
-		found = lockFile{print: fingerprintOf(info), mtime: info.ModTime()}
-		if kind := notRegular(info.Mode()); kind != "" {
+		found = lockFile{print: fingerprintOf(stat), mtime: time.Unix(0, stat.Mtime)}
+		if kind := notRegular(stat.Mode); kind != "" {
 			found.Problem = "the lock file is " + kind
 			return found, nil
 		}
-		text, birth, stable, err := f.readText(fileOf(name), info)
-		found.print.birth = birth
+		text, stable, err := f.readText(fileOf(name), stat)
 		switch {
 		case isAbsent(err):
 			continue
-		case err != nil:
+		case errors.Is(err, fs.ErrPermission):
 			found.Problem = "the file cannot be read: " + reasonOf(err)
 			return found, nil
+		case err != nil:
+			return lockFile{}, err // ours, not the file's
 		case stable:
 			found.Content = lockfile.Read(text)
 			return found, nil
@@ -200,31 +228,24 @@ func (f *files) read(name lock.Name) (lockFile, error) {
 	return found, nil
 }
 
-// readText reads a regular file that info describes, and reports whether it stayed
+// readText reads a regular file that stat describes, and reports whether it stayed
 // the same meanwhile.
-func (f *files) readText(name string, info fs.FileInfo) (text []byte, birth int64, stable bool, err error) {
+func (f *files) readText(name string, stat disk.Stat) (text []byte, stable bool, err error) {
 	// O_NONBLOCK: if it has become a named pipe, opening must not wait.
 	file, err := f.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, 0, false, err
+		return nil, false, err
 	}
 	defer file.Close()
-	opened, err := file.Stat()
-	if err != nil || !os.SameFile(info, opened) {
-		return nil, 0, false, err
+	before, err := file.Stat()
+	if err != nil || before != stat {
+		return nil, false, err
 	}
-	text, err = io.ReadAll(io.LimitReader(file, lock.MaxFileBytes+1))
-	if err != nil {
-		return nil, 0, false, err
-	}
-	if birth, err = file.Birth(); err != nil {
-		return nil, 0, false, err
+	if text, err = io.ReadAll(io.LimitReader(file, lock.MaxFileBytes+1)); err != nil {
+		return nil, false, err
 	}
 	after, err := file.Stat()
-	if err != nil {
-		return nil, 0, false, err
-	}
-	return text, birth, fingerprintOf(after) == fingerprintOf(info), nil
+	return text, after == stat, err
 }
 
 // reasonOf leaves out the file's name, which the reader of a message knows.
@@ -256,11 +277,11 @@ func notRegular(mode fs.FileMode) string {
 
 // walk calls visit with the name of every lock file below the root, and returns
 // how many other files it left alone. A directory that cannot be read is reported
-// to unreadable, with its path, and passed over.
+// to unreadable and passed over.
 func (f *files) walk(visit func(lock.Name) error, unreadable func(dir string, err error)) (strays int, err error) {
-	var walkDir func(dir string, depth int) error
-	walkDir = func(dir string, depth int) error {
-		entries, err := f.ReadDir(dir)
+	var walkDir func(dir string) error
+	walkDir = func(dir string) error {
+		entries, err := disk.List(f, dir)
 		if isAbsent(err) {
 			return nil // removed meanwhile
 		}
@@ -269,33 +290,36 @@ func (f *files) walk(visit func(lock.Name) error, unreadable func(dir string, er
 			return nil
 		}
 		for _, entry := range entries {
-			name := path.Join(dir, entry.Name())
-			if text, isLock := strings.CutSuffix(name, lock.FileSuffix); isLock {
-				if n, err := lock.ParseName(text); err == nil {
-					if err := visit(n); err != nil {
-						return err
-					}
-					continue
-				}
-			}
-			switch {
-			case dir == "." && entry.Name() == ownDir:
-			case entry.IsDir() && depth < lock.MaxNameSegments && isSegment(entry.Name()):
-				if err := walkDir(name, depth+1); err != nil {
-					return err
-				}
-			default:
+			file := path.Join(dir, entry.Name())
+			if name, isLock := nameOf(file); isLock {
+				err = visit(name)
+			} else if canHoldLocks(file, entry) {
+				err = walkDir(file)
+			} else if file != ownDir {
 				strays++
+			}
+			if err != nil {
+				return err
 			}
 		}
 		return nil
 	}
-	err = walkDir(".", 1)
+	err = walkDir(".")
 	return strays, err
 }
 
-// isSegment reports whether a directory's name may stand in a lock's name.
-func isSegment(text string) bool {
-	_, err := lock.ParseName(text)
-	return err == nil
+// nameOf returns the lock whose file a path in the root is.
+func nameOf(file string) (lock.Name, bool) {
+	text, isLock := strings.CutSuffix(file, lock.FileSuffix)
+	if !isLock {
+		return lock.Name{}, false
+	}
+	name, err := lock.ParseName(text)
+	return name, err == nil
+}
+
+// canHoldLocks reports whether an entry is a directory that may lead to lock files.
+func canHoldLocks(file string, entry fs.DirEntry) bool {
+	_, err := lock.ParseName(file + "/x")
+	return err == nil && entry.IsDir()
 }

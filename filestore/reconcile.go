@@ -7,13 +7,13 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// reconcile compares the locks of a commit with their files. What others did to
-// them is a commit of its own, which it returns, without steps if there is nothing.
-// Only the committer calls it.
-func (s *Store) reconcile(c *commit) (*commit, error) {
+// reconcile compares locks with their files. What others did to them is a commit of
+// its own, which it returns, without steps if there is nothing. Only the committer
+// calls it.
+func (s *Store) reconcile(names []lock.Name) (*commit, error) {
 	outside := &commit{}
-	for _, change := range c.changes {
-		if err := s.reconcileLock(change.Lock.Name, outside); err != nil {
+	for _, name := range names {
+		if err := s.reconcileLock(name, outside); err != nil {
 			return nil, err
 		}
 	}
@@ -28,7 +28,7 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 		return err
 	}
 	before := find(s.locks, name)
-	if before != nil && before.print == found.print || before == nil && !found.exists() {
+	if before == nil && !found.exists() {
 		return nil
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
@@ -42,10 +42,13 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 		event.Type, event.Lock = lock.Locked, adopted(name, found, now)
 
 	case before.lock.Data == found.Data && before.lock.Problem == found.Problem:
-		// The same in other bytes, or the look that tells us the ctime.
-		same := *before
-		same.print, same.fileToken = found.print, found.Token
-		s.locks.ReplaceOrInsert(&same)
+		// The same in other bytes, or just another look.
+		if before.print != found.print {
+			same := *before
+			same.print, same.fileToken = found.print, found.Token
+			s.locks.ReplaceOrInsert(&same)
+			s.stale = true
+		}
 		return nil
 
 	default:

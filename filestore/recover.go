@@ -3,13 +3,16 @@ package filestore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/filestore/internal/lockfile"
 	"github.com/pylok/pylok/lock"
@@ -28,9 +31,12 @@ type recovery struct {
 	checkpoint lock.Revision
 	unanswered map[lock.Revision]bool   // of .new files; false: the journal has it
 	orphans    map[uint64]lock.Revision // inodes of those that it does not have
+	terms      map[lock.Name]lock.Lock  // of holds that were renewed with other terms
 	highest    lock.Token               // in any lock file
+	leftover   []string                 // files to be removed in the end
 	outside    *commit                  // the changes that others made
 	mended     int
+	now        time.Time
 }
 
 // history is what the journal says of one lock.
@@ -49,13 +55,7 @@ func (h *history) knows(token lock.Token) bool {
 
 // recover fills the store.
 func (s *Store) recover(ctx context.Context) error {
-	r := &recovery{
-		Store:      s,
-		past:       make(map[lock.Name]*history),
-		unanswered: make(map[lock.Revision]bool),
-		orphans:    make(map[uint64]lock.Revision),
-		outside:    &commit{},
-	}
+	r := newRecovery(s)
 	if err := r.findNewFiles(); err != nil {
 		return err
 	}
@@ -63,25 +63,47 @@ func (s *Store) recover(ctx context.Context) error {
 	if s.journal, err = journal.Open(s.files, journalDir, s.config.journal, r.replay); err != nil {
 		return fmt.Errorf("the root %s cannot be served: %w", s.files.root, rootCause(err))
 	}
+	if s.claim.intact {
+		// Since the last server nothing can have lost what was written to
+		// it, so all but the last batch is in the files.
+		r.checkpoint = max(r.checkpoint, s.journal.Confirmed())
+	}
 	if err := r.findOrphans(); err != nil {
 		return err
 	}
-	if err := r.compareFiles(ctx); err != nil {
+	if err := r.compareAll(ctx, r.carryOut); err != nil {
 		return err
 	}
 	return r.finish()
 }
 
+func newRecovery(s *Store) *recovery {
+	return &recovery{
+		Store:      s,
+		past:       make(map[lock.Name]*history),
+		unanswered: make(map[lock.Revision]bool),
+		orphans:    make(map[uint64]lock.Revision),
+		terms:      make(map[lock.Name]lock.Lock),
+		outside:    &commit{},
+		now:        time.Now().UTC().Truncate(time.Millisecond),
+	}
+}
+
 // findNewFiles finds what a crash left under .new names.
 func (r *recovery) findNewFiles() error {
-	entries, err := r.files.ReadDir(ownDir)
+	entries, err := disk.List(r.files, ownDir)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
 		digits, isNew := strings.CutSuffix(entry.Name(), newSuffix)
-		if revision, err := strconv.ParseUint(digits, 10, 64); isNew && err == nil {
+		revision, err := strconv.ParseUint(digits, 10, 62)
+		if isNew && err == nil {
 			r.unanswered[lock.Revision(revision)] = true
+			r.highest = max(r.highest, lock.Token(revision))
+		}
+		if strings.HasSuffix(entry.Name(), moveSuffix) {
+			r.leftover = append(r.leftover, ownDir+"/"+entry.Name())
 		}
 	}
 	return nil
@@ -94,10 +116,7 @@ func (r *recovery) replay(record journal.Record) error {
 		r.checkpoint = record.Revision
 	case journal.KindExtended:
 		l := record.Event.Lock
-		if h := r.past[l.Name]; h.isHeld() && h.hold.Token == l.Token {
-			h.hold.TTL, h.hold.ExpireTime = l.TTL, l.ExpireTime
-			r.extended[l.Name] = struct{}{}
-		}
+		r.terms[l.Name] = l
 	case journal.KindEvent:
 		event := record.Event
 		name := event.Lock.Name
@@ -116,7 +135,7 @@ func (r *recovery) replay(record journal.Record) error {
 			h.hold = event.Lock
 			h.byFile = h.byFile && event.Cause == lock.File
 		}
-		delete(r.extended, name)
+		delete(r.terms, name)
 		if r.unanswered[event.Revision] {
 			r.unanswered[event.Revision] = false
 		}
@@ -130,18 +149,17 @@ func (r *recovery) findOrphans() error {
 		if !unanswered {
 			continue
 		}
-		info, err := r.files.Lstat(newFileOf(revision))
+		stat, err := r.files.Lstat(newFileOf(revision))
 		if err != nil {
 			return err
 		}
-		r.orphans[fingerprintOf(info).inode] = revision
+		r.orphans[stat.Inode] = revision
 	}
 	return nil
 }
 
-// compareFiles goes through all lock files, and then through the holds that have
-// none.
-func (r *recovery) compareFiles(ctx context.Context) error {
+// compareAll calls act with the verdict on every lock that has a file or a history.
+func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile, verdict) error) error {
 	seen := make(map[lock.Name]bool)
 	var unreadable []string
 	strays, err := r.files.walk(func(name lock.Name) error {
@@ -153,7 +171,8 @@ func (r *recovery) compareFiles(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("looking at the lock file of %s: %w", name, err)
 		}
-		return r.compare(name, found)
+		r.highest = max(r.highest, found.Token)
+		return act(name, found, r.compare(name, found))
 	}, func(dir string, err error) {
 		unreadable = append(unreadable, dir+"/")
 		r.config.Logger.Warn("a directory cannot be read; the locks below it are taken from the journal", "directory", dir, "error", err)
@@ -165,99 +184,180 @@ func (r *recovery) compareFiles(ctx context.Context) error {
 		r.config.Logger.Info("files that are no lock files are left alone", "count", strays)
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(r.past), lock.Name.Compare) {
-		switch h := r.past[name]; {
-		case seen[name]:
-		case slices.ContainsFunc(unreadable, func(dir string) bool { return strings.HasPrefix(name.String(), dir) }):
-			if h.isHeld() {
-				r.keep(h.hold, lockFile{})
-			}
-		default:
-			if err := r.compare(name, lockFile{}); err != nil {
-				return err
-			}
+		if seen[name] {
+			continue
+		}
+		v := r.compare(name, lockFile{})
+		hidden := slices.ContainsFunc(unreadable, func(dir string) bool { return strings.HasPrefix(name.String(), dir) })
+		if h := r.past[name]; hidden && h.isHeld() {
+			v = verdict{remedy: keep, lock: r.withTerms(h.hold)}
+		}
+		if err := act(name, lockFile{}, v); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// compare decides what a lock's state is, by its history and its file.
-func (r *recovery) compare(name lock.Name, found lockFile) error {
-	if _, orphan := r.orphans[found.print.inode]; orphan && found.exists() {
-		// A grant that nobody was told of.
-		if err := r.files.Remove(fileOf(name)); err != nil {
-			return err
-		}
-		r.mended++
-		found = lockFile{}
-	}
-	r.highest = max(r.highest, found.Token)
+// remedy is what is done about a lock whose file and history are compared.
+type remedy uint8
+
+const (
+	nothing remedy = iota // the lock is free, and so says everything
+	keep                  // the hold stands, and so does its file
+	rewrite               // the hold stands; its file is written again
+	remove                // the lock is free; its file is removed
+	tell                  // others changed the file: that becomes an event
+)
+
+// verdict is what comparing a lock's file with its history leads to.
+type verdict struct {
+	remedy remedy
+	why    string         // in words, for people; empty: all is well
+	lock   lock.Lock      // the hold, for keep and rewrite; the lock after, for tell
+	event  lock.EventType // for tell
+}
+
+// compare decides what becomes of a lock by its history and its file. It changes
+// nothing.
+func (r *recovery) compare(name lock.Name, found lockFile) verdict {
 	h := r.past[name]
 	recent := h != nil && h.last.Revision > r.checkpoint
+	adopt := func(why string) verdict {
+		return verdict{tell, why, adopted(name, found, r.now), lock.Locked}
+	}
 	switch {
 	case !found.exists() && !h.isHeld():
-		return nil
+		return verdict{}
 
 	case !found.exists() && recent && !h.byFile:
-		return r.rewrite(h.hold, lockFile{})
+		return verdict{remedy: rewrite, why: "the lock file of a recent hold is missing", lock: r.withTerms(h.hold)}
 
 	case !found.exists():
-		r.tell(lock.Unlocked, h.hold, nil)
-		return nil
+		return verdict{tell, "the lock file was removed while no server ran", h.hold, lock.Unlocked}
 
-	case !h.isHeld() && recent && (h.knows(found.Token) || r.isTorn(h, found)):
-		r.mended++
-		return r.files.Remove(fileOf(name))
+	case r.orphans[found.print.inode] != 0 && !h.isHeld():
+		return verdict{remedy: remove, why: "the lock was being granted when the server stopped, and nobody was told"}
 
-	case h == nil && r.journal.Reaches(lock.Revision(found.Token)) || h != nil && !h.isHeld() || h == nil && found.Token == 0:
-		now := time.Now().UTC().Truncate(time.Millisecond)
-		r.tell(lock.Locked, adopted(name, found, now), &found)
-		return nil
+	case r.orphans[found.print.inode] != 0:
+		return verdict{remedy: rewrite, why: "the hold was being replaced when the server stopped, and nobody was told", lock: r.withTerms(h.hold)}
 
-	case h == nil:
-		// A hold from before the journal's beginning: the file is all there is.
-		r.keep(lock.Lock{
-			Name:        name,
-			Data:        found.Data,
-			Holder:      found.Holder,
-			Token:       found.Token,
-			Revision:    lock.Revision(found.Token),
-			AcquireTime: found.AcquireTime,
-			TTL:         found.TTL,
-			ExpireTime:  found.ExpireTime,
-			RequestID:   found.RequestID,
-		}, found)
-		return nil
+	case h.isHeld():
+		return r.compareHold(h, found, recent)
+
+	case recent && (h.knows(found.Token) && !found.mtime.After(h.last.Time.Add(timeGrain)) || r.isTorn(h, found)):
+		return verdict{remedy: remove, why: "the lock file of a released hold came back"}
+
+	case h != nil || found.Token == 0:
+		return adopt("the lock file was made while no server ran")
+
+	case r.journal.Reaches(lock.Revision(found.Token)):
+		return adopt("the lock file has a lock_token that this root never gave out")
 	}
-	return r.compareHold(h, found, recent)
+	// A hold from before the journal's beginning: the file is all there is.
+	return verdict{remedy: keep, lock: r.withTerms(lock.Lock{
+		Name:        name,
+		Data:        found.Data,
+		Holder:      found.Holder,
+		Token:       found.Token,
+		Revision:    lock.Revision(found.Token),
+		AcquireTime: found.AcquireTime,
+		TTL:         found.TTL,
+		ExpireTime:  found.ExpireTime,
+		RequestID:   found.RequestID,
+	})}
 }
 
 // compareHold is compare for a lock that is held by its history and has a file.
-func (r *recovery) compareHold(h *history, found lockFile, recent bool) error {
+func (r *recovery) compareHold(h *history, found lockFile, recent bool) verdict {
+	own := found.Token != 0 && found.Token == h.hold.Token
 	same := h.hold.Data == found.Data && h.hold.Problem == found.Problem
-	own := found.Token == h.hold.Token
+	hold := r.withTerms(h.hold)
 	switch {
-	case own && same, h.byFile && same:
-		r.keep(h.hold, found)
-	case own && recent && !h.byFile, r.isTorn(h, found), recent && !h.byFile && h.knows(found.Token) && !own:
-		return r.rewrite(h.hold, found)
+	case (own || h.byFile) && same:
+		return verdict{remedy: keep, lock: hold}
+
+	case own && recent && !h.byFile:
+		return verdict{remedy: rewrite, why: "the lock file does not have the latest data of a recent hold", lock: hold}
+
+	case !own && recent && !h.byFile && h.knows(found.Token):
+		return verdict{remedy: rewrite, why: "the lock file is that of a hold before", lock: hold}
+
+	case r.isTorn(h, found):
+		return verdict{remedy: rewrite, why: "the lock file of a recent hold is half written", lock: hold}
+
 	case own, h.byFile && !h.knows(found.Token):
-		l := h.hold.WithData(found.Data)
-		l.Problem = found.Problem
-		r.tell(lock.Updated, l, &found)
-	default:
-		now := time.Now().UTC().Truncate(time.Millisecond)
-		r.tell(lock.Locked, adopted(h.hold.Name, found, now), &found)
+		edited := hold.WithData(found.Data)
+		edited.Problem = found.Problem
+		return verdict{tell, "the lock file was edited while no server ran", edited, lock.Updated}
+	}
+	return verdict{tell, "the lock file was replaced while no server ran", adopted(hold.Name, found, r.now), lock.Locked}
+}
+
+// withTerms returns a hold with the terms that it was renewed with.
+func (r *recovery) withTerms(l lock.Lock) lock.Lock {
+	if terms, ok := r.terms[l.Name]; ok && terms.Token == l.Token {
+		l.TTL, l.ExpireTime = terms.TTL, terms.ExpireTime
+	}
+	return l
+}
+
+// carryOut does what a verdict asks for.
+func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
+	if v.why != "" && v.remedy != tell {
+		r.config.Logger.Warn("mending a lock file", "name", name, "why", v.why)
+		r.mended++
+	}
+	switch v.remedy {
+	case keep:
+		r.insert(&entry{lock: v.lock, fileToken: found.Token, print: found.print})
+	case remove:
+		return r.files.Remove(fileOf(name))
+	case rewrite:
+		p, err := r.files.writeNew(v.lock.Revision, lockfile.Append(nil, v.lock, r.files.location(name)))
+		if err == nil {
+			err = r.files.Rename(newFileOf(v.lock.Revision), fileOf(name))
+		}
+		if errors.Is(err, fs.ErrNotExist) { // the directory is gone too
+			if err = r.files.link(v.lock.Revision, name); err == nil {
+				err = r.files.Remove(newFileOf(v.lock.Revision))
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("writing the lock file of %s again: %w", name, err)
+		}
+		r.insert(&entry{lock: v.lock, fileToken: v.lock.Token, print: p})
+	case tell:
+		st := step{record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{Type: v.event, Cause: lock.File, Lock: v.lock}}}
+		if v.event != lock.Unlocked {
+			st.after = &entry{lock: v.lock, fileToken: found.Token, print: found.print}
+		}
+		r.outside.steps = append(r.outside.steps, st)
 	}
 	return nil
 }
+
+func (r *recovery) insert(e *entry) {
+	e.key = e.lock.Name.String()
+	r.locks.ReplaceOrInsert(e)
+	if _, ok := r.terms[e.lock.Name]; ok {
+		r.extended[e.lock.Name] = struct{}{}
+	}
+}
+
+// timeGrain is what an event's time is rounded down by.
+const timeGrain = time.Millisecond
 
 // isTorn reports whether a file is what a power cut left of the server's own file
 // of the history's last hold: it is not younger than the history, and each byte is
 // what was written there or was never written. Lock files are not synced one by
 // one.
 func (r *recovery) isTorn(h *history, found lockFile) bool {
-	const clockSkew = time.Second // between the file system's clock and ours
-	if h.byFile || found.Token != 0 || found.mtime.After(h.last.Time.Add(clockSkew)) || h.last.Revision <= r.checkpoint {
+	latest := h.last.Time.Add(timeGrain)
+	if h.isHeld() {
+		latest = latest.Add(time.Second) // the file is written after the event's time
+	}
+	if h.byFile || found.Token != 0 || found.mtime.After(latest) || h.last.Revision <= r.checkpoint {
 		return false
 	}
 	text, err := readWhole(r.files, fileOf(h.hold.Name))
@@ -276,94 +376,48 @@ func (r *recovery) isTorn(h *history, found lockFile) bool {
 	return len(bytes.TrimRight(text, "\x00")) < len(written)
 }
 
-// keep takes a hold over with its file as it is.
-func (r *recovery) keep(l lock.Lock, found lockFile) {
-	r.locks.ReplaceOrInsert(&entry{key: l.Name.String(), lock: l, fileToken: found.Token, print: found.print})
-}
-
-// rewrite writes the file of a hold again, in place of found.
-func (r *recovery) rewrite(l lock.Lock, found lockFile) error {
-	p, err := r.files.writeNew(l.Revision, lockfile.Append(nil, l, r.files.location(l.Name)))
-	if err != nil {
-		return err
-	}
-	delete(r.unanswered, l.Revision)
-	if found.exists() {
-		err = r.files.Rename(newFileOf(l.Revision), fileOf(l.Name))
-	} else if err = r.files.link(l.Revision, l.Name); err == nil {
-		err = r.files.Remove(newFileOf(l.Revision))
-	}
-	if err != nil {
-		return fmt.Errorf("writing the lock file of %s again: %w", l.Name, err)
-	}
-	r.mended++
-	r.locks.ReplaceOrInsert(&entry{key: l.Name.String(), lock: l, fileToken: l.Token, print: p})
-	return nil
-}
-
-// tell notes an outside change, to be committed when all is compared. l is the
-// lock after it, without its revision.
-func (r *recovery) tell(t lock.EventType, l lock.Lock, found *lockFile) {
-	st := step{record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{Type: t, Cause: lock.File, Lock: l}}}
-	if found != nil {
-		st.after = &entry{key: l.Name.String(), lock: l, fileToken: found.Token, print: found.print}
-	}
-	r.outside.steps = append(r.outside.steps, st)
-}
-
 // finish commits the outside changes, with revisions above all that was ever
 // given out, and makes what was mended durable.
 func (r *recovery) finish() error {
 	r.revision = max(r.journal.Last(), lock.Revision(r.highest))
 	r.journal.Advance(r.revision)
-	now := time.Now().UTC().Truncate(time.Millisecond)
 	var records []journal.Record
 	for i := range r.outside.steps {
 		st := &r.outside.steps[i]
 		r.revision++
 		e := &st.record.Event
-		e.Revision, e.Time, e.Lock.Revision = r.revision, now, r.revision
+		e.Revision, e.Time, e.Lock.Revision = r.revision, r.now, r.revision
 		if e.Type == lock.Locked {
 			e.Lock.Token = lock.Token(r.revision)
 		}
 		if st.after != nil {
 			st.after.lock = e.Lock
-			r.locks.ReplaceOrInsert(st.after)
+			r.insert(st.after)
 		}
 		records = append(records, st.record)
 		r.config.Logger.Info("a lock file was changed while no server ran", "name", e.Lock.Name, "event", e.Type, "revision", e.Revision, "problem", e.Lock.Problem)
 	}
 	const batch = 1024
 	for chunk := range slices.Chunk(records, batch) {
-		if err := r.journal.Write(false, chunk...); err != nil {
+		err := r.journal.Write(false, chunk...)
+		if err == nil {
+			err = r.journal.Sync() // before the checkpoint, which includes them
+		}
+		if err != nil {
 			return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
 		}
 	}
 	for revision := range r.unanswered {
-		r.complain(r.files.Remove(newFileOf(revision)))
+		r.leftover = append(r.leftover, newFileOf(revision))
+	}
+	for _, file := range r.leftover {
+		r.complain(r.files.Remove(file))
 	}
 	if r.mended > 0 {
 		r.config.Logger.Warn("the last server did not stop cleanly; lock files were brought in line with the journal", "files", r.mended)
 	}
-	if err := r.Store.checkpoint(); err != nil {
+	if err := r.checkpointNow(); err != nil {
 		return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
 	}
-	r.revision = max(r.revision, r.journal.Last())
 	return nil
-}
-
-// checkpoint makes all lock files durable and says so in the journal. Only the
-// committer calls it, or who is alone.
-func (s *Store) checkpoint() error {
-	if s.failed != nil {
-		return nil
-	}
-	if err := s.files.Sync(); err != nil {
-		return err
-	}
-	err := s.journal.Write(true, journal.Record{Kind: journal.KindCheckpoint, Revision: s.revision, Time: time.Now()})
-	if err != nil {
-		return err
-	}
-	return s.journal.Sync()
 }

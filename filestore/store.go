@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/btree"
 
@@ -33,8 +34,21 @@ type Config struct {
 	// with nil when it can again. Default: nobody is told.
 	Health func(error)
 
+	// PollInterval is how often the files are looked at for changes that
+	// others made. Where the operating system tells of changes they are found
+	// within 50 ms; polling finds them on network file systems too. A poll
+	// that takes long is followed by a pause of ten times as long. Default 1 s.
+	PollInterval time.Duration
+
+	// History is how much of the past is kept. Default 90 days and 1 GiB,
+	// whichever ends first.
+	History Retention
+
 	journal journal.Config
 }
+
+// Retention says how much of the past is kept.
+type Retention = journal.Retention
 
 // Store is a lock.Store on the files of one root, which it alone serves.
 type Store struct {
@@ -46,17 +60,23 @@ type Store struct {
 
 	view atomic.Pointer[view] // what readers see; nil: closed
 
-	mu      sync.Mutex
-	queue   []*commit
-	closed  bool
+	mu     sync.Mutex
+	queue  []*commit
+	closed bool
+	// troubled: changes are refused until the disk works again.
+	troubled atomic.Bool
+
 	arrival chan struct{} // has an element when the queue has
 	done    chan struct{} // closed when the committer has ended
+
+	stop       context.CancelFunc // of the background work
+	background sync.WaitGroup     // what looks at files and makes checkpoints
 
 	// Only the committer uses these.
 	locks    *btree.BTreeG[*entry]
 	revision lock.Revision          // the last one given out
 	failed   error                  // why nothing can be written any more
-	troubled bool                   // the last change was refused for want of a working disk
+	stale    bool                   // readers do not see yet what is known of some files
 	extended map[lock.Name]struct{} // holds whose terms are not those in their file
 }
 
@@ -91,6 +111,8 @@ func find(locks *btree.BTreeG[*entry], name lock.Name) *entry {
 // be written.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	config.MaxLocks = cmp.Or(config.MaxLocks, 2_000_000)
+	config.History.Age = cmp.Or(config.History.Age, 90*24*time.Hour)
+	config.History.Bytes = cmp.Or(config.History.Bytes, 1<<30)
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -117,6 +139,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 		locks:    newTree(),
 		extended: make(map[lock.Name]struct{}),
 	}
+	s.config.journal.Carry = s.carry
 	if s.claim, err = claimRoot(root, fsys); err != nil {
 		return nil, err
 	}
@@ -134,15 +157,34 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	s.publish()
 	s.feed = feed.New(s.journal.Last(), feed.Config{})
 	go s.run()
+	background, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	n := newNotifier(s)
+	p := newPoller(s, n.watch)
+	s.background.Go(func() { n.run(background) })
+	s.background.Go(func() { p.run(background, n.rescan) })
+	s.background.Go(func() { s.checkpoints(background) })
+	s.background.Go(func() { s.probes(background) })
 	return s, nil
 }
 
 // Root returns the absolute path of the root.
 func (s *Store) Root() string { return s.files.root }
 
+// carry returns the terms of holds that are neither in their files nor in an event.
+func (s *Store) carry() (records []journal.Record) {
+	for name := range s.extended {
+		if e := find(s.locks, name); e != nil {
+			records = append(records, journal.Record{Kind: journal.KindExtended, Event: lock.Event{Lock: e.lock}})
+		}
+	}
+	return records
+}
+
 // publish shows the committer's state to readers.
 func (s *Store) publish() {
 	s.view.Store(&view{revision: s.journal.Last(), locks: s.locks.Clone()})
+	s.stale = false
 }
 
 // Get implements lock.Store.
@@ -258,8 +300,10 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.wake()
 	s.mu.Unlock()
+	s.stop()
 	<-s.done
+	s.background.Wait()
 	s.view.Store(nil)
 	s.feed.Close()
-	return errors.Join(s.checkpoint(), s.journal.Close(), s.claim.release(), s.files.Close())
+	return errors.Join(s.checkpointNow(), s.journal.Close(), s.claim.release(), s.files.Close())
 }

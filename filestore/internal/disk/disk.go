@@ -8,15 +8,25 @@ import (
 	"io/fs"
 )
 
+// Stat describes a file.
+type Stat struct {
+	Mode  fs.FileMode
+	Inode uint64
+	Size  int64 // bytes
+	Mtime int64 // of the content; nanoseconds since the Unix epoch
+	Ctime int64 // of anything; likewise
+	Birth int64 // when it was created; likewise; 0: the file system does not tell
+}
+
 // FS is a directory tree. Names are relative to its root, slash-separated, and
 // cannot leave it, by a symbolic link neither. Errors are those of package os.
 type FS interface {
 	// OpenFile opens a file with the flags of package os.
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	// Lstat describes a file without following a symbolic link.
-	Lstat(name string) (fs.FileInfo, error)
-	// ReadDir lists a directory in no particular order.
-	ReadDir(name string) ([]fs.DirEntry, error)
+	Lstat(name string) (Stat, error)
+	// OpenDir opens a directory, to look at many of its files.
+	OpenDir(name string) (Dir, error)
 	// MkdirAll makes a directory and those above it that are missing.
 	MkdirAll(name string, perm fs.FileMode) error
 	// Link gives a file a second name, which must not exist.
@@ -29,8 +39,21 @@ type FS interface {
 	SyncDir(name string) error
 	// Sync makes everything written so far to the file system durable.
 	Sync() error
+	// Mount tells mounts of file systems apart, this boot's and those before:
+	// as long as it is the same, no file has lost what was written to it. Empty:
+	// the operating system does not tell.
+	Mount() string
 	// Close gives the tree back.
 	Close() error
+}
+
+// Dir is an open directory. Names are of files directly in it.
+type Dir interface {
+	io.Closer
+	// Lstat describes a file without following a symbolic link.
+	Lstat(name string) (Stat, error)
+	// List lists the directory in no particular order.
+	List() ([]fs.DirEntry, error)
 }
 
 // ErrLocked: another process has the lock.
@@ -43,10 +66,7 @@ type File interface {
 	io.WriterAt
 	io.Closer
 	// Stat describes the open file.
-	Stat() (fs.FileInfo, error)
-	// Birth returns when the file was created, in nanoseconds since the Unix
-	// epoch; 0: the file system does not tell.
-	Birth() (int64, error)
+	Stat() (Stat, error)
 	// TryLock takes the file's exclusive flock(2), or fails at once with
 	// ErrLocked.
 	TryLock() error
@@ -59,4 +79,14 @@ type File interface {
 	// nothing is known about what was written since the last success, and
 	// trying again proves nothing (see PostgreSQL's fsync wiki page).
 	Datasync() error
+}
+
+// List lists a directory in no particular order.
+func List(fsys FS, name string) ([]fs.DirEntry, error) {
+	d, err := fsys.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.List()
 }

@@ -44,8 +44,12 @@ type Config struct {
 	SegmentBytes int64
 	// ChunkBytes is how much room is allocated at a time. Default 1 MiB.
 	ChunkBytes int64
-	// ReserveBytes is room that only WriteReserved may use. Default 256 KiB.
+	// ReserveBytes is room that only a Write with reserved may use. Default
+	// 256 KiB.
 	ReserveBytes int64
+	// Carry returns the records that each new segment begins with: what must
+	// not be lost when the segments before it are pruned. Default: none.
+	Carry func() []Record
 }
 
 // Journal is an open journal. One goroutine writes; any number reads.
@@ -62,6 +66,8 @@ type Journal struct {
 	unsynced  lock.Revision // of the last event written
 	failed    error         // the sync that failed; nothing is written after it
 
+	confirmed lock.Revision // at Open, the last event that a later batch proves durable
+
 	mu       sync.Mutex
 	segments []segment     // oldest first; the last is the active one
 	last     lock.Revision // of the last synced event
@@ -71,7 +77,8 @@ type Journal struct {
 // segment is one file of the journal.
 type segment struct {
 	after lock.Revision // the last revision before it
-	end   int64         // of its synced lines
+	begun time.Time
+	end   int64 // of its synced lines
 }
 
 func (j *Journal) path(s segment) string {
@@ -107,7 +114,7 @@ func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*
 	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	entries, err := fsys.ReadDir(dir)
+	entries, err := disk.List(fsys, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +157,10 @@ func (j *Journal) load(i int, replay func(Record) error) error {
 	if err != nil {
 		return err
 	}
-	last := j.last
+	if i > 0 && s.after != j.last {
+		return &DamageError{File: j.path(*s), Err: fmt.Errorf("it begins after revision %d and the segment before it ends at revision %d", s.after, j.last)}
+	}
+	last, batch := j.last, int64(-1)
 	var group []Record // a commit, as far as it has been read
 	for offset := int64(0); !isZeros(text[offset:]); {
 		line, rest, ended := bytes.Cut(text[offset:], []byte("\n"))
@@ -171,6 +181,9 @@ func (j *Journal) load(i int, replay func(Record) error) error {
 		}
 		offset += int64(len(line)) + 1
 		if record.Kind == KindEvent {
+			if record.batch != batch {
+				batch, j.confirmed = record.batch, last
+			}
 			last = record.Event.Revision
 		}
 		if group = append(group, record); record.More {
@@ -178,6 +191,7 @@ func (j *Journal) load(i int, replay func(Record) error) error {
 		}
 		for _, r := range group {
 			if r.Kind == KindHeader {
+				s.begun = r.Time
 				continue
 			}
 			if err := replay(r); err != nil {
@@ -247,19 +261,27 @@ func (j *Journal) makeRoom(n int64) error {
 	return nil
 }
 
+// MakeRoom allocates room for a change, beside the reserve.
+func (j *Journal) MakeRoom() error { return j.makeRoom(j.config.ReserveBytes) }
+
 // begin makes a new active segment. The one before must be synced.
 func (j *Journal) begin() error {
-	s := segment{after: j.last}
+	s := segment{after: j.last, begun: time.Now()}
 	f, err := j.fs.OpenFile(j.path(s), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	old, oldWritten, oldAllocated := j.active, j.written, j.allocated
 	j.active, j.written, j.allocated = f, 0, 0
-	header := appendRecord(nil, Record{Kind: KindHeader, Revision: s.after, Time: time.Now()})
-	err = j.makeRoom(int64(len(header)))
+	text := appendRecord(nil, Record{Kind: KindHeader, Revision: s.after, Time: s.begun})
+	if j.config.Carry != nil {
+		for _, r := range j.config.Carry() {
+			text = appendRecord(text, r)
+		}
+	}
+	err = j.makeRoom(int64(len(text)))
 	if err == nil {
-		_, err = f.WriteAt(header, 0)
+		_, err = f.WriteAt(text, 0)
 	}
 	if err == nil {
 		err = f.Datasync()
@@ -271,17 +293,18 @@ func (j *Journal) begin() error {
 		j.active, j.written, j.allocated = old, oldWritten, oldAllocated
 		return errors.Join(err, f.Close(), j.fs.Remove(j.path(s)))
 	}
-	j.written = int64(len(header))
+	j.written = int64(len(text))
 	s.end = j.written
 	j.mu.Lock()
 	j.segments = append(j.segments, s)
 	j.mu.Unlock()
-	if old == nil {
-		return nil
+	if old != nil {
+		// The old one has no more use for its room. A failure costs room,
+		// which pruning gives back.
+		_ = old.Truncate(oldWritten)
+		_ = old.Close()
 	}
-	// The old one has no more use for its room. A failure costs room only.
-	_ = old.Truncate(oldWritten)
-	return old.Close()
+	return nil
 }
 
 // ErrNoRoom: the journal cannot grow; nothing was written.
@@ -290,7 +313,8 @@ var ErrNoRoom = errors.New("no room for the journal")
 // Write writes records behind those written before, in one go, but does not make
 // them durable: Sync does. Records from one Sync to the next are a batch. With
 // reserved it may use the room that is kept for what must still work on a full
-// disk. On ErrNoRoom nothing was written.
+// disk. On ErrNoRoom nothing was written; on any other error that is not known, and
+// the journal takes no more.
 func (j *Journal) Write(reserved bool, records ...Record) error {
 	if j.failed != nil {
 		return j.failed
@@ -311,7 +335,12 @@ func (j *Journal) Write(reserved bool, records ...Record) error {
 		return fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
 	if _, err := j.active.WriteAt(j.buffer, j.written); err != nil {
-		// What is there of it is behind the end and overwritten next time.
+		// Whole lines may be there, and must not be found by the next start.
+		if truncateErr := j.active.Truncate(j.written); truncateErr != nil {
+			j.failed = errors.Join(err, truncateErr)
+			return j.failed
+		}
+		j.allocated = j.written
 		return fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
 	j.written += n
@@ -349,6 +378,10 @@ func (j *Journal) Last() lock.Revision {
 	defer j.mu.Unlock()
 	return j.last
 }
+
+// Confirmed returns, for what Open found, the last event that was durable when the
+// last batch of events was begun: the work on that batch may have been cut short.
+func (j *Journal) Confirmed() lock.Revision { return j.confirmed }
 
 // Reaches reports whether the journal has, or would have, the event of a revision.
 func (j *Journal) Reaches(revision lock.Revision) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,9 +27,7 @@ func Read(text []byte) Content {
 		return Content{Problem: err.Error()}
 	}
 	c := Content{Data: data}
-	if token, ok := keys["lock_token"].(float64); ok && token > 0 {
-		c.Token = lock.Token(token)
-	}
+	c.Token = readToken(keys["lock_token"])
 	c.Holder, _ = keys["lock_holder"].(string)
 	c.RequestID, _ = keys["lock_request_id"].(string)
 	c.AcquireTime = readTime(keys["lock_acquired"])
@@ -39,6 +38,20 @@ func Read(text []byte) Content {
 		}
 	}
 	return c
+}
+
+// readToken reads what the server writes: a whole number. One that no root comes to
+// in a million years is somebody's joke.
+func readToken(value any) lock.Token {
+	text, _ := value.(string) // readScalar's form of a large integer
+	if v, ok := value.(float64); ok && v == math.Trunc(v) && math.Abs(v) <= 1<<53 {
+		text = strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	token, err := strconv.ParseUint(text, 10, 62)
+	if err != nil {
+		return 0
+	}
+	return lock.Token(token)
 }
 
 func readTime(value any) time.Time {

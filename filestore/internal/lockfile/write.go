@@ -119,6 +119,8 @@ func appendIndent(b []byte, indent int) []byte {
 func appendNumber(b []byte, v float64) []byte {
 	const exact = 1 << 53
 	switch abs := math.Abs(v); {
+	case v == 0 && math.Signbit(v):
+		return append(b, "-0.0"...)
 	case v == math.Trunc(v) && abs <= exact:
 		return strconv.AppendInt(b, int64(v), 10)
 	case abs >= 1e-4 && abs < exact:

@@ -1,0 +1,114 @@
+package filestore
+
+import (
+	"context"
+	"time"
+
+	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/lock"
+)
+
+// checkpointEvery is how often the lock files are made durable while there are
+// changes. It bounds the work of the next start.
+const checkpointEvery = 30 * time.Second
+
+// checkpoint says that the lock files are durable as of a revision.
+type checkpoint struct {
+	revision lock.Revision
+	pruned   []string // journal files that are of no more use
+}
+
+func (c *checkpoint) record() journal.Record {
+	return journal.Record{Kind: journal.KindCheckpoint, Revision: c.revision, Time: time.Now()}
+}
+
+// checkpoints makes checkpoints in the background until ctx ends, and forgets what
+// need not be remembered behind them. Commits go on meanwhile.
+func (s *Store) checkpoints(ctx context.Context) {
+	ticker := time.NewTicker(checkpointEvery)
+	defer ticker.Stop()
+	last := s.view.Load().revision
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		revision := s.view.Load().revision // what has been published is in the files
+		if revision == last {
+			continue
+		}
+		if err := s.files.Sync(); err != nil {
+			s.config.Logger.Warn("no checkpoint could be made; a start after a crash takes longer", "error", err)
+			continue
+		}
+		c := &commit{mark: &checkpoint{revision: revision}, done: make(chan struct{})}
+		if !s.enqueue(c) {
+			return
+		}
+		<-c.done
+		if c.err != nil {
+			continue // the committer has said so
+		}
+		last = revision
+		for _, file := range c.mark.pruned {
+			s.complain(s.files.Remove(file))
+		}
+	}
+}
+
+// probeEvery is how often a store that could not write tries again.
+const probeEvery = time.Second
+
+// probes looks, while changes are refused for want of a working disk, whether it
+// works again, until ctx ends.
+func (s *Store) probes(ctx context.Context) {
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if !s.troubled.Load() {
+			continue
+		}
+		c := &commit{probe: true, done: make(chan struct{})}
+		if !s.enqueue(c) {
+			return
+		}
+		<-c.done
+	}
+}
+
+// probe tries what a change needs of the disk. Only the committer calls it.
+func (s *Store) probe() {
+	if s.failed != nil {
+		return
+	}
+	_, err := s.files.writeNew(0, make([]byte, lock.MaxFileBytes))
+	if err == nil {
+		err = s.files.Remove(newFileOf(0))
+	}
+	if err == nil {
+		err = s.journal.MakeRoom()
+	}
+	if err == nil {
+		s.recovered()
+	}
+}
+
+// checkpointNow makes a checkpoint of everything, where no committer runs.
+func (s *Store) checkpointNow() error {
+	if s.failed != nil {
+		return nil
+	}
+	if err := s.files.Sync(); err != nil {
+		return err
+	}
+	if err := s.journal.Write(true, (&checkpoint{revision: s.journal.Last()}).record()); err != nil {
+		return err
+	}
+	return s.journal.Sync()
+}
