@@ -14,6 +14,10 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
+// daemonFile names the process that serves the root, or served it last, and the
+// mount that it saw the root on.
+const daemonFile = ownDir + "/daemon"
+
 // formatText is what .pylok/format says: the version of everything in the root.
 const formatText = "pylok root, format 1\n"
 
@@ -59,7 +63,6 @@ type claim struct {
 // claimRoot claims the root, says in .pylok/daemon who has it, and checks the
 // root's format.
 func claimRoot(root string, fsys disk.FS) (*claim, error) {
-	const daemon = ownDir + "/daemon"
 	if err := fsys.MkdirAll(ownDir, ownPerm); err != nil {
 		return nil, fmt.Errorf("the root %s cannot be written: %w", root, rootCause(err))
 	}
@@ -68,7 +71,7 @@ func claimRoot(root string, fsys disk.FS) (*claim, error) {
 		return nil, fmt.Errorf("the root %s cannot be opened: %w", root, rootCause(err))
 	}
 	c := &claim{dir: dir}
-	before, readErr := readWhole(fsys, daemon)
+	before, readErr := readWhole(fsys, daemonFile)
 	if err := dir.TryLock(); err != nil {
 		defer dir.Close() // a failure to close says less than err
 		if errors.Is(err, disk.ErrLocked) {
@@ -82,8 +85,8 @@ func claimRoot(root string, fsys disk.FS) (*claim, error) {
 	}
 	host, _ := os.Hostname()
 	mount := fsys.Mount()
-	c.intact = mount != "" && strings.HasSuffix(string(before), "\n"+mount+"\n")
-	err = writeWhole(fsys, daemon, fmt.Appendf(nil, "process %d on %s\n%s\n", os.Getpid(), host, mount))
+	c.intact = mount != "" && mountOf(before) == mount
+	err = writeWhole(fsys, daemonFile, fmt.Appendf(nil, "process %d on %s\n%s\n", os.Getpid(), host, mount))
 	if err == nil {
 		err = checkFormat(fsys)
 	}
@@ -91,6 +94,12 @@ func claimRoot(root string, fsys disk.FS) (*claim, error) {
 		return nil, errors.Join(fmt.Errorf("the root %s cannot be served: %w", root, rootCause(err)), c.release())
 	}
 	return c, nil
+}
+
+// mountOf returns the mount that .pylok/daemon names.
+func mountOf(daemon []byte) string {
+	_, mount, _ := strings.Cut(strings.TrimSpace(string(daemon)), "\n")
+	return mount
 }
 
 func (c *claim) release() error { return c.dir.Close() }

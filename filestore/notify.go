@@ -27,8 +27,11 @@ type notifier struct {
 	dirs map[string]bool // paths of the directories that are watched
 }
 
-func newNotifier(s *Store) *notifier {
+func newNotifier(s *Store, none bool) *notifier {
 	n := &notifier{store: s, rescan: make(chan struct{}, 1), dirs: make(map[string]bool)}
+	if none {
+		return n
+	}
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		s.config.Logger.Warn("no notifications of changed files; polling alone finds them", "error", err)
@@ -58,7 +61,7 @@ func (n *notifier) run(ctx context.Context) {
 		return
 	}
 	defer n.watcher.Close()
-	suspects := make(map[lock.Name]bool)
+	suspects := make(map[lock.Name]bool) // to whether it was written to
 	var window <-chan time.Time
 	for {
 		select {
@@ -71,7 +74,9 @@ func (n *notifier) run(ctx context.Context) {
 			name, isLock := n.nameOf(event.Name)
 			switch {
 			case isLock && event.Op != fsnotify.Chmod:
-				suspects[name] = true
+				// The server writes no file in its place: whoever did,
+				// it was somebody else.
+				suspects[name] = suspects[name] || event.Has(fsnotify.Write)
 				if window == nil {
 					window = time.After(notifyWindow)
 				}
@@ -137,11 +142,11 @@ func (n *notifier) inspect(suspects map[lock.Name]bool) {
 		return
 	}
 	list := &suspectList{store: n.store}
-	for name := range suspects {
+	for name, written := range suspects {
 		p, err := n.store.files.look(name)
 		e := find(v.locks, name)
 		switch {
-		case err != nil, e == nil && p.inode != 0, e != nil && !e.print.matches(p):
+		case written, err != nil, e == nil && p.inode != 0, e != nil && !e.print.matches(p):
 			list.add(name)
 		}
 	}

@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -47,11 +46,10 @@ func newPoller(s *Store, watch func(string)) *poller {
 // run polls until ctx ends, at every interval and at each element of now, before
 // which everything is listed again.
 func (p *poller) run(ctx context.Context, now <-chan struct{}) {
-	interval := cmp.Or(p.store.config.PollInterval, time.Second)
 	for {
 		began := time.Now()
 		p.poll(ctx)
-		pause := max(interval, pollShare*time.Since(began))
+		pause := max(p.store.config.PollInterval, pollShare*time.Since(began))
 		select {
 		case <-ctx.Done():
 			return

@@ -63,11 +63,7 @@ func (s *Store) recover(ctx context.Context) error {
 	if s.journal, err = journal.Open(s.files, journalDir, s.config.journal, r.replay); err != nil {
 		return fmt.Errorf("the root %s cannot be served: %w", s.files.root, rootCause(err))
 	}
-	if s.claim.intact {
-		// Since the last server nothing can have lost what was written to
-		// it, so all but the last batch is in the files.
-		r.checkpoint = max(r.checkpoint, s.journal.Confirmed())
-	}
+	r.believe(s.claim.intact)
 	if err := r.findOrphans(); err != nil {
 		return err
 	}
@@ -75,6 +71,14 @@ func (s *Store) recover(ctx context.Context) error {
 		return err
 	}
 	return r.finish()
+}
+
+// believe moves the checkpoint forward if the file system has been intact since the
+// last server wrote to it: then all but its last batch is in the files.
+func (r *recovery) believe(intact bool) {
+	if intact {
+		r.checkpoint = max(r.checkpoint, r.journal.Confirmed())
+	}
 }
 
 func newRecovery(s *Store) *recovery {
@@ -97,7 +101,7 @@ func (r *recovery) findNewFiles() error {
 	}
 	for _, entry := range entries {
 		digits, isNew := strings.CutSuffix(entry.Name(), newSuffix)
-		revision, err := strconv.ParseUint(digits, 10, 62)
+		revision, err := strconv.ParseUint(digits, 10, 63)
 		if isNew && err == nil {
 			r.unanswered[lock.Revision(revision)] = true
 			r.highest = max(r.highest, lock.Token(revision))

@@ -39,12 +39,29 @@ type Config struct {
 	// within 50 ms; polling finds them on network file systems too. A poll
 	// that takes long is followed by a pause of ten times as long. Default 1 s.
 	PollInterval time.Duration
+	// NoNotify leaves the operating system's notifications aside: polling alone
+	// finds changes.
+	NoNotify bool
 
 	// History is how much of the past is kept. Default 90 days and 1 GiB,
 	// whichever ends first.
 	History Retention
 
 	journal journal.Config
+}
+
+func (c Config) withDefaults() Config {
+	c.MaxLocks = cmp.Or(c.MaxLocks, 2_000_000)
+	c.PollInterval = cmp.Or(c.PollInterval, time.Second)
+	c.History.Age = cmp.Or(c.History.Age, 90*24*time.Hour)
+	c.History.Bytes = cmp.Or(c.History.Bytes, 1<<30)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Health == nil {
+		c.Health = func(error) {}
+	}
+	return c
 }
 
 // Retention says how much of the past is kept.
@@ -110,15 +127,7 @@ func find(locks *btree.BTreeG[*entry], name lock.Name) *entry {
 // the root, a format that it does not know, a damaged journal, a disk that cannot
 // be written.
 func Open(ctx context.Context, config Config) (*Store, error) {
-	config.MaxLocks = cmp.Or(config.MaxLocks, 2_000_000)
-	config.History.Age = cmp.Or(config.History.Age, 90*24*time.Hour)
-	config.History.Bytes = cmp.Or(config.History.Bytes, 1<<30)
-	if config.Logger == nil {
-		config.Logger = slog.New(slog.DiscardHandler)
-	}
-	if config.Health == nil {
-		config.Health = func(error) {}
-	}
+	config = config.withDefaults()
 	root, fsys, err := openRoot(config.Root)
 	if err != nil {
 		return nil, err
@@ -159,7 +168,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	go s.run()
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	n := newNotifier(s)
+	n := newNotifier(s, config.NoNotify)
 	p := newPoller(s, n.watch)
 	s.background.Go(func() { n.run(background) })
 	s.background.Go(func() { p.run(background, n.rescan) })

@@ -66,6 +66,10 @@ type Journal struct {
 	unsynced  lock.Revision // of the last event written
 	failed    error         // the sync that failed; nothing is written after it
 
+	torn struct { // what a crash left behind the last whole commit
+		file  string
+		bytes int64
+	}
 	confirmed lock.Revision // at Open, the last event that a later batch proves durable
 
 	mu       sync.Mutex
@@ -107,13 +111,34 @@ func (e *DamageError) Unwrap() error { return e.Err }
 // every record in order, headers left out. A tail that a crash tore is cut off. A
 // *DamageError means that it cannot be trusted.
 func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*Journal, error) {
-	config.SegmentBytes = cmp.Or(config.SegmentBytes, 64<<20)
-	config.ChunkBytes = cmp.Or(config.ChunkBytes, 1<<20)
-	config.ReserveBytes = cmp.Or(config.ReserveBytes, 256<<10)
-	j := &Journal{fs: fsys, dir: dir, config: config}
 	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	j, err := Load(fsys, dir, replay)
+	if err != nil {
+		return nil, err
+	}
+	config.SegmentBytes = cmp.Or(config.SegmentBytes, 64<<20)
+	config.ChunkBytes = cmp.Or(config.ChunkBytes, 1<<20)
+	config.ReserveBytes = cmp.Or(config.ReserveBytes, 256<<10)
+	j.config = config
+	// A last segment without even a header is one that a crash kept from
+	// being begun.
+	if n := len(j.segments); n > 0 && j.segments[n-1].end == 0 {
+		if err := fsys.Remove(j.path(j.segments[n-1])); err != nil {
+			return nil, err
+		}
+		j.segments = j.segments[:n-1]
+	}
+	if len(j.segments) == 0 {
+		return j, nil // the first write begins a segment
+	}
+	return j, j.reopen()
+}
+
+// Load is Open for reading alone: it changes nothing on the disk.
+func Load(fsys disk.FS, dir string, replay func(Record) error) (*Journal, error) {
+	j := &Journal{fs: fsys, dir: dir}
 	entries, err := disk.List(fsys, dir)
 	if err != nil {
 		return nil, err
@@ -135,19 +160,12 @@ func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*
 		}
 	}
 	j.unsynced = j.last
-	// A last segment without even a header is one that a crash kept from
-	// being begun.
-	if n := len(j.segments); n > 0 && j.segments[n-1].end == 0 {
-		if err := fsys.Remove(j.path(j.segments[n-1])); err != nil {
-			return nil, err
-		}
-		j.segments = j.segments[:n-1]
-	}
-	if len(j.segments) == 0 {
-		return j, nil // the first write begins a segment
-	}
-	return j, j.reopen()
+	return j, nil
 }
+
+// Torn returns the active segment and how many bytes at its end a crash tore, 0:
+// none.
+func (j *Journal) Torn() (file string, bytes int64) { return j.torn.file, j.torn.bytes }
 
 // load reads segment i, replays it and finds its end.
 func (j *Journal) load(i int, replay func(Record) error) error {
@@ -200,6 +218,9 @@ func (j *Journal) load(i int, replay func(Record) error) error {
 		}
 		group = group[:0]
 		s.end, j.last = offset, last
+	}
+	if tail := bytes.TrimRight(text[s.end:], "\x00"); isLast && len(tail) > 0 {
+		j.torn.file, j.torn.bytes = j.path(*s), int64(len(tail))
 	}
 	if !isLast && (s.end == 0 || len(group) > 0) {
 		return &DamageError{File: j.path(*s), Offset: s.end, Err: errors.New("the segment ends too early")}

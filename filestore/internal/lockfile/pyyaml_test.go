@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,10 +160,15 @@ func TestPyYAMLWrites(t *testing.T) {
 	requests := make([]pyRequest, 0, len(docs))
 	kept := docs[:0]
 	for _, data := range docs {
-		if !data.IsEmpty() { // the request cannot say so
-			requests = append(requests, pyRequest{Dump: data.Map(), How: len(requests)})
-			kept = append(kept, data)
+		if data.IsEmpty() { // the request cannot say so
+			continue
 		}
+		r := pyRequest{Dump: data.Map(), How: len(requests)}
+		if strings.ContainsAny(data.JSON(), "\u0085\u2028\u2029") || strings.Contains(data.JSON(), `\u202`) {
+			r.How = 0 // with allow_unicode PyYAML writes these as the line breaks that they are in YAML 1.1 alone
+		}
+		requests = append(requests, r)
+		kept = append(kept, data)
 	}
 	p.askAll(requests, func(i int, a pyAnswer) {
 		if a.Error != "" {
@@ -170,7 +176,7 @@ func TestPyYAMLWrites(t *testing.T) {
 			return
 		}
 		if got := lockfile.Read([]byte(a.Text)); got.Problem != "" || !reflect.DeepEqual(got.Data.Map(), kept[i].Map()) {
-			t.Errorf("document %d as PyYAML writes it (way %d) reads as\n%s (problem %q)\nwant\n%s\nfile:\n%s", i, i%7, got.Data.JSON(), got.Problem, kept[i].JSON(), a.Text)
+			t.Errorf("document %d as PyYAML writes it (way %d) reads as\n%s (problem %q)\nwant\n%s\nfile:\n%s", i, requests[i].How, got.Data.JSON(), got.Problem, kept[i].JSON(), a.Text)
 		}
 	})
 }

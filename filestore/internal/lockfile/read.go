@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -18,16 +19,20 @@ import (
 // Read makes sense of the text of a lock file. It never fails: text that is no
 // lock file has a Problem.
 func Read(text []byte) Content {
-	keys, problem := readMapping(text)
+	mapping, problem := readDocument(text)
 	if problem != "" {
-		return Content{Problem: problem}
+		return Content{Problem: shorten(problem)}
 	}
+	value, problem := readNode(mapping, 1)
+	if problem != "" {
+		return Content{Problem: shorten(problem)}
+	}
+	keys := value.(map[string]any)
 	data, err := lock.NewData(keys)
 	if err != nil {
-		return Content{Problem: err.Error()}
+		return Content{Problem: shorten(err.Error())}
 	}
-	c := Content{Data: data}
-	c.Token = readToken(keys["lock_token"])
+	c := Content{Data: data, Token: readToken(mapping)}
 	c.Holder, _ = keys["lock_holder"].(string)
 	c.RequestID, _ = keys["lock_request_id"].(string)
 	c.AcquireTime = readTime(keys["lock_acquired"])
@@ -40,18 +45,30 @@ func Read(text []byte) Content {
 	return c
 }
 
-// readToken reads what the server writes: a whole number. One that no root comes to
-// in a million years is somebody's joke.
-func readToken(value any) lock.Token {
-	text, _ := value.(string) // readScalar's form of a large integer
-	if v, ok := value.(float64); ok && v == math.Trunc(v) && math.Abs(v) <= 1<<53 {
-		text = strconv.FormatFloat(v, 'f', 0, 64)
+// shorten cuts a problem that quotes a long file to what fits in a line.
+func shorten(problem string) string {
+	const most = 200
+	if len(problem) <= most {
+		return problem
 	}
-	token, err := strconv.ParseUint(text, 10, 62)
-	if err != nil {
-		return 0
+	return strings.ToValidUTF8(problem[:most], "") + "..."
+}
+
+// readToken reads lock_token as the server writes it, to the last digit. One that
+// no root comes to in a million years is somebody's joke.
+func readToken(mapping *yaml.Node) (token lock.Token) {
+	for i := 0; i < len(mapping.Content); i += 2 {
+		key, value := mapping.Content[i], mapping.Content[i+1]
+		if key.Value != "lock_token" {
+			continue
+		}
+		digits, err := strconv.ParseUint(value.Value, 10, 63)
+		if err != nil || value.Style != 0 {
+			digits = 0
+		}
+		token = lock.Token(digits)
 	}
-	return lock.Token(token)
+	return token
 }
 
 func readTime(value any) time.Time {
@@ -63,8 +80,9 @@ func readTime(value any) time.Time {
 	return t.UTC()
 }
 
-// readMapping reads the document, or says in words why not.
-func readMapping(text []byte) (keys map[string]any, problem string) {
+// readDocument returns the mapping that the file is, or says in words why it is
+// none.
+func readDocument(text []byte) (mapping *yaml.Node, problem string) {
 	if len(text) > lock.MaxFileBytes {
 		return nil, fmt.Sprintf("the file is larger than %d bytes", lock.MaxFileBytes)
 	}
@@ -81,15 +99,10 @@ func readMapping(text []byte) (keys map[string]any, problem string) {
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, "the file has more than one YAML document"
 	}
-	value, problem := readNode(document.Content[0], 1)
-	if problem != "" {
-		return nil, problem
-	}
-	keys, ok := value.(map[string]any)
-	if !ok {
+	if mapping = document.Content[0]; mapping.Kind != yaml.MappingNode {
 		return nil, "the file is not a YAML mapping (key: value)"
 	}
-	return keys, ""
+	return mapping, ""
 }
 
 // readNode turns a node into what lock.Data holds.
@@ -141,34 +154,49 @@ func readKey(node *yaml.Node, depth int) (key, problem string) {
 	return strings.TrimSuffix(strings.TrimPrefix(data.JSON(), `{"":`), "}"), ""
 }
 
+// yaml.v3 takes more for numbers than YAML 1.1 readers such as PyYAML do: 1e3, 0o17,
+// -.5, 08. What the two do not agree on is text, as it was for whoever wrote it with
+// PyYAML. These are PyYAML's patterns, less base 60, which yaml.v3 reads as text.
+var (
+	yaml11Int   = regexp.MustCompile(`^[-+]?(0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$`)
+	yaml11Float = regexp.MustCompile(`^([-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?)$`)
+)
+
 // readScalar keeps as text whatever JSON has no form for: timestamps, integers
 // that a float cannot hold exactly, infinities.
 func readScalar(node *yaml.Node) any {
-	plain := *node
-	switch plain.ShortTag() {
+	value := *node
+	switch value.ShortTag() {
 	case "!!null", "!!bool", "!!int", "!!float", "!!str", "!!timestamp":
 	default: // an unknown tag is dropped: the value is read as if it had none
-		plain.Tag = ""
+		value.Tag = ""
 	}
-	switch plain.ShortTag() {
+	tagged := value.Style&yaml.TaggedStyle != 0 && value.Tag != ""
+	switch value.ShortTag() {
 	case "!!null":
 		return nil
 	case "!!bool":
 		var v bool
-		if plain.Decode(&v) == nil {
+		if value.Decode(&v) == nil {
 			return v
 		}
-	case "!!int":
-		const exact = 1 << 53
-		var v int64
-		if plain.Decode(&v) == nil && -exact <= v && v <= exact {
-			return float64(v)
-		}
-	case "!!float":
-		var v float64
-		if plain.Decode(&v) == nil && !math.IsInf(v, 0) && !math.IsNaN(v) {
-			return v
+	case "!!int", "!!float":
+		if n, ok := readNumber(&value); ok && (tagged || yaml11Int.MatchString(value.Value) || yaml11Float.MatchString(value.Value)) {
+			return n
 		}
 	}
-	return plain.Value
+	return value.Value
+}
+
+// readNumber reads a number, unless a float would not hold it exactly.
+func readNumber(node *yaml.Node) (float64, bool) {
+	const exact = 1 << 53
+	if node.ShortTag() == "!!int" || yaml11Int.MatchString(node.Value) {
+		var v int64
+		err := node.Decode(&v)
+		return float64(v), err == nil && -exact <= v && v <= exact
+	}
+	var v float64
+	err := node.Decode(&v)
+	return v, err == nil && !math.IsInf(v, 0) && !math.IsNaN(v)
 }

@@ -48,7 +48,7 @@ for line in sys.stdin:
         if "load" in request:
             answer = {"value": plain(yaml.safe_load(request["load"]))}
         else:
-            answer = {"text": WAYS[request["how"] % len(WAYS)](request["dump"])}
+            answer = {"text": WAYS[request.get("how", 0) % len(WAYS)](request["dump"])}
     except Exception as error:
         answer = {"error": "%s: %s" % (type(error).__name__, error)}
     print(json.dumps(answer), flush=True)

@@ -1,0 +1,106 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/lock"
+)
+
+// Check reads a root that no server serves and calls report with a sentence for
+// every damage and for every lock whose file and history disagree, with what the
+// next start will do about it. It changes nothing. The error says why the root could
+// not be checked.
+func Check(ctx context.Context, dir string, report func(string)) error {
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	fsys, err := disk.Open(root)
+	if err != nil {
+		return fmt.Errorf("the root %s cannot be opened: %w", root, rootCause(err))
+	}
+	defer fsys.Close()
+	s := &Store{files: files{FS: fsys, root: root}, config: Config{Root: root}.withDefaults()}
+	if _, err := fsys.Lstat(ownDir); errors.Is(err, fs.ErrNotExist) {
+		return reportAdoption(s, report)
+	}
+	own, err := fsys.OpenFile(ownDir, os.O_RDONLY, 0)
+	if err != nil {
+		return fmt.Errorf("the root %s cannot be read: %w", root, rootCause(err))
+	}
+	defer own.Close()
+	if err := own.TryLock(); err != nil {
+		return fmt.Errorf("the root %s is being served; stop its server first: %w", root, err)
+	}
+	if text, err := readWhole(fsys, ownDir+"/format"); err == nil && string(text) != formatText {
+		report(fmt.Sprintf("%s/format says %q and this program knows %q: it cannot serve this root", ownDir, text, formatText))
+		return nil
+	}
+	r := newRecovery(s)
+	if err := r.findNewFiles(); err != nil {
+		return err
+	}
+	for revision := range r.unanswered {
+		report(fmt.Sprintf("%s is left over from a crash; it will be removed", newFileOf(revision)))
+	}
+	s.journal, err = journal.Load(fsys, journalDir, r.replay)
+	var damage *journal.DamageError
+	switch {
+	case errors.As(err, &damage):
+		report(damage.Error())
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return reportAdoption(s, report)
+	case err != nil:
+		return err
+	}
+	if file, bytes := s.journal.Torn(); bytes > 0 {
+		report(fmt.Sprintf("%s ends in %d bytes that a crash tore and nobody was told of; they will be cut off", file, bytes))
+	}
+	daemon, err := readWhole(fsys, daemonFile)
+	r.believe(err == nil && fsys.Mount() != "" && mountOf(daemon) == fsys.Mount())
+	if err := r.findOrphans(); err != nil {
+		return err
+	}
+	return r.compareAll(ctx, func(name lock.Name, _ lockFile, v verdict) error {
+		if v.why != "" {
+			report(fmt.Sprintf("%s: %s; %s", name, v.why, v.consequence()))
+		}
+		return nil
+	})
+}
+
+// reportAdoption tells what becomes of a root that has no journal.
+func reportAdoption(s *Store, report func(string)) error {
+	_, err := s.files.walk(func(name lock.Name) error {
+		report(fmt.Sprintf("%s: there is no journal; the lock file will be adopted as an anonymous hold", name))
+		return nil
+	}, func(dir string, err error) {
+		report(fmt.Sprintf("the directory %s cannot be read: %v", dir, err))
+	})
+	return err
+}
+
+// consequence says what the next start does.
+func (v verdict) consequence() string {
+	switch v.remedy {
+	case rewrite:
+		return fmt.Sprintf("it will be written again, with token %d", v.lock.Token)
+	case remove:
+		return "it will be removed"
+	}
+	switch v.event {
+	case lock.Unlocked:
+		return fmt.Sprintf("the hold with token %d will be over", v.lock.Token)
+	case lock.Updated:
+		return fmt.Sprintf("the hold with token %d will have its data", v.lock.Token)
+	}
+	return "it will be an anonymous hold with a new token"
+}
