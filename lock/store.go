@@ -34,7 +34,8 @@ type Store interface {
 
 	// List returns the held locks that match p and come after the name after
 	// (the zero Name: all), in name order, all as of one revision, which it
-	// returns too. A sequence that yields an error ends with it.
+	// returns too: that of the last event. A sequence that yields an error
+	// ends with it.
 	List(ctx context.Context, p Pattern, after Name) (Revision, iter.Seq2[Lock, error])
 
 	// Commit applies all changes or none, each to a different lock, and
@@ -54,10 +55,11 @@ type Store interface {
 
 	// Events returns events after a revision, oldest first, without a gap,
 	// those that others caused included: at least one, and not more than fit
-	// in bounded memory. It waits until there is one. The caller must not
-	// change the slice. The errors are a *CompactedError when the oldest event
-	// after that revision is no longer kept or the revision is yet to come,
-	// ErrShuttingDown after Close, and ctx's.
+	// in bounded memory. It waits until there is one; what it tells, Get and
+	// List show by then. The caller must not change the slice. The errors are
+	// a *CompactedError when the oldest event after that revision is no longer
+	// kept or the revision is yet to come, ErrShuttingDown after Close, and
+	// ctx's.
 	Events(ctx context.Context, after Revision) ([]Event, error)
 
 	// Close ends all calls of Events, waits for the commits that have begun

@@ -34,6 +34,7 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "OneWinner", testOneWinner)
 	run(t, open, "EventsForAll", testEventsForAll)
 	run(t, open, "EventsWait", testEventsWait)
+	run(t, open, "EventsAreVisible", testEventsAreVisible)
 	run(t, open, "EventsYetToCome", testEventsYetToCome)
 	run(t, open, "Close", testClose)
 }
@@ -809,6 +810,45 @@ func testEventsWait(s tested) {
 			s.t.Errorf("Events(%d): got %+v, want the event of revision %d", revision, got, l.Revision)
 		}
 	}
+}
+
+// testEventsAreVisible: what Events has told, Get and List show.
+func testEventsAreVisible(s tested) {
+	const rounds = 20
+	var reading sync.WaitGroup
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	for range 4 {
+		reading.Go(func() {
+			for after := s.start; ; {
+				events, err := s.Events(ctx, after)
+				if err != nil {
+					s.t.Errorf("Events(%d): %v", after, err)
+					return
+				}
+				last := events[len(events)-1]
+				after = last.Revision
+				if got := s.get("a"); got.Held() && (got.Revision < after || got.Revision == after && last.Type == lock.Unlocked) {
+					s.t.Errorf("after the event %+v, Get shows %+v", last, got)
+				}
+				if got := s.revision(); got < after {
+					s.t.Errorf("after the event %+v, List is of revision %d", last, got)
+				}
+				if last.Reason == "the last" {
+					return
+				}
+			}
+		})
+	}
+	for round := range rounds {
+		s.lock("a")
+		s.unlock("a", func(c *lock.Change) {
+			if round == rounds-1 {
+				c.Reason = "the last"
+			}
+		})
+	}
+	reading.Wait()
 }
 
 func testEventsYetToCome(s tested) {

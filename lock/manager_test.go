@@ -1,0 +1,399 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/lock/memstore"
+)
+
+// The tests of this file run in bubbles of testing/synctest: time is virtual, and
+// synctest.Wait waits until every other goroutine waits for something.
+
+var nameA = lock.MustParseName("lb/a")
+
+// open returns an empty store, which is closed at the end of the test.
+func open(t *testing.T) *hookedStore {
+	store := &hookedStore{Store: memstore.New(memstore.Config{})}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+// manage starts a Manager whose leases run on the bubble's time.
+func manage(t *testing.T, store lock.Store) *lock.Manager {
+	t.Helper()
+	started := time.Now()
+	return manageBy(t, store, func() time.Duration { return time.Since(started) })
+}
+
+// manageBy starts a Manager whose leases run on a given clock.
+func manageBy(t *testing.T, store lock.Store, clock func() time.Duration) *lock.Manager {
+	t.Helper()
+	m, err := lock.NewManager(store, lock.Config{}.WithBoottime(clock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// hookedStore lets a test step into a store.
+type hookedStore struct {
+	lock.Store
+	afterGet     hook[func()]
+	beforeCommit hook[func(change *lock.Change) error]
+	beforeEvents hook[func()]
+}
+
+// hook is a function that a test may set at any time.
+type hook[F any] struct{ f atomic.Pointer[F] }
+
+func (h *hook[F]) set(f F) { h.f.Store(&f) }
+
+func (h *hook[F]) remove() { h.f.Store(nil) }
+
+func (s *hookedStore) Get(ctx context.Context, name lock.Name) (lock.Lock, error) {
+	l, err := s.Store.Get(ctx, name)
+	if f := s.afterGet.f.Load(); f != nil {
+		(*f)()
+	}
+	return l, err
+}
+
+func (s *hookedStore) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Event, error) {
+	for i := range changes {
+		if f := s.beforeCommit.f.Load(); f != nil {
+			if err := (*f)(&changes[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s.Store.Commit(ctx, changes...)
+}
+
+func (s *hookedStore) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
+	if f := s.beforeEvents.f.Load(); f != nil {
+		(*f)()
+	}
+	return s.Store.Events(ctx, after)
+}
+
+// others commits a change to lb/a behind the Manager's back.
+func (s *hookedStore) others(t *testing.T, kind lock.EventType) {
+	t.Helper()
+	l, err := s.Store.Get(t.Context(), nameA)
+	if err != nil && !errors.Is(err, lock.ErrNotLocked) {
+		t.Error(err)
+	}
+	l.Name = nameA
+	if _, err := s.Store.Commit(t.Context(), lock.Change{Type: kind, Cause: lock.File, Prev: l.Revision, Lock: l}); err != nil {
+		t.Error(err)
+	}
+}
+
+func mustLock(t *testing.T, m *lock.Manager, r lock.LockRequest) lock.Lock {
+	t.Helper()
+	grant, err := m.Lock(t.Context(), r)
+	if err != nil {
+		t.Fatalf("Lock of %v by %q: %v", r.Name, r.Holder, err)
+	}
+	return grant.Lock
+}
+
+func status(t *testing.T, m *lock.Manager, name lock.Name) lock.Lock {
+	t.Helper()
+	l, err := m.Status(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// lockSoon calls Lock in the background and waits until that waits.
+func lockSoon(ctx context.Context, m *lock.Manager, r lock.LockRequest) *pending {
+	p := &pending{}
+	go func() {
+		p.grant, p.err = m.Lock(ctx, r)
+		p.done.Store(true)
+	}()
+	synctest.Wait()
+	return p
+}
+
+// pending is a call of Lock in the background.
+type pending struct {
+	grant lock.Grant
+	err   error
+	done  atomic.Bool
+}
+
+// ended reports whether the call has returned when everything waits.
+func (p *pending) ended() bool {
+	synctest.Wait()
+	return p.done.Load()
+}
+
+// A lock that others free just after a request saw it held, and before the request
+// stands in line, is granted to it.
+func TestFreedBetweenLookAndWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := open(t)
+		m := manage(t, store)
+		mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		store.afterGet.set(func() {
+			store.afterGet.remove()
+			store.others(t, lock.Unlocked)
+			synctest.Wait() // until the Manager has heard of it
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := m.Lock(ctx, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour}); err != nil {
+			t.Errorf("the request waits for a free lock: %v", err)
+		}
+	})
+}
+
+// A waiter that leaves while it is being granted the lock is let go, although the
+// grant comes to nothing because others were faster.
+func TestLeaveDuringConflict(t *testing.T) {
+	for _, leave := range []string{"cancel", "deadline"} {
+		synctest.Test(t, func(t *testing.T) {
+			store := open(t)
+			m := manage(t, store)
+			held := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			bob := lockSoon(ctx, m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+			carol := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "carol", Wait: 24 * time.Hour})
+			left := make(chan struct{})
+			store.beforeCommit.set(func(change *lock.Change) error {
+				if change.Lock.Holder != "bob" {
+					return nil
+				}
+				store.beforeCommit.remove()
+				store.others(t, lock.Locked)
+				if leave == "cancel" {
+					cancel()
+				} else {
+					time.Sleep(2 * time.Hour)
+				}
+				synctest.Wait() // until bob wants to leave
+				close(left)
+				return nil
+			})
+			if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+				t.Fatal(err)
+			}
+			<-left
+			want := error(context.Canceled)
+			if leave == "deadline" {
+				want = lock.ErrLockHeld
+			}
+			if !bob.ended() || !errors.Is(bob.err, want) {
+				t.Errorf("%s: the waiter that left: ended %v, %v; want %v", leave, bob.done.Load(), bob.err, want)
+			}
+			if got := status(t, m, nameA); got.Waiters != 1 || got.Holder != "" {
+				t.Errorf("%s: the lock is %+v, want the others' with one waiter", leave, got)
+			}
+			store.others(t, lock.Unlocked)
+			if !carol.ended() || carol.err != nil {
+				t.Errorf("%s: the next waiter was not granted the lock: %v", leave, carol.err)
+			}
+		})
+	}
+}
+
+// A request that is sent again while it waits keeps its place when its first sending
+// is canceled, and loses it with the last.
+func TestWaitAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := manage(t, open(t))
+		held := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		bob := lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour, RequestID: "r1"}
+		ctx, cancel := context.WithCancel(t.Context())
+		first := lockSoon(ctx, m, bob)
+		carol := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "carol", Wait: time.Hour})
+		again, cancelAgain := context.WithCancel(t.Context())
+		second := lockSoon(again, m, bob)
+		third := lockSoon(t.Context(), m, bob)
+		if got := status(t, m, nameA).Waiters; got != 2 {
+			t.Errorf("%d wait, want 2: bob and carol", got)
+		}
+		cancel()
+		cancelAgain()
+		if !first.ended() || !second.ended() || third.ended() || carol.ended() {
+			t.Errorf("ended: first %v, second %v, third %v, carol %v; want the first two", first.done.Load(), second.done.Load(), third.done.Load(), carol.done.Load())
+		}
+		if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+			t.Fatal(err)
+		}
+		if !third.ended() || third.err != nil || third.grant.Lock.Holder != "bob" {
+			t.Errorf("the third sending: %+v, %v; want it granted", third.grant, third.err)
+		}
+		if carol.ended() {
+			t.Errorf("carol passed bob: %+v, %v", carol.grant, carol.err)
+		}
+	})
+}
+
+// A wait ends when it has run out, says so, and is not granted a lock that becomes
+// free in that very moment.
+func TestWaitRunsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := manage(t, open(t))
+		held := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		began := time.Now()
+		_, err := m.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "bob", Wait: 5 * time.Minute})
+		if waited := time.Since(began); waited != 5*time.Minute || !errors.Is(err, lock.ErrLockHeld) || !strings.Contains(err.Error(), "after waiting 5m0s") {
+			t.Errorf("a wait of 5 minutes ended after %v with %v", waited, err)
+		}
+		for i := range 50 {
+			bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Second})
+			time.Sleep(time.Second)
+			if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+				t.Fatal(err)
+			}
+			if !bob.ended() || !errors.Is(bob.err, lock.ErrLockHeld) {
+				t.Fatalf("round %d: ended %v, %v; want %v", i, bob.done.Load(), bob.err, lock.ErrLockHeld)
+			}
+			held = mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		}
+	})
+}
+
+func TestGrantSaysHowLongItWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := manage(t, open(t))
+		mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice", TTL: 90 * time.Second})
+		grant, err := m.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+		if err != nil || grant.Queued != 90*time.Second || grant.Lock.Holder != "bob" {
+			t.Errorf("got %+v, %v; want a grant queued for 90 s", grant, err)
+		}
+	})
+}
+
+// Two Managers on one store never hold the same lock, by the store's
+// compare-and-swap alone: on a store without it they do, and the test sees it.
+func TestCompareAndSwapGuards(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			store := open(t)
+			m := manage(t, store)
+			other := manage(t, store.Store)
+			var bob error
+			store.beforeCommit.set(func(change *lock.Change) error {
+				store.beforeCommit.remove()
+				_, bob = other.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "bob"})
+				if broken {
+					l, err := store.Store.Get(t.Context(), nameA)
+					change.Prev = l.Revision
+					return err
+				}
+				return nil
+			})
+			_, alice := m.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "alice"})
+			both := alice == nil && bob == nil
+			if both != broken || bob != nil {
+				t.Errorf("compare-and-swap broken %v: alice got %v, bob %v", broken, alice, bob)
+			}
+			if !broken {
+				var refusal *lock.Error
+				if !errors.As(alice, &refusal) || refusal.Lock == nil || refusal.Lock.Holder != "bob" {
+					t.Errorf("alice got %v, want a refusal with bob's hold", alice)
+				}
+			}
+		})
+	}
+}
+
+// A quiet watch is told how far it is at least every 30 s, and not more often
+// because of changes that its pattern does not select.
+func TestSyncedOnAQuietWatch(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			m := manage(t, open(t))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			var writer sync.WaitGroup
+			defer writer.Wait()
+			if busy {
+				writer.Go(func() {
+					for i := 0; ctx.Err() == nil; i++ {
+						mustLock(t, m, lock.LockRequest{Name: lock.MustParseName(fmt.Sprint("db/", i))})
+						time.Sleep(700 * time.Millisecond)
+					}
+				})
+			}
+			last, synced := time.Now(), 0
+			revision := lock.Revision(0)
+			for event, err := range m.Watch(ctx, lock.MustParsePattern("lb/**"), 0) {
+				switch {
+				case err != nil:
+					if !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("the watch ended with %v", err)
+					}
+					continue
+				case event.Type == lock.Reset:
+					continue
+				case event.Type != lock.Synced:
+					t.Errorf("busy %v: got %+v", busy, event)
+				case event.Revision < revision:
+					t.Errorf("busy %v: synced at revision %d after %d", busy, event.Revision, revision)
+				}
+				if quiet := time.Since(last); quiet > 30*time.Second || quiet < 20*time.Second && synced > 0 {
+					t.Errorf("busy %v: synced %v after the one before", busy, quiet)
+				}
+				last, revision = time.Now(), event.Revision
+				synced++
+			}
+			if synced < 10*60/30 {
+				t.Errorf("busy %v: synced %d times in 10 minutes", busy, synced)
+			}
+			if now := m.Revision(t.Context()); busy && revision+60 < now {
+				t.Errorf("the last synced is at revision %d, far behind %d", revision, now)
+			}
+		})
+	}
+}
+
+// A subscriber that does not read holds up nobody, and begins anew when the store
+// has let go of what it missed.
+func TestSlowWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memstore.New(memstore.Config{})
+		t.Cleanup(func() { store.Close() })
+		m := manage(t, store)
+		const changes = 10_000 // more than the store keeps
+		var types []lock.EventType
+		for event, err := range m.Watch(t.Context(), lock.Pattern{}, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			types = append(types, event.Type)
+			if len(types) == 2 { // reset, synced
+				l := mustLock(t, m, lock.LockRequest{Name: nameA})
+				for i := range changes {
+					data := parseData(t, fmt.Sprintf(`{"n":%d}`, i))
+					if _, err := m.Renew(t.Context(), lock.RenewRequest{Name: nameA, Token: l.Token, Data: &data}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if len(types) == 5 {
+				break
+			}
+		}
+		want := []lock.EventType{lock.Reset, lock.Synced, lock.Reset, lock.Locked, lock.Synced}
+		if fmt.Sprint(types) != fmt.Sprint(want) {
+			t.Errorf("the watch yielded %v, want %v", types, want)
+		}
+	})
+}

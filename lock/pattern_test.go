@@ -1,0 +1,114 @@
+package lock_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/pylok/pylok/lock"
+)
+
+func TestPattern(t *testing.T) {
+	tests := []struct {
+		pattern string
+		selects []string
+		not     []string
+	}{
+		{"", []string{"a", "a/b", "lb/web-1"}, nil},
+		{"**", []string{"a", "a/b", "lb/web-1"}, nil},
+		{"a", []string{"a"}, []string{"b", "aa", "a/a", "a/b"}},
+		{"*", []string{"a", "lb"}, []string{"a/b"}},
+		{"a*", []string{"a", "ab", "a.b"}, []string{"a/b", "ba"}},
+		{"*a", []string{"a", "ba"}, []string{"b/a", "ab"}},
+		{"a*c", []string{"ac", "abc", "abbc"}, []string{"a/c", "acb"}},
+		{"*/*", []string{"a/b"}, []string{"a", "a/b/c"}},
+		{"lb/*", []string{"lb/a", "lb/web-1"}, []string{"lb", "lb/a/b", "lbx/a"}},
+		{"lb/**", []string{"lb/a", "lb/a/b"}, []string{"lb", "lbx", "x/lb/a"}},
+		{"lb**", []string{"lb", "lbx", "lb/a", "lbx/a"}, []string{"a/lb"}},
+		{"**/web", []string{"web", "lb/web", "a/b/web"}, []string{"aweb", "lb/aweb", "web/a"}},
+		{"**web", []string{"web", "lb/web", "aweb", "lb/aweb"}, []string{"web/a"}},
+		{"a/**/b", []string{"a/b", "a/x/b", "a/x/y/b"}, []string{"ab", "a/xb", "a", "a/x"}},
+		{"a/**b", []string{"a/b", "a/xb", "a/x/b"}, []string{"ab", "a/x"}},
+		{"a/b**/c", []string{"a/b/c", "a/bx/c", "a/b/x/c"}, []string{"a/c"}},
+		{"**/a/**", []string{"a/b", "x/a/b", "x/a/b/c"}, []string{"a", "x/a"}},
+		{"a.b", []string{"a.b"}, []string{"axb"}},
+		{"a+*", []string{"a+", "a+b"}, []string{"aa", "aab"}},
+	}
+	for _, test := range tests {
+		p, err := lock.ParsePattern(test.pattern)
+		if err != nil || p.String() != test.pattern {
+			t.Errorf("ParsePattern(%q) = %q, %v", test.pattern, p, err)
+			continue
+		}
+		for _, name := range test.selects {
+			if !p.Match(lock.MustParseName(name)) || !strings.HasPrefix(name, p.Prefix()) {
+				t.Errorf("%q, prefix %q, does not select %q", p, p.Prefix(), name)
+			}
+		}
+		for _, name := range test.not {
+			if p.Match(lock.MustParseName(name)) {
+				t.Errorf("%q selects %q", p, name)
+			}
+		}
+	}
+}
+
+func TestPatternRefused(t *testing.T) {
+	for _, text := range []string{"/", "/a", "a/", "a//b", "**/", "***", "a/***/b", "a?", "[a]", "a b", "-*", ".*", "../*", "*.lock", "ü*", strings.Repeat("*/", 16) + "*", strings.Repeat("a*", 257)} {
+		p, err := lock.ParsePattern(text)
+		var refusal *lock.Error
+		if !errors.As(err, &refusal) || refusal.Reason != lock.ErrInvalidArgument || refusal.Field != "pattern" {
+			t.Errorf("ParsePattern(%q) = %q, %v; want %v", text, p, err, lock.ErrInvalidArgument)
+		}
+	}
+}
+
+// naiveMatch says whether a pattern selects a name, the slow and obvious way.
+func naiveMatch(pattern, name string, atSegmentStart bool) bool {
+	switch {
+	case pattern == "":
+		return name == ""
+	case atSegmentStart && strings.HasPrefix(pattern, "**/"):
+		if naiveMatch(pattern[3:], name, true) {
+			return true
+		}
+		_, rest, more := strings.Cut(name, "/")
+		return more && naiveMatch(pattern, rest, true)
+	case strings.HasPrefix(pattern, "**"):
+		return naiveMatch(pattern[2:], name, false) ||
+			name != "" && naiveMatch(pattern, name[1:], false)
+	case pattern[0] == '*':
+		return naiveMatch(pattern[1:], name, false) ||
+			name != "" && name[0] != '/' && naiveMatch(pattern, name[1:], false)
+	}
+	return name != "" && name[0] == pattern[0] && naiveMatch(pattern[1:], name[1:], pattern[0] == '/')
+}
+
+func FuzzPattern(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"", "a"}, {"**", "a/b"}, {"*", "a/b"}, {"lb/**", "lb/a"}, {"**/web", "web"}, {"a/**/b", "a/b"},
+		{"a/**/b", "a/x/y/b"}, {"a**b*", "a/b"}, {"**/a**/b", "a/a/b"}, {"*/**/*", "a/b"}, {"a.b", "axb"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, pattern, text string) {
+		p, err := lock.ParsePattern(pattern)
+		if err != nil {
+			if !errors.Is(err, lock.ErrInvalidArgument) {
+				t.Errorf("ParsePattern(%q): %v", pattern, err)
+			}
+			return
+		}
+		name, err := lock.ParseName(text)
+		if err != nil || strings.Count(pattern, "*") > 6 || len(text) > 60 { // the naive matcher takes long
+			return
+		}
+		want := pattern == "" || naiveMatch(pattern, text, true)
+		if got := p.Match(name); got != want {
+			t.Errorf("%q selects %q: got %v, want %v", pattern, text, got, want)
+		}
+		if want && !strings.HasPrefix(text, p.Prefix()) {
+			t.Errorf("%q selects %q, which does not start with its prefix %q", pattern, text, p.Prefix())
+		}
+	})
+}
