@@ -32,7 +32,10 @@ func openRoot(dir string) (root string, fsys disk.FS, err error) {
 	if err := os.MkdirAll(root, dirPerm); err != nil {
 		return "", nil, fmt.Errorf("the root %s cannot be made: %w", root, rootCause(err))
 	}
-	if fsys, err = disk.Open(root); err != nil {
+	if err := os.Mkdir(filepath.Join(root, ownDir), ownPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", nil, fmt.Errorf("the root %s cannot be written: %w", root, rootCause(err))
+	}
+	if fsys, err = disk.Open(root, ownDir); err != nil {
 		return "", nil, fmt.Errorf("the root %s cannot be opened: %w", root, rootCause(err))
 	}
 	return root, fsys, nil
@@ -63,9 +66,6 @@ type claim struct {
 // claimRoot claims the root, says in .pylok/daemon who has it, and checks the
 // root's format.
 func claimRoot(root string, fsys disk.FS) (*claim, error) {
-	if err := fsys.MkdirAll(ownDir, ownPerm); err != nil {
-		return nil, fmt.Errorf("the root %s cannot be written: %w", root, rootCause(err))
-	}
 	dir, err := fsys.OpenFile(ownDir, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("the root %s cannot be opened: %w", root, rootCause(err))

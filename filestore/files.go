@@ -210,8 +210,8 @@ func (f *files) read(name lock.Name) (lockFile, error) {
 		}
 		text, stable, err := f.readText(fileOf(name), stat)
 		switch {
-		case isAbsent(err):
-			continue
+		case isAbsent(err), errors.Is(err, syscall.ELOOP):
+			continue // it has become something else
 		case errors.Is(err, fs.ErrPermission):
 			found.Problem = "the file cannot be read: " + reasonOf(err)
 			return found, nil
@@ -250,15 +250,13 @@ func (f *files) readText(name string, stat disk.Stat) (text []byte, stable bool,
 
 // reasonOf leaves out the file's name, which the reader of a message knows.
 func reasonOf(err error) string {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err.Error()
+	for {
+		pathError, ok := errors.AsType[*fs.PathError](err)
+		if !ok {
+			return err.Error()
+		}
+		err = pathError.Err
 	}
-	var linkError *os.LinkError
-	if errors.As(err, &linkError) {
-		return linkError.Err.Error()
-	}
-	return err.Error()
 }
 
 func notRegular(mode fs.FileMode) string {

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -11,47 +12,88 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open returns the tree below a directory of the operating system's.
-func Open(dir string) (FS, error) {
+// Open returns the tree below a directory of the operating system's. Every
+// directory in it is reached through an os.Root, so that no name and no symbolic
+// link leads out of it; a file is then reached from its directory, never through
+// a link. The directories of keep stay open, to be reached without a way: they
+// must not be moved.
+func Open(dir string, keep ...string) (FS, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	return osRoot{root}, nil
+	r := &osRoot{root: root, kept: make(map[string]*os.File)}
+	for _, name := range append(keep, ".") {
+		f, err := root.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+		r.kept[name] = f
+	}
+	return r, nil
 }
 
-type osRoot struct{ *os.Root }
+type osRoot struct {
+	root *os.Root
+	kept map[string]*os.File
+}
 
-func (r osRoot) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	f, err := r.Root.OpenFile(name, flag, perm)
+// in calls do with the open directory of a file and the file's name in it.
+func (r *osRoot) in(op, name string, do func(dir int, base string) error) error {
+	dir, base := path.Split(name)
+	f, isKept := r.kept[path.Clean(dir)]
+	if !isKept {
+		var err error
+		if f, err = r.root.Open(path.Clean(dir)); err != nil {
+			return err
+		}
+		defer f.Close()
+	}
+	if err := retry(func() error { return do(int(f.Fd()), base) }); err != nil {
+		return &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	return nil
+}
+
+// retry calls a system call until no signal interrupts it.
+func retry(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func (r *osRoot) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	f := osFile{name: name}
+	err := r.in("open", name, func(dir int, base string) (err error) {
+		f.fd, err = unix.Openat(dir, base, flag|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(perm.Perm()))
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return osFile{f}, nil
+	return f, nil
 }
 
-func (r osRoot) Lstat(name string) (Stat, error) {
-	d, err := r.OpenDir(path.Dir(name))
-	if err != nil {
-		return Stat{}, err
-	}
-	defer d.Close()
-	return d.Lstat(path.Base(name))
+func (r *osRoot) Lstat(name string) (s Stat, err error) {
+	err = r.in("stat", name, func(dir int, base string) (err error) {
+		s, err = statx(dir, base)
+		return err
+	})
+	return s, err
 }
 
 // statx describes a file in an open directory, or with an empty name the open file
 // itself.
-func statx(f *os.File, name string) (Stat, error) {
+func statx(fd int, name string) (Stat, error) {
 	const want = unix.STATX_BASIC_STATS | unix.STATX_BTIME
 	var x unix.Statx_t
-	for {
-		err := unix.Statx(int(f.Fd()), name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, want, &x)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return Stat{}, &fs.PathError{Op: "statx", Path: path.Join(f.Name(), name), Err: err}
-		}
+	if err := unix.Statx(fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, want, &x); err != nil {
+		return Stat{}, err
 	}
 	s := Stat{
 		Mode:  fs.FileMode(x.Mode & 0o777),
@@ -79,39 +121,40 @@ func statx(f *os.File, name string) (Stat, error) {
 
 func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
 
-func (r osRoot) Mount() string {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	f, err := r.Root.Open(".")
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	var x unix.Statx_t
-	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID_UNIQUE, &x); err != nil || x.Mask&unix.STATX_MNT_ID_UNIQUE == 0 {
-		return "" // Linux before 6.8
-	}
-	return fmt.Sprintf("mount %d of boot %s", x.Mnt_id, strings.TrimSpace(string(boot)))
-}
-
-func (r osRoot) OpenDir(name string) (Dir, error) {
-	f, err := r.Root.Open(name)
+func (r *osRoot) OpenDir(name string) (Dir, error) {
+	f, err := r.root.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	return osDir{f}, nil
 }
 
-type osDir struct{ *os.File }
+func (r *osRoot) MkdirAll(name string, perm fs.FileMode) error { return r.root.MkdirAll(name, perm) }
 
-func (d osDir) Lstat(name string) (Stat, error) { return statx(d.File, name) }
+func (r *osRoot) Link(oldName, newName string) error {
+	return r.in("link", oldName, func(oldDir int, oldBase string) error {
+		return r.in("link", newName, func(newDir int, newBase string) error {
+			return unix.Linkat(oldDir, oldBase, newDir, newBase, 0)
+		})
+	})
+}
 
-func (d osDir) List() ([]fs.DirEntry, error) { return d.ReadDir(-1) }
+func (r *osRoot) Rename(oldName, newName string) error {
+	return r.in("rename", oldName, func(oldDir int, oldBase string) error {
+		return r.in("rename", newName, func(newDir int, newBase string) error {
+			return unix.Renameat(oldDir, oldBase, newDir, newBase)
+		})
+	})
+}
 
-func (r osRoot) SyncDir(name string) error {
-	f, err := r.Root.Open(name)
+func (r *osRoot) Remove(name string) error {
+	return r.in("remove", name, func(dir int, base string) error {
+		return unix.Unlinkat(dir, base, 0)
+	})
+}
+
+func (r *osRoot) SyncDir(name string) error {
+	f, err := r.root.Open(name)
 	if err != nil {
 		return err
 	}
@@ -119,49 +162,143 @@ func (r osRoot) SyncDir(name string) error {
 	return f.Sync()
 }
 
-func (r osRoot) Sync() error {
-	f, err := r.Root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return fmt.Errorf("syncfs %s: %w", r.Name(), err)
+func (r *osRoot) Sync() error {
+	if err := retry(func() error { return unix.Syncfs(int(r.kept["."].Fd())) }); err != nil {
+		return fmt.Errorf("syncfs %s: %w", r.root.Name(), err)
 	}
 	return nil
 }
 
-type osFile struct{ *os.File }
+func (r *osRoot) Mount() string {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	var x unix.Statx_t
+	err = unix.Statx(int(r.kept["."].Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID_UNIQUE, &x)
+	if err != nil || x.Mask&unix.STATX_MNT_ID_UNIQUE == 0 {
+		return "" // Linux before 6.8
+	}
+	return fmt.Sprintf("mount %d of boot %s", x.Mnt_id, strings.TrimSpace(string(boot)))
+}
 
-func (f osFile) Stat() (Stat, error) { return statx(f.File, "") }
+func (r *osRoot) Close() error {
+	var errs []error
+	for _, f := range r.kept {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(append(errs, r.root.Close())...)
+}
+
+type osDir struct{ file *os.File }
+
+func (d osDir) Lstat(name string) (s Stat, err error) {
+	err = retry(func() (err error) {
+		s, err = statx(int(d.file.Fd()), name)
+		return err
+	})
+	if err != nil {
+		return Stat{}, &fs.PathError{Op: "stat", Path: path.Join(d.file.Name(), name), Err: err}
+	}
+	return s, nil
+}
+
+func (d osDir) List() ([]fs.DirEntry, error) { return d.file.ReadDir(-1) }
+
+func (d osDir) Close() error { return d.file.Close() }
+
+// osFile is a file descriptor. An os.File would ask the kernel, for each of the
+// many short-lived files, what it can do.
+type osFile struct {
+	fd   int
+	name string
+}
+
+func (f osFile) do(op string, call func() error) error {
+	if err := retry(call); err != nil {
+		return &fs.PathError{Op: op, Path: f.name, Err: err}
+	}
+	return nil
+}
+
+func (f osFile) Read(p []byte) (n int, err error) {
+	err = f.do("read", func() (err error) {
+		n, err = unix.Read(f.fd, p)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if n == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (f osFile) ReadAt(p []byte, offset int64) (int, error) {
+	return f.whole("read", p, offset, unix.Pread, io.EOF)
+}
+
+func (f osFile) WriteAt(p []byte, offset int64) (int, error) {
+	return f.whole("write", p, offset, unix.Pwrite, io.ErrShortWrite)
+}
+
+// whole calls pread or pwrite until all of p is done; none is what it means that
+// nothing more is.
+func (f osFile) whole(op string, p []byte, offset int64, call func(int, []byte, int64) (int, error), none error) (done int, err error) {
+	for done < len(p) {
+		var n int
+		err := f.do(op, func() (err error) {
+			n, err = call(f.fd, p[done:], offset+int64(done))
+			return err
+		})
+		if err != nil {
+			return done, err
+		}
+		if n == 0 {
+			return done, none
+		}
+		done += n
+	}
+	return done, nil
+}
+
+func (f osFile) Stat() (s Stat, err error) {
+	err = f.do("stat", func() (err error) {
+		s, err = statx(f.fd, "")
+		return err
+	})
+	return s, err
+}
+
+func (f osFile) Truncate(size int64) error {
+	return f.do("truncate", func() error { return unix.Ftruncate(f.fd, size) })
+}
 
 func (f osFile) Datasync() error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("fdatasync %s: %w", f.Name(), err)
-		}
+	return f.do("fdatasync", func() error { return unix.Fdatasync(f.fd) })
+}
+
+func (f osFile) Allocate(size int64) error {
+	err := f.do("fallocate", func() error { return unix.Fallocate(f.fd, 0, 0, size) })
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return f.Truncate(size) // no room is kept, but the file works
 	}
+	return err
 }
 
 func (f osFile) TryLock() error {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err := f.do("flock", func() error { return unix.Flock(f.fd, unix.LOCK_EX|unix.LOCK_NB) })
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrLocked
 	}
 	return err
 }
 
-func (f osFile) Allocate(size int64) error {
-	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return f.Truncate(size) // no room is kept, but the file works
-	}
-	if err != nil {
-		return fmt.Errorf("fallocate %s: %w", f.Name(), err)
+func (f osFile) Close() error {
+	// Not tried again: the descriptor is gone whatever close says (close(2)).
+	if err := unix.Close(f.fd); err != nil && err != unix.EINTR {
+		return &fs.PathError{Op: "close", Path: f.name, Err: err}
 	}
 	return nil
 }
