@@ -1,0 +1,249 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// config is what pylokd can be told. Each field is the flag of its name, and
+// PYLOKD_ with that name in capitals in the environment; the flag wins.
+type config struct {
+	// root is the directory of the lock files. It is made if it is missing,
+	// and has at most one pylokd.
+	root string
+	// listen is the address to serve on, HOST:PORT; port 0 takes a free one.
+	listen string
+	// insecure lets listen be an address beyond loopback without TLS: who
+	// reaches it can read, take and break locks, and see others do so.
+	insecure bool
+	// tlsCert and tlsKey are PEM files: the server's certificate, followed by
+	// those that vouch for it, and its key. Given both, the server speaks TLS
+	// only. They are read once.
+	tlsCert, tlsKey string
+
+	// maxLocks is how many locks may be held at a time.
+	maxLocks int
+	// maxWaiters is how many requests may wait for one lock.
+	maxWaiters int
+	// maxWait is the longest wait that a request may ask for, at most 24 h.
+	maxWait time.Duration
+	// pollInterval is how often the root is looked through for changes that
+	// others made and inotify did not tell, such as those on NFS.
+	pollInterval time.Duration
+	// history is how much of the past is kept for History and Watch.
+	history retention
+
+	// logFormat is text or json; the log goes to stderr.
+	logFormat string
+	// logLevel is the least level that is logged: debug has a line for every
+	// call, info for refused calls and for changes that nobody asked for, warn
+	// for limits and a failing store, error for faults.
+	logLevel slog.Level
+	// pprof is a loopback address for profiles of the running server, HOST:PORT
+	// as listen; empty: none.
+	pprof string
+}
+
+// errDone: the command line asked for a text and has it.
+var errDone = errors.New("nothing to serve")
+
+// parse reads the command line and the environment. With errDone, text is what to
+// print.
+func parse(args []string, environment func(string) string) (c config, text string, err error) {
+	c = config{
+		root:         defaultRoot(environment, os.Geteuid()),
+		listen:       "127.0.0.1:5625",
+		maxLocks:     2_000_000,
+		maxWaiters:   16_384,
+		maxWait:      24 * time.Hour,
+		pollInterval: time.Second,
+		history:      retention{age: 90 * day, bytes: 1 << 30},
+		logFormat:    "text",
+		logLevel:     slog.LevelInfo,
+	}
+	flags := pflag.NewFlagSet("pylokd", pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.Usage = func() {}
+	flags.StringVar(&c.root, "root", c.root, "`DIR` of the lock files; made if it is missing")
+	flags.StringVar(&c.listen, "listen", c.listen, "serve on `HOST:PORT`; port 0 takes a free one")
+	flags.StringVar(&c.tlsCert, "tls-cert", "", "speak TLS only, with the certificate in the PEM `FILE`")
+	flags.StringVar(&c.tlsKey, "tls-key", "", "PEM `FILE` of its key")
+	flags.BoolVar(&c.insecure, "insecure", false, "serve beyond loopback without TLS: who reaches the address can read, take and break locks")
+	flags.IntVar(&c.maxLocks, "max-locks", c.maxLocks, "at most `N` locks are held at a time")
+	flags.IntVar(&c.maxWaiters, "max-waiters", c.maxWaiters, "at most `N` requests wait for one lock")
+	flags.DurationVar(&c.maxWait, "max-wait", c.maxWait, "a request may ask to wait for `TIME`, 24h at most")
+	flags.DurationVar(&c.pollInterval, "poll-interval", c.pollInterval, "look at all lock files every `TIME`, for changes that inotify does not tell, such as those on NFS")
+	flags.Var(&c.history, "history", "keep the history of `AGE,SIZE`, whichever ends first; one of the two alone leaves the other as it is")
+	flags.StringVar(&c.logFormat, "log-format", c.logFormat, "log to stderr as `FORMAT`, text or json")
+	flags.TextVar(&c.logLevel, "log-level", c.logLevel, "log from `LEVEL` up: debug (every call), info, warn, error")
+	flags.Lookup("log-level").DefValue = "info"
+	flags.StringVar(&c.pprof, "pprof", "", "serve profiles of the daemon on the loopback address `HOST:PORT`")
+	showVersion := flags.Bool("version", false, "print the version and exit")
+	showHelp := flags.BoolP("help", "h", false, "print this and exit")
+
+	if err := flags.Parse(args); err != nil {
+		return c, "", usageError{err}
+	}
+	if *showHelp {
+		return c, fmt.Sprintf(helpText, flags.FlagUsagesWrapped(80)), errDone
+	}
+	if *showVersion {
+		return c, fmt.Sprintf("pylokd %s\n", version()), errDone
+	}
+	if flags.NArg() > 0 {
+		return c, "", usageError{fmt.Errorf("%q is not a flag, and pylokd takes nothing else", flags.Arg(0))}
+	}
+	flags.VisitAll(func(f *pflag.Flag) {
+		variable := "PYLOKD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value := environment(variable)
+		if f.Changed || value == "" || err != nil {
+			return
+		}
+		if bad := f.Value.Set(value); bad != nil {
+			err = usageError{fmt.Errorf("the environment's %s is %q: %w", variable, value, bad)}
+		}
+	})
+	if err != nil {
+		return c, "", err
+	}
+	if err := c.check(); err != nil {
+		return c, "", usageError{err}
+	}
+	return c, "", nil
+}
+
+const helpText = `pylokd serves locks to programs on this machine: a held lock is one YAML file in
+a directory, and gRPC makes those files safe. Without flags the directory is
+$XDG_STATE_HOME/pylok/locks; where that is not set, ~/.local/state/pylok/locks;
+and for root without a home, /var/lib/pylok/locks. Once it serves, it prints
+one line that says which directory and which address.
+
+SIGTERM and SIGINT stop it within 10 s, a second one at once. Holds stay held.
+
+Usage: pylokd [FLAG]...
+
+%s
+Every flag can also be set in the environment: PYLOKD_LISTEN is --listen,
+PYLOKD_LOG_LEVEL is --log-level. The flag wins.
+
+Exit codes: 0 stopped, 1 failed, 2 wrong command line.
+`
+
+// check finds values that cannot be meant.
+func (c *config) check() error {
+	switch {
+	case c.root == "":
+		return errors.New("neither HOME nor XDG_STATE_HOME is set, so say with --root which directory to serve")
+	case (c.tlsCert == "") != (c.tlsKey == ""):
+		return errors.New("--tls-cert and --tls-key go together")
+	case c.maxLocks < 1:
+		return fmt.Errorf("--max-locks is %d; give 1 or more", c.maxLocks)
+	case c.maxWaiters < 1:
+		return fmt.Errorf("--max-waiters is %d; give 1 or more", c.maxWaiters)
+	case c.maxWait <= 0 || c.maxWait > 24*time.Hour:
+		return fmt.Errorf("--max-wait is %v; give more than 0 and at most 24h", c.maxWait)
+	case c.pollInterval < 10*time.Millisecond:
+		return fmt.Errorf("--poll-interval is %v; give 10ms or more", c.pollInterval)
+	case c.logFormat != "text" && c.logFormat != "json":
+		return fmt.Errorf("--log-format is %q; give text or json", c.logFormat)
+	}
+	return nil
+}
+
+// defaultRoot follows the XDG base directory specification, by which a path that is
+// not absolute does not count. Daemons that start with the machine have no home.
+func defaultRoot(environment func(string) string, uid int) string {
+	if state := environment("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "pylok", "locks")
+	}
+	home := environment("HOME")
+	switch {
+	case filepath.IsAbs(home) && filepath.Clean(home) != "/":
+		return filepath.Join(home, ".local", "state", "pylok", "locks")
+	case uid == 0:
+		return "/var/lib/pylok/locks"
+	}
+	return ""
+}
+
+const day = 24 * time.Hour
+
+// retention is how much of the history is kept: events up to an age, as far as they
+// fit in a number of bytes. It is a pflag.Value such as 90d,1GiB.
+type retention struct {
+	age   time.Duration
+	bytes int64
+}
+
+var byteUnits = []struct {
+	suffix string
+	bytes  int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}}
+
+// String implements pflag.Value.
+func (r *retention) String() string {
+	age := r.age.String()
+	if r.age%day == 0 {
+		age = fmt.Sprintf("%dd", r.age/day)
+	}
+	size := fmt.Sprintf("%dB", r.bytes)
+	for _, unit := range byteUnits {
+		if r.bytes > 0 && r.bytes%unit.bytes == 0 {
+			size = fmt.Sprintf("%d%s", r.bytes/unit.bytes, unit.suffix)
+		}
+	}
+	return age + "," + size
+}
+
+// Type implements pflag.Value.
+func (r *retention) Type() string { return "AGE,SIZE" }
+
+// Set implements pflag.Value.
+func (r *retention) Set(text string) error {
+	next := *r
+	var ages, sizes int
+	for part := range strings.SplitSeq(text, ",") {
+		part = strings.TrimSpace(part)
+		if age, ok := parseAge(part); ok {
+			next.age = age
+			ages++
+		} else if size, ok := parseBytes(part); ok {
+			next.bytes = size
+			sizes++
+		} else {
+			return fmt.Errorf("%q is neither an age such as 90d or 36h nor a size such as 500MiB or 1GiB", part)
+		}
+	}
+	if ages > 1 || sizes > 1 {
+		return fmt.Errorf("%q has an age or a size twice", text)
+	}
+	*r = next
+	return nil
+}
+
+func parseAge(text string) (time.Duration, bool) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.Atoi(days)
+		return time.Duration(n) * day, err == nil && 0 < n && n <= 100*366
+	}
+	age, err := time.ParseDuration(text)
+	return age, err == nil && age > 0
+}
+
+func parseBytes(text string) (int64, bool) {
+	for _, unit := range byteUnits {
+		if number, ok := strings.CutSuffix(text, unit.suffix); ok {
+			n, err := strconv.ParseInt(number, 10, 64)
+			return n * unit.bytes, err == nil && 0 < n && n <= (1<<60)/unit.bytes
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,479 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+)
+
+// asProgram in the environment makes the test binary be pylokd.
+const asProgram = "TEST_BINARY_IS_PYLOKD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// startTimeout is how long a daemon may take to begin or to end in a test; a loaded
+// machine with the race detector is slow.
+const startTimeout = 60 * time.Second
+
+// process is a pylokd that runs.
+type process struct {
+	*exec.Cmd
+	root, address string
+	stderr        *output
+	stdout        *bufio.Reader
+	ended         chan struct{} // closed when it has
+}
+
+// output collects what a process writes.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	news chan struct{}
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.news != nil {
+		close(o.news)
+		o.news = nil
+	}
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// wait waits until the output has a substring.
+func (o *output) wait(t *testing.T, want string) {
+	t.Helper()
+	timeout := time.After(startTimeout)
+	for {
+		o.mu.Lock()
+		text := o.text.String()
+		if o.news == nil {
+			o.news = make(chan struct{})
+		}
+		news := o.news
+		o.mu.Unlock()
+		if strings.Contains(text, want) {
+			return
+		}
+		select {
+		case <-news:
+		case <-timeout:
+			t.Fatalf("got no %q in %q", want, text)
+		}
+	}
+}
+
+func command(t *testing.T, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = append([]string{
+		asProgram + "=1",
+		"HOME=" + t.TempDir(),
+		"GORACE=atexit_sleep_ms=0", // else the race detector sleeps a second at the end
+	}, env...)
+	return cmd
+}
+
+// start starts a pylokd and waits until it serves.
+func start(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{Cmd: command(t, env, args...), stderr: &output{}, ended: make(chan struct{})}
+	p.Stderr = p.stderr
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Stdout = writer
+	p.stdout = bufio.NewReader(reader)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	writer.Close()
+	go func() {
+		p.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		p.Process.Kill()
+		<-p.ended
+		reader.Close()
+		if t.Failed() {
+			t.Logf("stderr of pylokd %q:\n%s", p.Args[1:], p.stderr)
+		}
+	})
+	if err := reader.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	line, err := p.stdout.ReadString('\n')
+	if err != nil {
+		t.Fatalf("got no line on stdout: %v; stderr %q", err, p.stderr)
+	}
+	rest, ok := strings.CutPrefix(line, "pylokd: serving ")
+	if !ok {
+		t.Fatalf("got %q on stdout, want pylokd: serving ROOT on ADDRESS", line)
+	}
+	p.root, p.address, _ = strings.Cut(strings.TrimSuffix(rest, "\n"), " on ")
+	return p
+}
+
+// stop sends SIGTERM, and checks that the process ends cleanly and in time, without
+// a further word on stdout.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.ended:
+	case <-time.After(startTimeout):
+		t.Fatalf("it does not end after SIGTERM; stderr %q", p.stderr)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v to end after SIGTERM, want at most 10 s", took)
+	}
+	if code := p.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("it ended with %v, want exit code 0; stderr %q", p.ProcessState, p.stderr)
+	}
+	if rest, err := io.ReadAll(p.stdout); err != nil || len(rest) > 0 {
+		t.Errorf("got %q, %v on stdout too, want one line", rest, err)
+	}
+}
+
+// client returns a client of the daemon on a connection of its own.
+func (p *process) client(t *testing.T, credentials credentials.TransportCredentials) pylokv1.LockServiceClient {
+	t.Helper()
+	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(credentials))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return pylokv1.NewLockServiceClient(conn)
+}
+
+// fails runs a pylokd that does not come to serve, and returns what it says.
+func fails(t *testing.T, code int, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	cmd := command(t, nil, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer context.AfterFunc(ctx, func() { cmd.Process.Kill() })()
+	cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		t.Errorf("pylokd %q: got %v, want exit code %d", args, cmd.ProcessState, code)
+	}
+	if stdout.Len() > 0 {
+		t.Errorf("pylokd %q: got %q on stdout, want nothing", args, &stdout)
+	}
+	if !strings.HasPrefix(stderr.String(), "pylokd: ") && !strings.Contains(stderr.String(), "\npylokd: ") {
+		t.Errorf("pylokd %q: got stderr %q, want a line that begins with pylokd:", args, &stderr)
+	}
+	return stderr.String()
+}
+
+func says(t *testing.T, text string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(text, want) {
+			t.Errorf("got %q, want %q in it", text, want)
+		}
+	}
+}
+
+func TestNoFlags(t *testing.T) {
+	probe, err := net.Listen("tcp", "127.0.0.1:5625")
+	if err != nil {
+		t.Skipf("NOT TESTED: pylokd without flags, because 127.0.0.1:5625 is taken: %v", err)
+	}
+	probe.Close()
+	home := t.TempDir()
+	p := start(t, []string{"HOME=" + home})
+	if want := filepath.Join(home, ".local/state/pylok/locks"); p.root != want || p.address != "127.0.0.1:5625" {
+		t.Errorf("got %s on %s, want %s on 127.0.0.1:5625", p.root, p.address, want)
+	}
+	client := p.client(t, insecure.NewCredentials())
+	response, err := client.Lock(t.Context(), &pylokv1.LockRequest{Name: "lb/web-1", Holder: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(p.root, "lb/web-1.lock")
+	if got := response.GetLock().GetLockFileLocation(); got != file {
+		t.Errorf("lock_file_location: got %s, want %s", got, file)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("the lock file: %v", err)
+	}
+	info, err := client.Info(t.Context(), &pylokv1.InfoRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.GetRoot() != p.root || info.GetStore() != "file" || info.GetVersion() == "" {
+		t.Errorf("Info: got %v", info)
+	}
+	p.stop(t)
+}
+
+func TestTexts(t *testing.T) {
+	for flag, wants := range map[string][]string{
+		"--help":    {"--root DIR", "127.0.0.1:5625", "PYLOKD_", "/var/lib/pylok/locks", "SIGTERM", "90d,1GiB"},
+		"--version": {"pylokd "},
+	} {
+		stdout, err := command(t, []string{"HOME=/home/alice"}, flag).Output()
+		if err != nil {
+			t.Errorf("%s: %v", flag, err)
+		}
+		says(t, string(stdout), wants...)
+		for line := range strings.Lines(string(stdout)) {
+			if len(line) > 81 {
+				t.Errorf("%s: %q is longer than 80 columns", flag, line)
+			}
+		}
+	}
+	says(t, fails(t, 2, "--no-such-flag"), "no-such-flag", "--help")
+}
+
+func TestRefusesToListenBeyondLoopback(t *testing.T) {
+	says(t, fails(t, 2, "--root", t.TempDir(), "--listen", "0.0.0.0:0"), "0.0.0.0:0", "--tls-cert", "--tls-key", "--insecure")
+	says(t, fails(t, 2, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--pprof", "0.0.0.0:0"), "--pprof", "loopback")
+
+	p := start(t, nil, "--root", t.TempDir(), "--listen", "0.0.0.0:0", "--insecure")
+	p.stop(t)
+}
+
+// certificate writes a new certificate for 127.0.0.1 and its key.
+func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "pylokd test"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:         true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for file, text := range map[string][]byte{
+		cert: certPEM,
+		key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+	} {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(certPEM)
+	return cert, key, pool
+}
+
+func TestTLS(t *testing.T) {
+	cert, key, pool := certificate(t)
+	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+	client := p.client(t, credentials.NewTLS(&tls.Config{RootCAs: pool}))
+	if _, err := client.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
+		t.Errorf("with TLS: %v", err)
+	}
+	if _, err := p.client(t, insecure.NewCredentials()).Info(t.Context(), &pylokv1.InfoRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("without TLS: got %v, want it refused", err)
+	}
+	p.stop(t)
+
+	says(t, fails(t, 1, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", cert), cert, "cannot be used")
+}
+
+// TestStopWithOpenStreams ends watches and waiters, in spite of clients that hang,
+// and finds the hold again at the next start.
+func TestStopWithOpenStreams(t *testing.T) {
+	const watches = 60
+	root := t.TempDir()
+	p := start(t, nil, "--root", root, "--listen", "127.0.0.1:0")
+	client := p.client(t, insecure.NewCredentials())
+	ctx := t.Context()
+	held, err := client.Lock(ctx, &pylokv1.LockRequest{Name: "a", Holder: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := make(chan codes.Code, watches+1)
+	for range watches {
+		stream, err := client.Watch(ctx, &pylokv1.WatchRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := stream.Recv(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		go func() {
+			_, err := stream.Recv()
+			ends <- status.Code(err)
+		}()
+	}
+	go func() {
+		_, err := client.Lock(ctx, &pylokv1.LockRequest{Name: "a", Wait: durationpb.New(time.Hour)})
+		ends <- status.Code(err)
+	}()
+	for waiters := uint32(0); waiters == 0; {
+		response, err := client.Status(ctx, &pylokv1.StatusRequest{Name: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiters = response.GetLock().GetWaiters()
+	}
+	silent, err := net.Dial("tcp", p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+
+	p.stop(t)
+	for range watches + 1 {
+		if code := <-ends; code != codes.Unavailable {
+			t.Errorf("a stream ended with %v, want %v", code, codes.Unavailable)
+		}
+	}
+
+	p = start(t, nil, "--root", root, "--listen", "127.0.0.1:0")
+	again, err := p.client(t, insecure.NewCredentials()).Status(ctx, &pylokv1.StatusRequest{Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.GetLock().GetToken() != held.GetLock().GetToken() || again.GetLock().GetHolder() != "alice" {
+		t.Errorf("after the restart: got %v, want %v", again.GetLock(), held.GetLock())
+	}
+	p.stop(t)
+}
+
+// TestSecondSignal: somebody who connects and says nothing draws a stop out; whoever
+// is in a hurry sends the signal again.
+func TestSecondSignal(t *testing.T) {
+	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0")
+	silent, err := net.Dial("tcp", p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	// Connections are accepted in order: once one that came later is served,
+	// the daemon waits for the silent one.
+	if _, err := p.client(t, insecure.NewCredentials()).Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	p.stderr.wait(t, "stopping")
+	for ended := false; !ended; {
+		p.Process.Signal(syscall.SIGINT)
+		select {
+		case <-p.ended:
+			ended = true
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if s, ok := p.ProcessState.Sys().(syscall.WaitStatus); !ok || !s.Signaled() || s.Signal() != syscall.SIGINT {
+		t.Errorf("it ended with %v, want it killed by the second signal", p.ProcessState)
+	}
+}
+
+func TestOneDaemonForARoot(t *testing.T) {
+	root := t.TempDir()
+	p := start(t, nil, "--root", root, "--listen", "127.0.0.1:0")
+	says(t, fails(t, 1, "--root", root, "--listen", "127.0.0.1:0"), root, fmt.Sprintf("process %d", p.Process.Pid))
+	says(t, fails(t, 1, "--root", t.TempDir(), "--listen", p.address), p.address+" is in use", "--listen")
+	p.stop(t)
+}
+
+func TestRootsThatCannotBeServed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{file, filepath.Join(file, "below"), "/proc/pylok", "/sys/pylok"} {
+		t.Run(root, func(t *testing.T) {
+			says(t, fails(t, 1, "--root", root, "--listen", "127.0.0.1:0"), root)
+		})
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--pprof", "127.0.0.1:0", "--log-format", "json")
+	p.stderr.wait(t, "serving profiles")
+	_, rest, _ := strings.Cut(p.stderr.String(), `"url":"`)
+	url, _, _ := strings.Cut(rest, `"`)
+	response, err := http.Get(url + "goroutine?debug=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	says(t, string(body), "goroutine profile:")
+	p.stop(t)
+}

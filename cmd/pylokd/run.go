@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/pylok/pylok/filestore"
+	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/service"
+)
+
+const (
+	// stopLimit is how long a clean stop may take, whatever hangs.
+	stopLimit = 9 * time.Second
+	// callsGrace is what of it the running calls have to finish.
+	callsGrace = 5 * time.Second
+)
+
+// run is pylokd, until ctx ends.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c, text, err := parse(args, os.Getenv)
+	if errors.Is(err, errDone) {
+		_, err := io.WriteString(stdout, text)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	err = serve(ctx, c, stdout, c.logger(stderr))
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // told to stop before it served
+	}
+	return err
+}
+
+// serve serves until ctx ends, and then stops cleanly.
+func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (err error) {
+	address, err := c.address()
+	if err != nil {
+		return err
+	}
+	tlsConfig, err := c.tlsConfig()
+	if err != nil {
+		return err
+	}
+	stopProfiles, err := serveProfiles(c.pprof, log)
+	if err != nil {
+		return err
+	}
+	defer stopProfiles()
+
+	health := service.NewHealth()
+	store, err := filestore.Open(ctx, filestore.Config{
+		Root:         c.root,
+		MaxLocks:     c.maxLocks,
+		PollInterval: c.pollInterval,
+		History:      filestore.Retention{Age: c.history.age, Bytes: c.history.bytes},
+		Logger:       log,
+		Health:       health.Report,
+	})
+	if err != nil {
+		return err
+	}
+	manager, err := lock.NewManager(store, lock.Config{
+		MaxWait:    c.maxWait,
+		MaxWaiters: c.maxWaiters,
+		Logger:     log,
+	})
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	server := service.NewServer(
+		service.New(manager, service.Config{Root: store.Root(), Store: "file", Version: version()}),
+		service.ServerConfig{Health: health, Logger: log, TLS: tlsConfig},
+	)
+	listener, err := listen("--listen", address)
+	if err != nil {
+		manager.Close()
+		return errors.Join(err, store.Close())
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	fmt.Fprintf(stdout, "pylokd: serving %s on %s\n", store.Root(), listener.Addr())
+
+	select {
+	case <-ctx.Done():
+		log.Info("stopping", "cause", context.Cause(ctx))
+	case err = <-ended:
+		err = fmt.Errorf("serving on %s: %w", address, err)
+	}
+	return errors.Join(err, within(stopLimit, func() error {
+		health.Shutdown() // NOT_SERVING: balancers send nobody any more
+		manager.Close()   // waiters and watches end
+		if !server.Stop(callsGrace) {
+			log.Warn("calls were still open after the grace and were cut off", "grace", callsGrace)
+		}
+		return store.Close()
+	}))
+}
+
+// within returns what do returns, if it does so in time. A disk that hangs must not
+// keep the process.
+func within(limit time.Duration, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("the stop took longer than %v and was given up, as if by a crash; the next start mends what it left", limit)
+	}
+}
+
+// logger returns the log that the flags ask for.
+func (c *config) logger(stderr io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.logLevel}
+	if c.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(stderr, options))
+}
+
+// tlsConfig reads the certificate; without one it returns nil.
+func (c *config) tlsConfig() (*tls.Config, error) {
+	if c.tlsCert == "" {
+		return nil, nil
+	}
+	certificate, err := tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
+	if err != nil {
+		return nil, fmt.Errorf("the certificate %s with the key %s cannot be used: %w", c.tlsCert, c.tlsKey, err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// address resolves the address to listen on, and refuses one that would open the
+// locks to the network by accident.
+func (c *config) address() (*net.TCPAddr, error) {
+	address, err := resolve("--listen", c.listen)
+	if err != nil {
+		return nil, err
+	}
+	if address.IP.IsLoopback() || c.tlsCert != "" || c.insecure {
+		return address, nil
+	}
+	return nil, usageError{fmt.Errorf("%s can be reached from other machines, and without TLS whoever reaches it can read, take and break locks: give --tls-cert and --tls-key, or --insecure where that is meant", c.listen)}
+}
+
+func resolve(flag, text string) (*net.TCPAddr, error) {
+	if _, _, err := net.SplitHostPort(text); err != nil {
+		return nil, usageError{fmt.Errorf("%s is %q; give HOST:PORT, such as 127.0.0.1:5625", flag, text)}
+	}
+	address, err := net.ResolveTCPAddr("tcp", text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s is %q: %w", flag, text, err)}
+	}
+	return address, nil
+}
+
+func listen(flag string, address *net.TCPAddr) (net.Listener, error) {
+	listener, err := net.ListenTCP("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use by another program, maybe another pylokd: stop that one, or choose another address with %s", address, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
+	}
+	return listener, nil
+}
+
+// version is that of the build.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

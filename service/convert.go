@@ -1,0 +1,296 @@
+package service
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+)
+
+// Messages become requests. What a field alone can break is found here; the
+// Manager knows the limits.
+
+func lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, error) {
+	name, err := lock.ParseName(request.GetName())
+	if err != nil {
+		return lock.LockRequest{}, err
+	}
+	data, err := dataOf(request.GetData())
+	if err != nil {
+		return lock.LockRequest{}, err
+	}
+	ttl, expire, err := expiryOf(request)
+	if err != nil {
+		return lock.LockRequest{}, err
+	}
+	wait, err := durationOf("wait", request.GetWait())
+	if err != nil {
+		return lock.LockRequest{}, err
+	}
+	return lock.LockRequest{
+		Name:       name,
+		Data:       data,
+		Holder:     request.GetHolder(),
+		TTL:        ttl,
+		ExpireTime: expire,
+		Wait:       wait,
+		RequestID:  request.GetRequestId(),
+		Overwrite:  request.GetOverwrite(),
+		Actor:      request.GetHolder(),
+	}, nil
+}
+
+func unlockRequest(request *pylokv1.UnlockRequest) (lock.UnlockRequest, error) {
+	name, err := lock.ParseName(request.GetName())
+	if err != nil {
+		return lock.UnlockRequest{}, err
+	}
+	data, err := replacementOf(request.GetData())
+	if err != nil {
+		return lock.UnlockRequest{}, err
+	}
+	return lock.UnlockRequest{
+		Name:   name,
+		Token:  lock.Token(request.GetToken()),
+		Holder: request.GetHolder(),
+		Force:  request.GetForce(),
+		Reason: request.GetReason(),
+		Data:   data,
+		Actor:  request.GetHolder(),
+	}, nil
+}
+
+func renewRequest(request *pylokv1.RenewRequest) (lock.RenewRequest, error) {
+	name, err := lock.ParseName(request.GetName())
+	if err != nil {
+		return lock.RenewRequest{}, err
+	}
+	ttl, expire, err := expiryOf(request)
+	if err != nil {
+		return lock.RenewRequest{}, err
+	}
+	data, err := replacementOf(request.GetData())
+	if err != nil {
+		return lock.RenewRequest{}, err
+	}
+	return lock.RenewRequest{
+		Name:       name,
+		Token:      lock.Token(request.GetToken()),
+		TTL:        ttl,
+		ExpireTime: expire,
+		Data:       data,
+	}, nil
+}
+
+// expiryOf reads the oneof expiry. To the Manager a zero means that there is none,
+// so here is where one that was sent is refused.
+func expiryOf(request interface {
+	GetTtl() *durationpb.Duration
+	GetExpireTime() *timestamppb.Timestamp
+}) (ttl time.Duration, expire time.Time, err error) {
+	if sent := request.GetTtl(); sent != nil {
+		ttl, err = durationOf("ttl", sent)
+		if err == nil && ttl == 0 {
+			err = lock.Invalid("ttl", "0s is no lease; leave ttl out for a hold that does not end by itself")
+		}
+	}
+	if sent := request.GetExpireTime(); sent != nil {
+		if sent.CheckValid() != nil {
+			return 0, time.Time{}, lock.Invalid("expire_time", fmt.Sprintf("%d seconds and %d nanos are no time of the years 1 to 9999", sent.GetSeconds(), sent.GetNanos()))
+		}
+		expire = sent.AsTime()
+		if expire.IsZero() {
+			err = lock.Invalid("expire_time", fmt.Sprintf("%s is past", expire.Format(time.RFC3339)))
+		}
+	}
+	return ttl, expire, err
+}
+
+// durationOf reads a duration. One that time.Duration cannot hold becomes the
+// longest that it can, which is beyond every limit.
+func durationOf(field string, sent *durationpb.Duration) (time.Duration, error) {
+	if sent == nil {
+		return 0, nil
+	}
+	if sent.CheckValid() != nil {
+		return 0, lock.Invalid(field, fmt.Sprintf("%d seconds and %d nanos are no duration: nanos has the sign of seconds, and both are within 10,000 years", sent.GetSeconds(), sent.GetNanos()))
+	}
+	return sent.AsDuration(), nil
+}
+
+// replacementOf reads data that is left as it is when nothing was sent.
+func replacementOf(sent *structpb.Struct) (*lock.Data, error) {
+	if sent == nil {
+		return nil, nil
+	}
+	data, err := dataOf(sent)
+	return &data, err
+}
+
+// dataOf reads a document. Struct.AsMap would turn NaN into a string and a value
+// of no kind into null; here they are refused.
+func dataOf(sent *structpb.Struct) (lock.Data, error) {
+	document, err := mappingOf(sent)
+	if err != nil {
+		return lock.Data{}, err
+	}
+	return lock.NewData(document)
+}
+
+func mappingOf(sent *structpb.Struct) (map[string]any, error) {
+	mapping := make(map[string]any, len(sent.GetFields()))
+	for key, value := range sent.GetFields() {
+		v, err := valueOf(value)
+		if err != nil {
+			return nil, err
+		}
+		mapping[key] = v
+	}
+	return mapping, nil
+}
+
+func valueOf(sent *structpb.Value) (any, error) {
+	switch kind := sent.GetKind().(type) {
+	case *structpb.Value_NullValue:
+		return nil, nil
+	case *structpb.Value_BoolValue:
+		return kind.BoolValue, nil
+	case *structpb.Value_NumberValue:
+		return kind.NumberValue, nil
+	case *structpb.Value_StringValue:
+		return kind.StringValue, nil
+	case *structpb.Value_StructValue:
+		return mappingOf(kind.StructValue)
+	case *structpb.Value_ListValue:
+		list := make([]any, 0, len(kind.ListValue.GetValues()))
+		for _, element := range kind.ListValue.GetValues() {
+			v, err := valueOf(element)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		return list, nil
+	}
+	return nil, lock.Invalid("data", "a google.protobuf.Value in it has no kind set; null is a kind too")
+}
+
+// What the Manager answers becomes messages.
+
+func (s *Service) lockMessage(l lock.Lock) *pylokv1.Lock {
+	return s.lockMessageAt(l, l.AcquireTime)
+}
+
+// lockMessageAt is lockMessage for a lock whose lease began anew at a time, as far
+// as is known.
+func (s *Service) lockMessageAt(l lock.Lock, renewed time.Time) *pylokv1.Lock {
+	message := &pylokv1.Lock{
+		Name:        l.Name.String(),
+		State:       pylokv1.LockState_LOCK_STATE_UNLOCKED,
+		Data:        dataMessage(l.Data),
+		Holder:      l.Holder,
+		Token:       uint64(l.Token),
+		Revision:    uint64(l.Revision),
+		AcquireTime: timestampMessage(l.AcquireTime),
+		Ttl:         durationMessage(l.TTL),
+		ExpireTime:  timestampMessage(expireTime(l, renewed)),
+		Waiters:     uint32(l.Waiters),
+		Problem:     l.Problem,
+	}
+	if l.Held() {
+		message.State = pylokv1.LockState_LOCK_STATE_LOCKED
+		message.LockFileLocation = s.lockFileLocation(l.Name)
+	}
+	return message
+}
+
+// expireTime returns when the hold ends unless it is renewed, or the zero time.
+func expireTime(l lock.Lock, renewed time.Time) time.Time {
+	switch {
+	case !l.Deadline.IsZero():
+		return l.Deadline
+	case !l.ExpireTime.IsZero():
+		return l.ExpireTime
+	case l.TTL != 0:
+		return renewed.Add(l.TTL)
+	}
+	return time.Time{}
+}
+
+func (s *Service) lockFileLocation(name lock.Name) string {
+	if s.config.Root == "" {
+		return ""
+	}
+	return filepath.Join(s.config.Root, filepath.FromSlash(name.String())) + lock.FileSuffix
+}
+
+func (s *Service) eventMessage(e lock.Event) *pylokv1.Event {
+	message := &pylokv1.Event{
+		Revision: uint64(e.Revision),
+		Time:     timestampMessage(e.Time),
+		Type:     eventTypes[e.Type],
+		Cause:    eventCauses[e.Cause],
+		Actor:    e.Actor,
+		Reason:   e.Reason,
+	}
+	switch e.Type {
+	case lock.Reset, lock.Synced:
+	case lock.Unlocked:
+		// The event has the hold that ended; the lock after it is free, and
+		// nothing will expire.
+		message.Lock = s.lockMessageAt(e.Lock, e.Time)
+		message.Lock.State = pylokv1.LockState_LOCK_STATE_UNLOCKED
+		message.Lock.LockFileLocation = ""
+		message.Lock.ExpireTime = nil
+	default:
+		message.Lock = s.lockMessageAt(e.Lock, e.Time)
+	}
+	return message
+}
+
+var eventTypes = map[lock.EventType]pylokv1.EventType{
+	lock.Locked:   pylokv1.EventType_EVENT_TYPE_LOCKED,
+	lock.Updated:  pylokv1.EventType_EVENT_TYPE_UPDATED,
+	lock.Unlocked: pylokv1.EventType_EVENT_TYPE_UNLOCKED,
+	lock.Reset:    pylokv1.EventType_EVENT_TYPE_RESET,
+	lock.Synced:   pylokv1.EventType_EVENT_TYPE_SYNCED,
+}
+
+var eventCauses = map[lock.Cause]pylokv1.EventCause{
+	lock.Request: pylokv1.EventCause_EVENT_CAUSE_REQUEST,
+	lock.Forced:  pylokv1.EventCause_EVENT_CAUSE_FORCED,
+	lock.Expired: pylokv1.EventCause_EVENT_CAUSE_EXPIRED,
+	lock.File:    pylokv1.EventCause_EVENT_CAUSE_FILE,
+}
+
+// dataMessage writes a document; the empty one is left out.
+func dataMessage(data lock.Data) *structpb.Struct {
+	if data.IsEmpty() {
+		return nil
+	}
+	message, err := structpb.NewStruct(data.Map())
+	if err != nil {
+		panic(fmt.Sprintf("service: a lock.Data that no Struct can hold: %v", err))
+	}
+	return message
+}
+
+func timestampMessage(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func durationMessage(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}

@@ -1,0 +1,98 @@
+package service
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/pylok/pylok/lock"
+)
+
+const (
+	defaultPageSize = 100
+	maxPageSize     = 1000
+	// pageBytes ends a page early: gRPC clients take 4 MiB by default, and a
+	// lock's data a good 200 KiB.
+	pageBytes = 2 << 20
+)
+
+// pageSize returns how many entries a page may have.
+func pageSize(asked int32) (int, error) {
+	switch {
+	case asked < 0:
+		return 0, lock.Invalid("page_size", fmt.Sprintf("%d is negative; give 1 to %d, or 0 for %d", asked, maxPageSize, defaultPageSize))
+	case asked == 0:
+		return defaultPageSize, nil
+	}
+	return min(int(asked), maxPageSize), nil
+}
+
+// sequence is what pages are cut from: an RPC with those of its parameters that
+// must stay the same from page to page. A page token is a position in it, after a
+// checksum over both.
+type sequence string
+
+func listSequence(pattern lock.Pattern) sequence {
+	return sequence("List " + pattern.String())
+}
+
+func historySequence(pattern lock.Pattern, after uint64) sequence {
+	return sequence(fmt.Sprintf("History %s %d", pattern, after))
+}
+
+func (s sequence) checksum(position []byte) uint32 {
+	return crc32.Update(crc32.ChecksumIEEE([]byte(s)), crc32.IEEETable, position)
+}
+
+func (s sequence) token(position []byte) string {
+	token := binary.BigEndian.AppendUint32(nil, s.checksum(position))
+	return base64.RawURLEncoding.EncodeToString(append(token, position...))
+}
+
+// position returns that of a token, and whether the token is one of s.
+func (s sequence) position(token string) ([]byte, bool) {
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(text) < 4 || base64.RawURLEncoding.EncodeToString(text) != token || binary.BigEndian.Uint32(text) != s.checksum(text[4:]) {
+		return nil, false
+	}
+	return text[4:], true
+}
+
+func (s sequence) afterName(name lock.Name) string {
+	return s.token([]byte(name.String()))
+}
+
+// name returns the name to go on after: the zero Name for no token.
+func (s sequence) name(token string) (lock.Name, error) {
+	if token == "" {
+		return lock.Name{}, nil
+	}
+	if position, ok := s.position(token); ok {
+		if name, err := lock.ParseName(string(position)); err == nil {
+			return name, nil
+		}
+	}
+	return lock.Name{}, badPageToken()
+}
+
+func (s sequence) afterRevision(revision lock.Revision) string {
+	return s.token(binary.AppendUvarint(nil, uint64(revision)))
+}
+
+// revision returns the revision to go on after: first for no token.
+func (s sequence) revision(token string, first lock.Revision) (lock.Revision, error) {
+	if token == "" {
+		return first, nil
+	}
+	if position, ok := s.position(token); ok {
+		if revision, n := binary.Uvarint(position); n == len(position) {
+			return lock.Revision(revision), nil
+		}
+	}
+	return 0, badPageToken()
+}
+
+func badPageToken() error {
+	return lock.Invalid("page_token", "it is not the next_page_token of a response to the same request; start again without one")
+}

@@ -1,0 +1,122 @@
+package service
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+)
+
+// ServerConfig sets up a Server. The zero value of each field stands for its
+// default.
+type ServerConfig struct {
+	// Health is what the server answers to health checks. Default: a new one.
+	Health *Health
+	// Logger has a line for each finished call: successes at level debug,
+	// refusals at info, limits and a failing store at warn, faults at error.
+	// Default: nothing is logged.
+	Logger *slog.Logger
+	// TLS is the server's side of TLS. Default: none, all is sent in the clear.
+	TLS *tls.Config
+	// MaxMessageBytes is the largest request. Default 256 KiB, in which any
+	// document fits that fits in a lock file.
+	MaxMessageBytes int
+	// MaxStreams is how many calls may be open on one connection. A client's
+	// waiters share a connection, and calls beyond the limit stand in line
+	// inside the client, out of the server's sight. Default 32,768.
+	MaxStreams uint32
+	// ConnectTimeout is how long a new connection may take to say what it
+	// wants, TLS included. Default 20 s.
+	ConnectTimeout time.Duration
+}
+
+const (
+	// maxHeaderBytes bounds the metadata of a request.
+	maxHeaderBytes = 64 << 10
+	// A client that is cut off from the server shows within pingAfter and
+	// pingTimeout together; its waiters leave the queues then.
+	pingAfter   = 20 * time.Second
+	pingTimeout = 10 * time.Second
+	// minClientPing is how often a client may ping.
+	minClientPing = 5 * time.Second
+)
+
+// Server serves a Service over gRPC, with grpc.health.v1 and reflection beside it.
+type Server struct {
+	grpc        *grpc.Server
+	connections connections
+}
+
+// NewServer returns a server that does not serve yet.
+func NewServer(service *Service, config ServerConfig) *Server {
+	if config.Health == nil {
+		config.Health = NewHealth()
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.MaxMessageBytes == 0 {
+		config.MaxMessageBytes = 256 << 10
+	}
+	if config.MaxStreams == 0 {
+		config.MaxStreams = 32768
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 20 * time.Second
+	}
+	log := callLog{config.Logger}
+	answerPanics := recovery.WithRecoveryHandler(recovered)
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(config.MaxMessageBytes),
+		grpc.MaxConcurrentStreams(config.MaxStreams),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(config.ConnectTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(log.unary, recovery.UnaryServerInterceptor(answerPanics)),
+		grpc.ChainStreamInterceptor(log.stream, recovery.StreamServerInterceptor(answerPanics)),
+	}
+	if config.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
+	}
+	s := &Server{grpc: grpc.NewServer(options...)}
+	pylokv1.RegisterLockServiceServer(s.grpc, service)
+	healthv1.RegisterHealthServer(s.grpc, config.Health.server)
+	reflection.Register(s.grpc)
+	return s
+}
+
+// Serve answers on a listener, which it closes in the end. It returns nil after
+// Stop, and else what the listener came upon.
+func (s *Server) Serve(listener net.Listener) error {
+	return s.grpc.Serve(s.connections.of(listener))
+}
+
+// Stop takes no more calls and lets those that run finish for at most grace; then
+// it closes every connection. It reports whether all calls finished by themselves.
+// Calls that wait or watch finish only when their Manager is closed, so close it
+// before.
+func (s *Server) Stop(grace time.Duration) bool {
+	finished := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+		return true
+	case <-time.After(grace):
+	}
+	s.connections.close()
+	s.grpc.Stop()
+	return false
+}
