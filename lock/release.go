@@ -62,6 +62,9 @@ func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Lock, Revi
 		if request.Force && (request.Holder == "" || request.Holder != l.Holder) {
 			change.Cause = Forced
 		}
+		if change.Actor == "" && change.Cause == Request {
+			change.Actor = l.Holder // who has the token is the holder
+		}
 		if request.Data != nil {
 			change.Lock.Data = *request.Data
 		}

@@ -19,6 +19,10 @@ type config struct {
 	// root is the directory of the lock files. It is made if it is missing,
 	// and has at most one pylokd.
 	root string
+	// check has pylokd look at the root instead of serving it: it prints a line
+	// for every damage and every lock whose file and history disagree, and
+	// changes nothing.
+	check bool
 	// listen is the address to serve on, HOST:PORT; port 0 takes a free one.
 	listen string
 	// insecure lets listen be an address beyond loopback without TLS: who
@@ -73,6 +77,7 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.SortFlags = false
 	flags.Usage = func() {}
 	flags.StringVar(&c.root, "root", c.root, "`DIR` of the lock files; made if it is missing")
+	flags.BoolVar(&c.check, "check", false, "do not serve: print what is damaged or disagrees in the root and what a start would do about it, change nothing, exit 0 if there is nothing and 1 if there is")
 	flags.StringVar(&c.listen, "listen", c.listen, "serve on `HOST:PORT`; port 0 takes a free one")
 	flags.StringVar(&c.tlsCert, "tls-cert", "", "speak TLS only, with the certificate in the PEM `FILE`")
 	flags.StringVar(&c.tlsKey, "tls-key", "", "PEM `FILE` of its key")
@@ -114,7 +119,7 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	if err != nil {
 		return c, "", err
 	}
-	if err := c.check(); err != nil {
+	if err := c.validate(); err != nil {
 		return c, "", usageError{err}
 	}
 	return c, "", nil
@@ -134,11 +139,12 @@ Usage: pylokd [FLAG]...
 Every flag can also be set in the environment: PYLOKD_LISTEN is --listen,
 PYLOKD_LOG_LEVEL is --log-level. The flag wins.
 
-Exit codes: 0 stopped, 1 failed, 2 wrong command line.
+Exit codes: 0 stopped, 1 failed, 2 wrong command line. With --check: 0 all is
+well, 1 it is not.
 `
 
-// check finds values that cannot be meant.
-func (c *config) check() error {
+// validate finds values that cannot be meant.
+func (c *config) validate() error {
 	switch {
 	case c.root == "":
 		return errors.New("neither HOME nor XDG_STATE_HOME is set, so say with --root which directory to serve")

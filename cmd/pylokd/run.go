@@ -35,11 +35,33 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if c.check {
+		return check(ctx, c.root, stdout)
+	}
 	err = serve(ctx, c, stdout, c.logger(stderr))
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // told to stop before it served
 	}
 	return err
+}
+
+// check prints what is wrong with a root; the error says how much.
+func check(ctx context.Context, root string, stdout io.Writer) error {
+	findings := 0
+	err := filestore.Check(ctx, root, func(finding string) {
+		findings++
+		fmt.Fprintln(stdout, finding)
+	})
+	switch {
+	case err != nil:
+		return err
+	case findings == 1:
+		return errors.New("1 finding; nothing was changed")
+	case findings > 1:
+		return fmt.Errorf("%d findings; nothing was changed", findings)
+	}
+	fmt.Fprintf(stdout, "%s: all is well\n", root)
+	return nil
 }
 
 // serve serves until ctx ends, and then stops cleanly.
