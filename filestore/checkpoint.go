@@ -28,6 +28,7 @@ func (s *Store) checkpoints(ctx context.Context) {
 	ticker := time.NewTicker(checkpointEvery)
 	defer ticker.Stop()
 	last := s.view.Load().revision
+	var pruned []string // journal files to be removed, oldest first
 	for {
 		select {
 		case <-ctx.Done():
@@ -51,8 +52,14 @@ func (s *Store) checkpoints(ctx context.Context) {
 			continue // the committer has said so
 		}
 		last = revision
-		for _, file := range c.mark.pruned {
-			s.complain(s.files.Remove(file))
+		// In order: a gap would look like damage.
+		pruned = append(pruned, c.mark.pruned...)
+		for len(pruned) > 0 {
+			if err := s.files.Remove(pruned[0]); err != nil && !isAbsent(err) {
+				s.complain(err)
+				break
+			}
+			pruned = pruned[1:]
 		}
 	}
 }

@@ -83,10 +83,10 @@ func claimRoot(root string, fsys disk.FS) (*claim, error) {
 		}
 		return nil, fmt.Errorf("claiming the root %s: %w", root, err)
 	}
-	host, _ := os.Hostname()
-	mount := fsys.Mount()
-	c.intact = mount != "" && mountOf(before) == mount
-	err = writeWhole(fsys, daemonFile, fmt.Appendf(nil, "process %d on %s\n%s\n", os.Getpid(), host, mount))
+	c.intact = fsys.Mount() != "" && mountOf(before) == fsys.Mount()
+	// The mount stays the one of the last server that had all in order, until
+	// this one has.
+	err = c.sign(fsys, mountOf(before))
 	if err == nil {
 		err = checkFormat(fsys)
 	}
@@ -94,6 +94,12 @@ func claimRoot(root string, fsys disk.FS) (*claim, error) {
 		return nil, errors.Join(fmt.Errorf("the root %s cannot be served: %w", root, rootCause(err)), c.release())
 	}
 	return c, nil
+}
+
+// sign writes .pylok/daemon.
+func (c *claim) sign(fsys disk.FS, mount string) error {
+	host, _ := os.Hostname()
+	return writeWhole(fsys, daemonFile, fmt.Appendf(nil, "process %d on %s\n%s\n", os.Getpid(), host, mount))
 }
 
 // mountOf returns the mount that .pylok/daemon names.

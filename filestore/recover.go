@@ -420,7 +420,11 @@ func (r *recovery) finish() error {
 	if r.mended > 0 {
 		r.config.Logger.Warn("the last server did not stop cleanly; lock files were brought in line with the journal", "files", r.mended)
 	}
-	if err := r.checkpointNow(); err != nil {
+	err := r.checkpointNow()
+	if err == nil {
+		err = r.claim.sign(r.files, r.files.Mount())
+	}
+	if err != nil {
 		return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
 	}
 	return nil

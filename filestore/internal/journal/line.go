@@ -166,7 +166,7 @@ var errChecksum = errors.New("the line does not match its checksum")
 // parseRecord reads one line, without its newline.
 func parseRecord(text []byte) (Record, error) {
 	body := len(text) - crcLength
-	if body < 1 || !bytes.HasPrefix(text[body:], []byte(crcMember)) {
+	if body < 1 || !bytes.HasPrefix(text[body:], []byte(crcMember)) || !bytes.HasSuffix(text, []byte(`"}`)) {
 		return Record{}, errChecksum
 	}
 	want := appendHex8(nil, crc32.Checksum(text[:body], crcTable))
