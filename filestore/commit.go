@@ -160,8 +160,11 @@ func (s *Store) stage(c *commit, added int) (err error) {
 	revision := s.revision
 	defer func() {
 		if err != nil {
+			seen := slices.ContainsFunc(c.steps, func(st step) bool { return st.linked })
 			s.unstage(c)
-			s.revision = revision
+			if !seen { // a number that nobody can have read is used again
+				s.revision = revision
+			}
 		}
 	}()
 	now := time.Now().UTC().Truncate(time.Millisecond)

@@ -82,6 +82,7 @@ type Journal struct {
 type segment struct {
 	after lock.Revision // the last revision before it
 	begun time.Time
+	batch int64 // at Open, where the batch of its last line begins
 	end   int64 // of its synced lines
 }
 
@@ -217,7 +218,7 @@ func (j *Journal) load(i int, replay func(Record) error) error {
 			}
 		}
 		group = group[:0]
-		s.end, j.last = offset, last
+		s.batch, s.end, j.last = record.batch, offset, last
 	}
 	if tail := bytes.TrimRight(text[s.end:], "\x00"); isLast && len(tail) > 0 {
 		j.torn.file, j.torn.bytes = j.path(*s), int64(len(tail))
@@ -264,6 +265,18 @@ func (j *Journal) reopen() error {
 	}
 	j.active, j.written, j.allocated = f, s.end, s.end
 	if err := f.Truncate(s.end); err != nil {
+		return err
+	}
+	// After a sync that failed, the last batch may be in memory only, where
+	// the kernel takes it for written: write it again before it is believed.
+	lines := make([]byte, s.end-s.batch)
+	if _, err := f.ReadAt(lines, s.batch); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(lines, s.batch); err != nil {
+		return err
+	}
+	if err := f.Datasync(); err != nil {
 		return err
 	}
 	return j.makeRoom(0)

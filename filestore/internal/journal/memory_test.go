@@ -26,7 +26,10 @@ type memory struct {
 }
 
 // content is the content of a file: what is there, and what a power cut leaves.
-type content struct{ text, durable []byte }
+type content struct {
+	text, durable []byte
+	dirty         [][2]int // what a sync has to write; a failed one forgets it
+}
 
 // shortWrite lets n bytes of a WriteAt through before it fails.
 type shortWrite struct {
@@ -45,7 +48,7 @@ func (m *memory) clone() *memory {
 	defer m.mu.Unlock()
 	other := newMemory()
 	for name, c := range m.files {
-		other.files[name] = &content{bytes.Clone(c.text), bytes.Clone(c.durable)}
+		other.files[name] = &content{bytes.Clone(c.text), bytes.Clone(c.durable), slices.Clone(c.dirty)}
 	}
 	return other
 }
@@ -54,7 +57,7 @@ func (m *memory) clone() *memory {
 func (m *memory) afterPowerCut() *memory {
 	other := m.clone()
 	for _, c := range other.files {
-		c.text = bytes.Clone(c.durable)
+		c.text, c.dirty = bytes.Clone(c.durable), nil
 	}
 	return other
 }
@@ -207,10 +210,12 @@ func (f *memoryFile) WriteAt(b []byte, offset int64) (int, error) {
 	}
 	f.resize(max(len(f.content.text), int(offset)+len(b)))
 	copy(f.content.text[offset:], b)
+	f.content.dirty = append(f.content.dirty, [2]int{int(offset), int(offset) + len(b)})
 	return len(b), err
 }
 
 func (f *memoryFile) resize(size int) {
+	f.content.dirty = append(f.content.dirty, [2]int{min(size, len(f.content.text)), size})
 	if size <= len(f.content.text) {
 		f.content.text = bytes.Clone(f.content.text[:size])
 		return
@@ -241,12 +246,22 @@ func (f *memoryFile) Allocate(size int64) error {
 func (f *memoryFile) Datasync() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	dirty := f.content.dirty
+	f.content.dirty = nil // also if it fails, as on Linux
 	if err := f.start("datasync", f.name); err != nil {
 		return err
 	}
-	if !f.lying {
-		f.content.durable = bytes.Clone(f.content.text)
+	if f.lying {
+		return nil
 	}
+	durable := make([]byte, len(f.content.text))
+	copy(durable, f.content.durable)
+	for _, r := range dirty {
+		if r[0] < len(durable) {
+			copy(durable[r[0]:min(r[1], len(durable))], f.content.text[r[0]:])
+		}
+	}
+	f.content.durable = durable
 	return nil
 }
 

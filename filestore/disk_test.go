@@ -1,0 +1,493 @@
+package filestore
+
+import (
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/pylok/pylok/filestore/internal/disk"
+)
+
+// errKilled is what a process that has been killed would see, if it saw anything.
+var errKilled = errors.New("the process has been killed")
+
+// testDisk is a real directory that fails when it is told to, and that knows what a
+// power cut could leave of it. Its syncs only forget what a power cut could undo.
+//
+// The model of a power cut: directory entries are lost in the reverse order of their
+// making, none from before the last sync; the content of a file that was not synced
+// is there, in part, or not at all, in blocks.
+type testDisk struct {
+	disk.FS
+	root string
+
+	mu sync.Mutex
+	// fault is asked before each operation, numbered from 1; what it returns is
+	// the operation's error. Polling does not count.
+	fault  func(n int, op, name string) error
+	count  int
+	killed bool
+	// polling: the store is open. What the poller does from then on fails, so
+	// that the operations of a test are always the same.
+	polling bool
+	mount   string // in place of the real one; empty: the real one
+	lying   bool   // Datasync only says that it has synced
+
+	power *power // nil: no power cut is going to happen
+}
+
+// power is what a power cut could undo.
+type power struct {
+	spare   string   // a directory for what is overwritten or removed
+	spares  int      // files in it
+	entries []func() // undo the changes of directory entries since the last sync
+	files   map[uint64]*unsynced
+}
+
+// unsynced is a file that has been written to since it was synced last.
+type unsynced struct{ before []byte }
+
+// openDisk opens a root without a store.
+func openDisk(t *testing.T, dir string) *testDisk {
+	t.Helper()
+	root, fsys, err := openRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &testDisk{FS: fsys, root: root}
+}
+
+// withPower makes the disk ready for a power cut.
+func (d *testDisk) withPower(t *testing.T) *testDisk {
+	t.Helper()
+	d.power = &power{spare: t.TempDir(), files: make(map[uint64]*unsynced)}
+	return d
+}
+
+// arm sets the fault and counts from 1 again.
+func (d *testDisk) arm(fault func(n int, op, name string) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault, d.count = fault, 0
+}
+
+// operations returns how many there have been since arm.
+func (d *testDisk) operations() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.count
+}
+
+// kill lets nothing through any more.
+func (d *testDisk) kill() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.killed = true
+}
+
+func (d *testDisk) isKilled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.killed
+}
+
+// killAt is a fault that kills the process before its n-th operation.
+func (d *testDisk) killAt(at int) func(int, string, string) error {
+	return func(n int, _, _ string) error {
+		if n >= at {
+			d.killed = true
+			return errKilled
+		}
+		return nil
+	}
+}
+
+// failAt is a fault of one operation.
+func failAt(at int, err error) func(int, string, string) error {
+	return func(n int, _, _ string) error {
+		if n == at {
+			return err
+		}
+		return nil
+	}
+}
+
+// step is asked before each operation. d.mu is held until the operation is done.
+func (d *testDisk) step(op, name string) error {
+	if d.killed {
+		return &fs.PathError{Op: op, Path: name, Err: errKilled}
+	}
+	d.count++
+	if d.fault == nil {
+		return nil
+	}
+	if err := d.fault(d.count, op, name); err != nil {
+		return &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	return nil
+}
+
+func (d *testDisk) path(name string) string { return filepath.Join(d.root, name) }
+
+func (d *testDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	op := "open"
+	if flag&os.O_CREATE != 0 {
+		op = "create"
+	}
+	if err := d.step(op, name); err != nil {
+		return nil, err
+	}
+	_, statErr := d.FS.Lstat(name)
+	f, err := d.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	if errors.Is(statErr, fs.ErrNotExist) {
+		d.undo(func() { os.Remove(d.path(name)) })
+	}
+	return &testFile{File: f, disk: d, name: name}, nil
+}
+
+func (d *testDisk) Lstat(name string) (disk.Stat, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if name == "." { // only the poller asks
+		d.polling = true
+		return disk.Stat{}, &fs.PathError{Op: "lstat", Path: name, Err: syscall.EIO}
+	}
+	if err := d.step("lstat", name); err != nil {
+		return disk.Stat{}, err
+	}
+	return d.FS.Lstat(name)
+}
+
+func (d *testDisk) OpenDir(name string) (disk.Dir, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.polling {
+		return nil, &fs.PathError{Op: "opendir", Path: name, Err: syscall.EIO}
+	}
+	if err := d.step("opendir", name); err != nil {
+		return nil, err
+	}
+	return d.FS.OpenDir(name)
+}
+
+func (d *testDisk) MkdirAll(name string, perm fs.FileMode) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.step("mkdir", name); err != nil {
+		return err
+	}
+	var missing []string
+	for dir := name; dir != "."; dir = filepath.Dir(dir) {
+		if _, err := d.FS.Lstat(dir); err != nil {
+			missing = append(missing, dir)
+		}
+	}
+	err := d.FS.MkdirAll(name, perm)
+	for _, dir := range slices.Backward(missing) {
+		d.undo(func() { os.Remove(d.path(dir)) })
+	}
+	return err
+}
+
+func (d *testDisk) Link(oldName, newName string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.step("link", newName); err != nil {
+		return err
+	}
+	err := d.FS.Link(oldName, newName)
+	if err == nil {
+		d.undo(func() { os.Remove(d.path(newName)) })
+	}
+	return err
+}
+
+func (d *testDisk) Rename(oldName, newName string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.step("rename", newName); err != nil {
+		return err
+	}
+	spare := d.keep(newName)
+	err := d.FS.Rename(oldName, newName)
+	if err == nil {
+		d.undo(func() {
+			os.Rename(d.path(newName), d.path(oldName))
+			if spare != "" {
+				os.Link(spare, d.path(newName))
+			}
+		})
+	}
+	return err
+}
+
+func (d *testDisk) Remove(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.step("remove", name); err != nil {
+		return err
+	}
+	spare := d.keep(name)
+	err := d.FS.Remove(name)
+	if err == nil && spare != "" {
+		d.undo(func() { os.Link(spare, d.path(name)) })
+	}
+	return err
+}
+
+// keep gives a file that is about to go another name, and returns that.
+func (d *testDisk) keep(name string) (spare string) {
+	if d.power == nil {
+		return ""
+	}
+	d.power.spares++
+	spare = filepath.Join(d.power.spare, strconv.Itoa(d.power.spares))
+	if os.Link(d.path(name), spare) != nil {
+		return ""
+	}
+	return spare
+}
+
+func (d *testDisk) undo(f func()) {
+	if d.power != nil {
+		d.power.entries = append(d.power.entries, f)
+	}
+}
+
+// SyncDir makes all entries durable: what comes later in a file system's own
+// journal does not come without what was before.
+func (d *testDisk) SyncDir(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.step("syncdir", name); err != nil {
+		return err
+	}
+	if d.power != nil {
+		d.power.entries = nil
+	}
+	return nil
+}
+
+func (d *testDisk) Sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.step("syncfs", "."); err != nil {
+		return err
+	}
+	if d.power != nil {
+		d.power.entries = nil
+		clear(d.power.files)
+	}
+	return nil
+}
+
+func (d *testDisk) Mount() string {
+	if d.mount != "" {
+		return d.mount
+	}
+	return d.FS.Mount()
+}
+
+// cutPower leaves in the root what a power cut could leave. The store must have
+// been killed and closed before.
+func (d *testDisk) cutPower(t *testing.T, random *rand.Rand) {
+	t.Helper()
+	lost := random.IntN(len(d.power.entries) + 1)
+	if random.IntN(4) == 0 {
+		lost = 0
+	}
+	for i, undo := range slices.Backward(d.power.entries) {
+		if i < len(d.power.entries)-lost {
+			break
+		}
+		undo()
+	}
+	err := filepath.WalkDir(d.root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		inode := info.Sys().(*syscall.Stat_t).Ino
+		u := d.power.files[inode]
+		if u == nil {
+			return nil
+		}
+		delete(d.power.files, inode) // its other names are the same file
+		now, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(name, u.torn(now, random), 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// torn is what may be left of a file.
+func (u *unsynced) torn(now []byte, random *rand.Rand) []byte {
+	switch random.IntN(4) {
+	case 0:
+		return now
+	case 1:
+		return u.before
+	}
+	const block = 64
+	size := len(now)
+	if random.IntN(2) == 0 {
+		size = len(u.before)
+	}
+	text := make([]byte, size)
+	for at := 0; at < size; at += block {
+		from := now
+		if random.IntN(2) == 0 {
+			from = u.before
+		}
+		if at < len(from) {
+			copy(text[at:min(at+block, size)], from[at:])
+		}
+	}
+	return text
+}
+
+type testFile struct {
+	disk.File
+	disk *testDisk
+	name string
+}
+
+// changes notes what the file was like before it is written to.
+func (f *testFile) changes() {
+	p := f.disk.power
+	if p == nil {
+		return
+	}
+	stat, err := f.File.Stat()
+	if err != nil || p.files[stat.Inode] != nil {
+		return
+	}
+	before := make([]byte, stat.Size)
+	if stat.Size > 0 {
+		if before, err = os.ReadFile(f.disk.path(f.name)); err != nil {
+			return
+		}
+	}
+	p.files[stat.Inode] = &unsynced{before}
+}
+
+func (f *testFile) step(op string) error { return f.disk.step(op, f.name) }
+
+func (f *testFile) Read(b []byte) (int, error) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.step("read"); err != nil {
+		return 0, err
+	}
+	return f.File.Read(b)
+}
+
+func (f *testFile) ReadAt(b []byte, offset int64) (int, error) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.step("read"); err != nil {
+		return 0, err
+	}
+	return f.File.ReadAt(b, offset)
+}
+
+func (f *testFile) WriteAt(b []byte, offset int64) (int, error) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.changes()
+	if err := f.step("write"); err != nil {
+		// Half of it is there, as of a real disk's.
+		n, _ := f.File.WriteAt(b[:len(b)/2], offset)
+		return n, err
+	}
+	return f.File.WriteAt(b, offset)
+}
+
+func (f *testFile) Truncate(size int64) error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.step("truncate"); err != nil {
+		return err
+	}
+	f.changes()
+	return f.File.Truncate(size)
+}
+
+func (f *testFile) Allocate(size int64) error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.step("allocate"); err != nil {
+		return err
+	}
+	f.changes()
+	return f.File.Allocate(size)
+}
+
+func (f *testFile) Datasync() error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.step("datasync"); err != nil {
+		return err
+	}
+	if p := f.disk.power; p != nil && !f.disk.lying {
+		stat, err := f.File.Stat()
+		if err != nil {
+			return err
+		}
+		delete(p.files, stat.Inode)
+	}
+	return nil
+}
+
+func (f *testFile) Stat() (disk.Stat, error) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.step("stat"); err != nil {
+		return disk.Stat{}, err
+	}
+	return f.File.Stat()
+}
+
+func (f *testFile) TryLock() error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.step("flock"); err != nil {
+		return err
+	}
+	return f.File.TryLock()
+}
+
+// leftNew returns the server's own files that should be gone.
+func leftNew(t *testing.T, root string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(root, ownDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); strings.HasSuffix(name, newSuffix) || strings.HasSuffix(name, moveSuffix) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
