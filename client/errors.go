@@ -1,0 +1,136 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+)
+
+// errorDomain marks the ErrorInfo details that are pylok's own.
+const errorDomain = "pylok"
+
+// UnreachableError says that the server gave no answer: nothing listens there, it
+// could not be connected to in time, or the connection was lost.
+type UnreachableError struct {
+	// Address is the server's, as it was given to Dial.
+	Address string
+	// Sent says that the request may have reached the server before the
+	// connection was lost, so that what it asked for may have been done.
+	Sent bool
+	// Err is the gRPC status underneath.
+	Err error
+}
+
+// Error names the address and the cause.
+func (e *UnreachableError) Error() string {
+	cause := status.Convert(e.Err).Message()
+	// gRPC wraps what the dialer said into words of its own.
+	if _, dialing, ok := strings.Cut(cause, "Error while dialing: "); ok {
+		cause = strings.TrimSuffix(dialing, `"`)
+	}
+	if e.Sent {
+		return fmt.Sprintf("lost the connection to the server at %s: %s", e.Address, cause)
+	}
+	return fmt.Sprintf("cannot reach a server at %s: %s", e.Address, cause)
+}
+
+// Unwrap returns the gRPC status.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// endedError is a call that ended with its context, here or on the server's side.
+type endedError struct {
+	ended error // context.Canceled or context.DeadlineExceeded
+	err   error // the gRPC status
+}
+
+func (e *endedError) Error() string   { return e.ended.Error() }
+func (e *endedError) Unwrap() []error { return []error{e.ended, e.err} }
+
+// domainError makes of a gRPC status the error that it stands for; sent says
+// whether the request went out to a server. This is the one place for it, as
+// service/errors.go is for the other way. It goes by code and reason, never by
+// message.
+func domainError(err error, address string, sent bool) error {
+	answer, ok := status.FromError(err)
+	if err == nil || !ok {
+		return err
+	}
+	refusal := &lock.Error{Message: answer.Message(), Err: err}
+	for _, detail := range answer.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if detail.GetDomain() == errorDomain {
+				refusal.Reason = lock.Reason(detail.GetReason())
+			}
+		case *errdetails.BadRequest:
+			if violations := detail.GetFieldViolations(); len(violations) > 0 && refusal.Field == "" {
+				refusal.Field = violations[0].GetField()
+			}
+		case *pylokv1.Lock:
+			// A lock that this client cannot read is as one that was not sent:
+			// the reason and the message still stand.
+			if l, err := lockFromProto(detail); err == nil {
+				refusal.Lock = &l
+			}
+		}
+	}
+	switch {
+	case refusal.Reason != "":
+		return refusal
+	case answer.Code() == codes.Unavailable,
+		answer.Code() == codes.DeadlineExceeded && !sent:
+		return &UnreachableError{Address: address, Sent: sent, Err: err}
+	case answer.Code() == codes.DeadlineExceeded:
+		return &endedError{context.DeadlineExceeded, err}
+	case answer.Code() == codes.Canceled:
+		return &endedError{context.Canceled, err}
+	}
+	return err
+}
+
+// domainErrors gives calls with one answer the errors that the package promises.
+func domainErrors(address string) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, request, response any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+		var server peer.Peer // its Addr is set when the request went out
+		err := invoke(ctx, method, request, response, connection, append(options, grpc.Peer(&server))...)
+		return domainError(err, address, server.Addr != nil)
+	}
+}
+
+// domainStreamErrors gives calls with a stream of answers the errors that the
+// package promises.
+func domainStreamErrors(address string) grpc.StreamClientInterceptor {
+	return func(ctx context.Context, description *grpc.StreamDesc, connection *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+		stream, err := open(ctx, description, connection, method, options...)
+		if err != nil {
+			return nil, domainError(err, address, false)
+		}
+		return &errorStream{stream, address}, nil
+	}
+}
+
+// errorStream is a stream whose errors are those that the package promises.
+type errorStream struct {
+	grpc.ClientStream
+	address string
+}
+
+// RecvMsg implements grpc.ClientStream.
+func (s *errorStream) RecvMsg(message any) error {
+	err := s.ClientStream.RecvMsg(message)
+	if errors.Is(err, io.EOF) {
+		return err
+	}
+	return domainError(err, s.address, true)
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/pylok/pylok/client"
+	"github.com/pylok/pylok/lock"
+)
+
+// The exit codes. A signal gives 128 and its number, as in a shell.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitHeld        = 3 // held by somebody else, or --ensure-unlock found it locked
+	exitNotHeld     = 4 // not held by you, or --ensure-lock found it unlocked
+	exitUnreachable = 5 // the server gave no answer
+)
+
+// exitError is an error whose text is what the person needs to read.
+type exitError struct {
+	code int
+	text string
+}
+
+func (e *exitError) Error() string { return e.text }
+
+// usagef returns an error in what the person typed, in one helpful sentence.
+func usagef(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Sprintf(format, args...)}
+}
+
+// asUsageError makes an error that is not an exitError one in the usage.
+func asUsageError(err error) error {
+	if _, ok := errors.AsType[*exitError](err); ok {
+		return err
+	}
+	return usagef("%v", err)
+}
+
+// report tells the person of an error and returns the exit code.
+func (p *program) report(err error) int {
+	code, text := p.explain(err)
+	if text != "" {
+		p.say("pylok: %s", text)
+	}
+	return code
+}
+
+// explain returns the exit code for an error and what to say of it.
+func (p *program) explain(err error) (code int, text string) {
+	if err == nil {
+		return exitDone, ""
+	}
+	if exit, ok := errors.AsType[*exitError](err); ok {
+		return exit.code, exit.text
+	}
+	if refusal, ok := errors.AsType[*lock.Error](err); ok {
+		return refusalCode(refusal.Reason), refusal.Message
+	}
+	if unreachable, ok := errors.AsType[*client.UnreachableError](err); ok {
+		if unreachable.Sent {
+			return exitUnreachable, err.Error() + p.unknownOutcome()
+		}
+		return exitUnreachable, err.Error() + "\nIs pylokd running there? --address or PYLOK_ADDRESS say where to look."
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return exitFailed, fmt.Sprintf("the server at %s has not answered within %s; --timeout gives it longer", p.address, &p.timeout) + p.unknownOutcome()
+	}
+	if answer, ok := status.FromError(err); ok {
+		return exitFailed, fmt.Sprintf("the server at %s failed: %s", p.address, answer.Message())
+	}
+	return exitFailed, err.Error()
+}
+
+// unknownOutcome is the line to add when the answer to a change is lost.
+func (p *program) unknownOutcome() string {
+	if !p.changing {
+		return ""
+	}
+	return "\nThe server may or may not have done what you asked; pylok status NAME tells."
+}
+
+// refusalCode returns the exit code for a refusal.
+func refusalCode(reason lock.Reason) int {
+	switch reason {
+	case lock.ErrLockHeld:
+		return exitHeld
+	case lock.ErrNotHolder, lock.ErrNotLocked:
+		return exitNotHeld
+	case lock.ErrInvalidName, lock.ErrInvalidArgument:
+		return exitUsage
+	case lock.ErrShuttingDown:
+		return exitUnreachable
+	}
+	return exitFailed
+}

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pylok/pylok/client"
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+)
+
+func (p *program) infoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "info",
+		Short:             "Show what the server is and where it keeps its locks",
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: p.command(func(ctx context.Context, c *client.Client, _ []string) error {
+			ctx, cancel := p.withTimeout(ctx, 0)
+			defer cancel()
+			info, err := c.Service().Info(ctx, &pylokv1.InfoRequest{})
+			if err != nil {
+				return err
+			}
+			return p.print(info, nil, func(s style) string { return s.infoBlock(info, c.Address()) })
+		}),
+	}
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pylok/pylok/client"
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+)
+
+// pageSize is how many locks or events are asked for at a time: the most.
+const pageSize = 1000
+
+func (p *program) listCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list [PATTERN]",
+		Short: "Show the locks that are held",
+		Long:  "Show the locks that are held, in the order of their names.\n\n" + patternHelp,
+		Example: `  pylok list
+  pylok list 'lb/**'`,
+		Args:              patternArg,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
+		all, err := p.list(ctx, c, patternOf(args))
+		if err != nil {
+			return err
+		}
+		switch {
+		case p.output == yamlOutput:
+			return p.write(listDocument(all.GetLocks()))
+		case p.output == textOutput && len(all.GetLocks()) == 0:
+			p.say("nothing is locked%s", matching(args))
+			return nil
+		}
+		return p.print(all, nil, func(s style) string { return s.lockTable(all.GetLocks()) })
+	})
+	return cmd
+}
+
+// list returns all pages as one.
+func (p *program) list(ctx context.Context, c *client.Client, pattern string) (*pylokv1.ListResponse, error) {
+	all := &pylokv1.ListResponse{}
+	request := &pylokv1.ListRequest{Pattern: pattern, PageSize: pageSize}
+	for {
+		page, err := p.listPage(ctx, c, request)
+		if err != nil {
+			return nil, err
+		}
+		if request.GetPageToken() == "" {
+			all.Revision = page.GetRevision()
+		}
+		all.Locks = append(all.Locks, page.GetLocks()...)
+		if request.PageToken = page.GetNextPageToken(); request.GetPageToken() == "" {
+			return all, nil
+		}
+	}
+}
+
+func (p *program) listPage(ctx context.Context, c *client.Client, request *pylokv1.ListRequest) (*pylokv1.ListResponse, error) {
+	ctx, cancel := p.withTimeout(ctx, 0)
+	defer cancel()
+	return c.Service().List(ctx, request)
+}
+
+// listDocument writes locks as a YAML list of the original library's dictionaries,
+// each with the key lock_name. (The users' own documents often have a name.)
+func listDocument(locks []*pylokv1.Lock) []byte {
+	list := make([]any, len(locks))
+	for i, l := range locks {
+		document := lockDocument(l, "status")
+		document["lock_name"] = l.GetName()
+		list[i] = document
+	}
+	return yamlList(list)
+}
+
+// matching says what was looked for, if that was not everything.
+func matching(args []string) string {
+	if pattern := patternOf(args); pattern != "" {
+		return " that matches " + pattern
+	}
+	return ""
+}

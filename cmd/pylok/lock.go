@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/pylok/pylok/client"
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+)
+
+// retryDelays are how long to wait before a request whose answer was lost is sent
+// again. Its request_id makes that safe.
+var retryDelays = []time.Duration{250 * time.Millisecond, time.Second}
+
+func (p *program) lockCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lock NAME",
+		Short: "Take a lock",
+		Long: `Take a lock. One that is held is refused with exit code 3, also when the holder has
+the same name as you; --wait stands in line for it.
+
+` + dataHelp,
+		Example: `  pylok lock lb/server-1 --msg 'canary deployment' --data backend=App1 --data weight=0
+  pylok lock db/orders --data-file ticket.yaml --ttl 30m --wait 5m
+  pylok lock switch-7 --expire 'fri 18:00'`,
+		Args:              nameArg,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().SortFlags = false
+	data := addDataFlags(cmd, "the data")
+	holder := holderFlag(cmd, "who takes the lock, as `TEXT`; empty: anonymous, so that anyone may release it")
+	expiry := addExpiryFlags(cmd)
+	var wait duration
+	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
+	ensureUnlock := cmd.Flags().Bool("ensure-unlock", false, "fail if the lock is held; so it always is, unless --overwrite is given")
+	overwrite := cmd.Flags().Bool("overwrite", false, "replace a hold that is anonymous or has your --holder")
+	must(cmd.RegisterFlagCompletionFunc("wait", cobra.NoFileCompletions))
+
+	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
+		if *ensureUnlock && *overwrite {
+			return usagef("--ensure-unlock and --overwrite contradict each other; give one of them")
+		}
+		request := &pylokv1.LockRequest{
+			Name:      args[0],
+			Holder:    *holder,
+			RequestId: rand.Text(),
+			Overwrite: *overwrite,
+		}
+		var err error
+		if request.Data, err = data.read(p.stdin); err != nil {
+			return err
+		}
+		ttl, expireTime, err := expiry.read(p.now())
+		switch {
+		case err != nil:
+			return err
+		case ttl != nil:
+			request.Expiry = &pylokv1.LockRequest_Ttl{Ttl: ttl}
+		case expireTime != nil:
+			request.Expiry = &pylokv1.LockRequest_ExpireTime{ExpireTime: expireTime}
+		}
+		response, err := p.take(ctx, c, request, time.Duration(wait))
+		if err != nil {
+			return p.explainHeld(err, time.Duration(wait))
+		}
+		return p.print(response,
+			func() map[string]any { return lockDocument(response.GetLock(), "lock") },
+			func(s style) string { return s.lockBlock(response.GetLock()) })
+	})
+	return cmd
+}
+
+// take sends the request, and tells the person what it waits for when it has to.
+func (p *program) take(ctx context.Context, c *client.Client, request *pylokv1.LockRequest, wait time.Duration) (*pylokv1.LockResponse, error) {
+	response, err := p.send(ctx, c, request, 0)
+	if wait == 0 || !errors.Is(err, lock.ErrLockHeld) {
+		return response, err
+	}
+	if l, ok := holdIn(err); ok {
+		p.say("waiting up to %s for %s, held by %s", formatDuration(wait), l.Name, p.style().heldBy(l))
+	}
+	response, err = p.send(ctx, c, request, wait)
+	if err == nil {
+		p.say("got %s after waiting %s", request.GetName(), roughly(response.GetQueued().AsDuration()))
+	}
+	return response, err
+}
+
+// send sends the request until there is an answer, a few times at most.
+func (p *program) send(ctx context.Context, c *client.Client, request *pylokv1.LockRequest, wait time.Duration) (*pylokv1.LockResponse, error) {
+	p.changing = true
+	waitEnd := time.Now().Add(wait)
+	ctx, cancel := p.withTimeout(ctx, wait)
+	defer cancel()
+	for retry := 0; ; retry++ {
+		request.Wait = durationpb.New(max(time.Until(waitEnd), 0))
+		response, err := c.Service().Lock(ctx, request)
+		if err == nil || retry == len(retryDelays) || !mayRetry(err, retry > 0) {
+			return response, err
+		}
+		select {
+		case <-time.After(retryDelays[retry]):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// mayRetry reports whether the answer to a request was lost, or may come from a
+// server that has started again. One that was never reached is not worth a delay,
+// unless it was there a moment ago.
+func mayRetry(err error, wasThere bool) bool {
+	if unreachable, ok := errors.AsType[*client.UnreachableError](err); ok {
+		return unreachable.Sent || wasThere
+	}
+	return errors.Is(err, lock.ErrOutcomeUnknown) || errors.Is(err, lock.ErrShuttingDown)
+}
+
+// explainHeld says of a lock that is held who holds it and how to go on.
+func (p *program) explainHeld(err error, waited time.Duration) error {
+	l, ok := holdIn(err)
+	if !ok || !errors.Is(err, lock.ErrLockHeld) {
+		return err
+	}
+	problem := l.Name.String() + " is locked"
+	if waited > 0 {
+		problem += ", still after waiting " + formatDuration(waited)
+	}
+	return refusedHold(exitHeld, problem, p.style().holdRows(l),
+		[2]string{"wait for it", "pylok lock " + l.Name.String() + " --wait 5m"},
+		[2]string{"follow it", "pylok watch " + l.Name.String()},
+		breakIt(l))
+}
+
+// holdIn returns the hold that a refusal tells of.
+func holdIn(err error) (lock.Lock, bool) {
+	refusal, ok := errors.AsType[*lock.Error](err)
+	if !ok || refusal.Lock == nil || !refusal.Lock.Held() {
+		return lock.Lock{}, false
+	}
+	return *refusal.Lock, true
+}
+
+// breakIt is the way out that is always there.
+func breakIt(l lock.Lock) [2]string {
+	return [2]string{"break it", "pylok unlock " + l.Name.String() + " --force --reason '...'"}
+}

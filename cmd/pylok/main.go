@@ -1,0 +1,43 @@
+// Command pylok takes, releases, shows and follows locks on a pylok server.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		s := <-signals
+		signal.Stop(signals) // a second one ends the program as if it had no say
+		cancel(interrupted{s.(syscall.Signal)})
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole command: it carries out args and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := newProgram(stdin, stdout, stderr)
+	root := p.rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !p.started {
+		err = asUsageError(err) // cobra's own complaints are all of this kind
+	}
+	if signaled, ok := errors.AsType[interrupted](context.Cause(ctx)); ok && err != nil {
+		return 128 + int(signaled.signal)
+	}
+	return p.report(err)
+}
+
+// interrupted is the cause that ends the context of a program that got a signal.
+type interrupted struct{ signal syscall.Signal }
+
+func (i interrupted) Error() string { return "got the signal: " + i.signal.String() }

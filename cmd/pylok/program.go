@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pylok/pylok/client"
+)
+
+// program is one run of pylok: where it reads and writes, and the flags that all
+// commands have.
+type program struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	now            func() time.Time // in the zone that times are shown and read in
+	started        bool             // a command has begun, so args were understood
+	changing       bool             // it asks the server for a change
+
+	address  string
+	output   outputFormat
+	timeout  duration
+	tls      bool
+	caFile   string
+	insecure bool
+}
+
+func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
+	return &program{stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}
+}
+
+// rootCommand returns the command line of the program.
+func (p *program) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pylok",
+		Short: "Locks you can read",
+		Long: `pylok takes, releases, shows and follows locks on a pylok server. A held lock is
+one YAML file on the server, with what you want others to know in it.`,
+		Example: `  pylok lock lb/server-1 --msg 'canary deployment' --data backend=App1
+  pylok status lb/server-1
+  pylok watch 'lb/**'
+  pylok unlock lb/server-1`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				return usagef("there is no command %q; did you mean %s?", args[0], near[0])
+			}
+			return usagef("there is no command %q; pylok --help lists them", args[0])
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+			if _, ok := errors.AsType[*strconv.NumError](err); ok {
+				return usagef("--%s: %q is not a number that it can be", invalid.GetFlag().Name, invalid.GetValue())
+			}
+			return usagef("--%s: %v", invalid.GetFlag().Name, invalid.Unwrap())
+		}
+		return usagef("%v; %s --help lists the flags", err, cmd.CommandPath())
+	})
+
+	address := os.Getenv("PYLOK_ADDRESS")
+	if address == "" {
+		address = client.DefaultAddress
+	}
+	p.output = textOutput
+	p.timeout = duration(10 * time.Second)
+	flags := root.PersistentFlags()
+	flags.SortFlags = false
+	flags.StringVar(&p.address, "address", address, "the server's `HOST:PORT`; PYLOK_ADDRESS sets it too")
+	flags.VarP(&p.output, "output", "o", "print text (for people), json or yaml")
+	flags.Var(&p.timeout, "timeout", "how long to wait for the server's answer, --wait not counted")
+	flags.BoolVar(&p.tls, "tls", false, "encrypt the connection and check the server's certificate")
+	flags.StringVar(&p.caFile, "ca", "", "check the server's certificate against those in this PEM `FILE`; means --tls")
+	flags.BoolVar(&p.insecure, "insecure", false, "connect to another machine without TLS")
+	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputFormats, cobra.ShellCompDirectiveNoFileComp)))
+	must(root.RegisterFlagCompletionFunc("address", cobra.NoFileCompletions))
+	must(root.RegisterFlagCompletionFunc("timeout", cobra.NoFileCompletions))
+
+	root.AddCommand(
+		p.lockCommand(),
+		p.unlockCommand(),
+		p.renewCommand(),
+		p.statusCommand(),
+		p.listCommand(),
+		p.watchCommand(),
+		p.historyCommand(),
+		p.infoCommand(),
+		p.completionCommand(),
+	)
+	return root
+}
+
+// command makes f the work of a command that talks to the server.
+func (p *program) command(f func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		p.started = true
+		c, err := p.dial()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return f(cmd.Context(), c, args)
+	}
+}
+
+// dial makes the client that the flags ask for.
+func (p *program) dial() (*client.Client, error) {
+	if p.timeout == 0 {
+		return nil, usagef("--timeout must be more than 0")
+	}
+	options := client.Options{Insecure: p.insecure}
+	if p.insecure && (p.tls || p.caFile != "") {
+		return nil, usagef("--insecure means no TLS; leave it out, or leave out --tls and --ca")
+	}
+	if p.tls || p.caFile != "" {
+		options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if p.caFile != "" {
+		pem, err := os.ReadFile(p.caFile)
+		if err != nil {
+			return nil, usagef("--ca: %v", err)
+		}
+		options.TLS.RootCAs = x509.NewCertPool()
+		if !options.TLS.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, usagef("--ca: %s has no certificate in PEM form", p.caFile)
+		}
+	}
+	c, err := client.Dial(p.address, options)
+	if err != nil {
+		return nil, usagef("%v (see --address, --tls, --ca and --insecure)", err)
+	}
+	return c, nil
+}
+
+// withTimeout returns a context for a call that the server answers within wait and
+// no time to speak of.
+func (p *program) withTimeout(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, wait+time.Duration(p.timeout))
+}
+
+// say writes a line for the person at the terminal, beside the output.
+func (p *program) say(format string, args ...any) {
+	fmt.Fprintln(p.stderr, printableLines(fmt.Sprintf(format, args...)))
+}
+
+// must is for mistakes in the program's own wiring.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,570 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/service"
+)
+
+// serve runs a server for one test. It returns its address and what stops it, as
+// a server does that is told to.
+func serve(t *testing.T, implementation pylokv1.LockServiceServer, options ...grpc.ServerOption) (address string, stop func()) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(options...)
+	pylokv1.RegisterLockServiceServer(server, implementation)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	stop = sync.OnceFunc(func() {
+		server.Stop()
+		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return listener.Addr().String(), stop
+}
+
+// serveMemory runs a real service that keeps its locks in memory.
+func serveMemory(t *testing.T) (address string, stop func()) {
+	t.Helper()
+	store := memstore.New(memstore.Config{})
+	manager, err := lock.NewManager(store, lock.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, stop = serve(t, service.New(manager, service.Config{Store: "memory", Version: "test"}))
+	t.Cleanup(func() {
+		stop()
+		manager.Close()
+		store.Close()
+	})
+	return address, stop
+}
+
+// result is what came of a run of pylok.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// pylok runs the command against the server at address.
+func pylok(t *testing.T, address string, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), append(args, "--address", address), strings.NewReader(""), &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+// want checks a result: the exit code, and texts that stdout or stderr must have.
+func (r result) want(t *testing.T, code int, texts ...string) {
+	t.Helper()
+	if r.code != code {
+		t.Errorf("exit code %d, want %d", r.code, code)
+	}
+	for _, text := range texts {
+		if !strings.Contains(r.stdout+r.stderr, text) {
+			t.Errorf("the output does not have %q", text)
+		}
+	}
+	if t.Failed() {
+		t.Logf("stdout:\n%s\nstderr:\n%s", r.stdout, r.stderr)
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, test := range []struct {
+		args string // split at spaces
+		want string
+	}{
+		{"lok", `there is no command "lok"; did you mean lock?`},
+		{"frobnicate", `there is no command "frobnicate"; pylok --help lists them`},
+		{"--frobnicate", "unknown flag: --frobnicate; pylok --help lists the flags"},
+		{"info -o xml", "--output: the output can be text, json, yaml"},
+		{"info --timeout 0", "--timeout must be more than 0"},
+		{"info --timeout soon", `--timeout: "soon" is not a duration; write it like 90s, 30m, 1h30m or 7d`},
+		{"info x", `pylok info takes no arguments; what is "x" for?`},
+		{"info --address nowhere", `the address "nowhere" is not HOST:PORT`},
+		{"info --address 192.0.2.1:5625", "192.0.2.1:5625 is another machine, and without TLS"},
+		{"info --insecure --tls", "--insecure means no TLS"},
+		{"info --ca /nowhere/ca.pem", "--ca: open /nowhere/ca.pem"},
+		{"info --ca /dev/null", "--ca: /dev/null has no certificate"},
+		{"lock", "give the name of a lock: pylok lock NAME"},
+		{"lock a b", `give one name; "b" is one too many`},
+		{"lock ../etc/passwd", `"../etc/passwd" is not a lock name: segment 1 starts with '.'`},
+		{"lock a//b", "it has an empty segment"},
+		{"lock a.lock", "segment 1 ends in .lock"},
+		{"lock a --ttl 5", `--ttl: "5" is not a duration`},
+		{"lock a --ttl 0s", "--ttl must be more than 0"},
+		{"lock a --ttl 5m --expire 18:00", "give --ttl or --expire, not both"},
+		{"lock a --expire never", `--expire: "never" is not a time to end at; write '18:00'`},
+		{"lock a --expire 2019-12-20T00:00:00Z", `--expire: "2019-12-20T00:00:00Z" is past`},
+		{"lock a --ensure-unlock --overwrite", "contradict each other"},
+		{"lock a --data b", "--data b is not KEY=VALUE, such as --data backend=App1"},
+		{"lock a --data-file /nowhere/data", "--data-file: open /nowhere/data"},
+		{"unlock", "give the name of a lock: pylok unlock NAME"},
+		{"unlock a --force", "say why with --reason"},
+		{"unlock a --token x", `--token: "x" is not a number that it can be`},
+		{"unlock a --token -1", `--token: "-1" is not a number that it can be`},
+		{"renew a", "pylok renew a --token N"},
+		{"status", "give the name of a lock: pylok status NAME"},
+		{"status a --ensure-lock --ensure-unlock", "contradict each other"},
+		{"list a b", "quote a pattern"},
+		{"list a***", "three stars together"},
+		{"watch .a", "is not a pattern of lock names"},
+		{"watch --after x", `--after: "x" is not a number that it can be`},
+		{"history --limit 0", "--limit must be at least 1"},
+		{"history --limit -1", "--limit must be at least 1"},
+		{"history --since yesterday", `--since: "yesterday" is not a duration`},
+		{"completion", "name one shell: bash, zsh or fish"},
+		{"completion tcsh", `there is no completion for "tcsh"`},
+	} {
+		t.Run(test.args, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			code := run(t.Context(), strings.Fields(test.args), strings.NewReader(""), &stdout, &stderr)
+			result{code, stdout.String(), stderr.String()}.want(t, exitUsage, test.want)
+			if stdout.Len() > 0 {
+				t.Errorf("something went to stdout: %q", stdout.String())
+			}
+			if n := strings.Count(stderr.String(), "\n"); n != 1 {
+				t.Errorf("stderr has %d lines, want one sentence:\n%s", n, stderr.String())
+			}
+		})
+	}
+}
+
+// TestServerRefusesArguments has arguments that only the server can judge.
+func TestServerRefusesArguments(t *testing.T) {
+	address, _ := serveMemory(t)
+	pylok(t, address, "lock", "a", "--ttl", "1ms").want(t, exitUsage, "ttl", "out of range")
+	pylok(t, address, "lock", "a").want(t, exitDone)
+	pylok(t, address, "lock", "a", "--wait", "25h").want(t, exitUsage, "wait", "out of range")
+	pylok(t, address, "lock", "a", "--holder", "a\x1b[31m").want(t, exitUsage, "control character")
+}
+
+func TestTLS(t *testing.T) {
+	certified := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
+	defer certified.Close()
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certified.Certificate().Raw})
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address, _ := serve(t, &answering{answers: []error{nil}}, grpc.Creds(credentials.NewServerTLSFromCert(&certified.TLS.Certificates[0])))
+
+	pylok(t, address, "lock", "x", "--ca", ca).want(t, exitDone, "x  locked")
+	pylok(t, address, "lock", "x", "--ca", ca, "--tls").want(t, exitDone, "x  locked")
+	pylok(t, address, "lock", "x", "--tls").want(t, exitUnreachable, "certificate signed by unknown authority")
+	pylok(t, address, "lock", "x").want(t, exitUnreachable)
+}
+
+// answering is a server whose Lock gives its answers one after another.
+type answering struct {
+	pylokv1.UnimplementedLockServiceServer
+	answers  []error // nil: granted
+	mu       sync.Mutex
+	requests []*pylokv1.LockRequest
+}
+
+func (s *answering) Lock(_ context.Context, request *pylokv1.LockRequest) (*pylokv1.LockResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = append(s.requests, request)
+	if err := s.answers[min(len(s.requests), len(s.answers))-1]; err != nil {
+		return nil, err
+	}
+	return &pylokv1.LockResponse{Lock: &pylokv1.Lock{
+		Name: request.GetName(), State: pylokv1.LockState_LOCK_STATE_LOCKED, Holder: request.GetHolder(), Token: 42,
+	}}, nil
+}
+
+func refusal(t *testing.T, code codes.Code, reason, message string) error {
+	t.Helper()
+	s, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{Domain: "pylok", Reason: reason})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Err()
+}
+
+// retryAtOnce spares a test the delays between retries.
+func retryAtOnce(t *testing.T) {
+	delays := retryDelays
+	t.Cleanup(func() { retryDelays = delays })
+	retryDelays = make([]time.Duration, len(delays))
+}
+
+func TestLockIsRetried(t *testing.T) {
+	retryAtOnce(t)
+	var (
+		unknown  = refusal(t, codes.Unavailable, "OUTCOME_UNKNOWN", "who knows")
+		stopping = refusal(t, codes.Unavailable, "SHUTTING_DOWN", "bye")
+		readOnly = refusal(t, codes.Unavailable, "STORE_READ_ONLY", "disk full")
+		lost     = status.Error(codes.Unavailable, "connection reset")
+	)
+	for _, test := range []struct {
+		name    string
+		answers []error
+		calls   int
+		code    int
+	}{
+		{"granted at once", []error{nil}, 1, exitDone},
+		{"outcome unknown, then granted", []error{unknown, nil}, 2, exitDone},
+		{"twice lost, then granted", []error{lost, stopping, nil}, 3, exitDone},
+		{"always unknown", []error{unknown}, 3, exitFailed},
+		{"always stopping", []error{stopping}, 3, exitUnreachable},
+		{"always lost", []error{lost}, 3, exitUnreachable},
+		{"nothing changed", []error{readOnly}, 1, exitFailed},
+		{"a fault", []error{status.Error(codes.Internal, "internal error")}, 1, exitFailed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := &answering{answers: test.answers}
+			address, _ := serve(t, server)
+			pylok(t, address, "lock", "x").want(t, test.code)
+			if len(server.requests) != test.calls {
+				t.Fatalf("%d requests were sent, want %d", len(server.requests), test.calls)
+			}
+			for _, request := range server.requests {
+				if request.GetRequestId() == "" || request.GetRequestId() != server.requests[0].GetRequestId() {
+					t.Errorf("request_id %q, want the one of the first, %q", request.GetRequestId(), server.requests[0].GetRequestId())
+				}
+			}
+		})
+	}
+	t.Run("each run has its own request_id", func(t *testing.T) {
+		server := &answering{answers: []error{nil}}
+		address, _ := serve(t, server)
+		pylok(t, address, "lock", "x")
+		pylok(t, address, "lock", "x")
+		if a, b := server.requests[0].GetRequestId(), server.requests[1].GetRequestId(); a == b {
+			t.Errorf("two runs have the same request_id %q", a)
+		}
+	})
+}
+
+// silent is a server that takes calls and does not answer.
+type silent struct {
+	pylokv1.UnimplementedLockServiceServer
+}
+
+func (silent) Lock(ctx context.Context, _ *pylokv1.LockRequest) (*pylokv1.LockResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (silent) Status(ctx context.Context, _ *pylokv1.StatusRequest) (*pylokv1.StatusResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestTimeout(t *testing.T) {
+	address, _ := serve(t, silent{})
+	lockResult := pylok(t, address, "lock", "x", "--timeout", "50ms")
+	lockResult.want(t, exitFailed, "has not answered within 50ms", "may or may not have done what you asked")
+	statusResult := pylok(t, address, "status", "x", "--timeout", "50ms")
+	statusResult.want(t, exitFailed, "has not answered within 50ms")
+	if strings.Contains(statusResult.stderr, "may or may not") {
+		t.Errorf("a question changes nothing, but stderr is %q", statusResult.stderr)
+	}
+}
+
+func TestSignals(t *testing.T) {
+	address, _ := serveMemory(t)
+	pylok(t, address, "lock", "x").want(t, exitDone)
+	for _, test := range []struct {
+		args  []string
+		until string // what stderr says when the command is under way
+	}{
+		{[]string{"lock", "x", "--wait", "1h"}, "waiting up to 1h for x"},
+		{[]string{"watch"}, "watching for changes"},
+	} {
+		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+			t.Run(test.args[0]+" "+signal.String(), func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				said, stderr := io.Pipe()
+				code := make(chan int)
+				go func() {
+					defer stderr.Close()
+					code <- run(ctx, append(test.args, "--address", address), strings.NewReader(""), io.Discard, stderr)
+				}()
+				line := make([]byte, 1024)
+				n, err := said.Read(line)
+				if err != nil || !strings.HasPrefix(string(line[:n]), test.until) {
+					t.Errorf("stderr starts with %q (%v), want %q", line[:n], err, test.until)
+				}
+				go io.Copy(io.Discard, said)
+				cancel(interrupted{signal})
+				if got, want := <-code, 128+int(signal); got != want {
+					t.Errorf("exit code %d, want %d", got, want)
+				}
+			})
+		}
+	}
+}
+
+func TestWatchEnds(t *testing.T) {
+	t.Run("the server goes away", func(t *testing.T) {
+		address, stop := serveMemory(t)
+		pylok(t, address, "lock", "x").want(t, exitDone)
+		said, stderr := io.Pipe()
+		var stdout bytes.Buffer
+		code := make(chan int)
+		go func() {
+			defer stderr.Close()
+			code <- run(t.Context(), []string{"watch", "--address", address}, strings.NewReader(""), &stdout, stderr)
+		}()
+		line := make([]byte, 1024)
+		if _, err := said.Read(line); err != nil {
+			t.Fatal(err)
+		}
+		rest := make(chan string)
+		go func() {
+			text, err := io.ReadAll(said)
+			if err != nil {
+				t.Error(err)
+			}
+			rest <- string(text)
+		}()
+		stop()
+		if got := <-code; got != exitUnreachable {
+			t.Errorf("exit code %d, want %d", got, exitUnreachable)
+		}
+		want := fmt.Sprintf("pylok: the server at %s went away; --after 1 goes on from here when it is back\n", address)
+		if got := <-rest; got != want {
+			t.Errorf("stderr ends with %q, want %q", got, want)
+		}
+		if got := stdout.String(); !strings.Contains(got, "  locked    x  ") {
+			t.Errorf("stdout is %q, want what is held", got)
+		}
+	})
+	t.Run("it was never there", func(t *testing.T) {
+		address, stop := serveMemory(t)
+		stop()
+		pylok(t, address, "watch", "--after", "7").want(t, exitUnreachable, "cannot reach a server at "+address, "Is pylokd running there?")
+	})
+}
+
+func TestPagesAreJoined(t *testing.T) {
+	address, _ := serveMemory(t)
+	p := newProgram(nil, nil, nil)
+	p.address = address
+	c, err := func() (pylokv1.LockServiceClient, error) {
+		p.timeout = duration(time.Minute)
+		c, err := p.dial()
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { c.Close() })
+		return c.Service(), nil
+	}()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 2*pageSize + 1
+	for i := range n {
+		if _, err := c.Lock(t.Context(), &pylokv1.LockRequest{Name: fmt.Sprintf("many/%05d", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		args  []string
+		lines int
+		last  string
+	}{
+		{[]string{"list"}, n + 1, "many/02000"},
+		{[]string{"list", "many/0000*"}, 11, "many/00009"},
+		{[]string{"history"}, n, "many/02000"},
+		{[]string{"history", "--limit", "3"}, 3, "many/02000"},
+		{[]string{"history", "--limit", "3", "--since", "1h", "many/00*"}, 3, "many/00999"},
+		{[]string{"history", "-o", "json"}, n, "many/02000"},
+	} {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			got := pylok(t, address, test.args...)
+			if got.code != exitDone {
+				t.Fatalf("exit code %d: %s", got.code, got.stderr)
+			}
+			lines := strings.Split(strings.TrimSuffix(got.stdout, "\n"), "\n")
+			if len(lines) != test.lines || !strings.Contains(lines[len(lines)-1], test.last) {
+				t.Errorf("got %d lines up to %q, want %d up to one with %s", len(lines), lines[len(lines)-1], test.lines, test.last)
+			}
+		})
+	}
+	t.Run("list as JSON is one message", func(t *testing.T) {
+		got := pylok(t, address, "list", "-o", "json")
+		if lines, locks := strings.Count(got.stdout, "\n"), strings.Count(got.stdout, `"lockFileLocation"`); lines != 1 || locks != n {
+			t.Errorf("got %d lines with %d locks, want 1 with %d", lines, locks, n)
+		}
+		if !strings.HasSuffix(got.stdout, `"nextPageToken":"","revision":"2001"}`+"\n") {
+			t.Errorf("the message ends with %q", got.stdout[max(0, len(got.stdout)-60):])
+		}
+	})
+}
+
+// moving is a server whose locks change while it lists them.
+type moving struct {
+	pylokv1.UnimplementedLockServiceServer
+}
+
+func (moving) List(_ context.Context, request *pylokv1.ListRequest) (*pylokv1.ListResponse, error) {
+	if request.GetPageToken() == "" {
+		return &pylokv1.ListResponse{NextPageToken: "more", Revision: 5}, nil
+	}
+	return &pylokv1.ListResponse{Revision: 6}, nil
+}
+
+// TestListIsAsOfItsFirstPage: to follow all changes from a list on, watch after the
+// revision of its first page.
+func TestListIsAsOfItsFirstPage(t *testing.T) {
+	address, _ := serve(t, moving{})
+	pylok(t, address, "list", "-o", "json").want(t, exitDone, `{"locks":[],"nextPageToken":"","revision":"5"}`)
+}
+
+// hostile is a server that puts what a terminal would act upon into all that it
+// sends.
+type hostile struct {
+	pylokv1.UnimplementedLockServiceServer
+	refuse error // what to answer instead; nil: nothing
+}
+
+const evil = "a\x1b]0;owned\x07\x1b[2J\u009b31m\u202e\u2028\x7f\r\n\x00b"
+
+func (hostile) lock() *pylokv1.Lock {
+	return &pylokv1.Lock{
+		Name:             evil,
+		State:            pylokv1.LockState_LOCK_STATE_LOCKED,
+		LockFileLocation: evil,
+		Holder:           evil,
+		Token:            42,
+		AcquireTime:      timestamppb.New(sampleTime),
+		Ttl:              durationpb.New(time.Minute),
+		ExpireTime:       timestamppb.New(sampleTime),
+		Problem:          evil,
+		Data: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"msg": structpb.NewStringValue(evil),
+			evil: structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{
+				structpb.NewStringValue(evil),
+				structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{evil: structpb.NewStringValue(evil)}}),
+			}}),
+		}},
+	}
+}
+
+func (s hostile) event() *pylokv1.Event {
+	return &pylokv1.Event{
+		Revision: 42, Time: timestamppb.New(sampleTime),
+		Type:  pylokv1.EventType_EVENT_TYPE_UNLOCKED,
+		Cause: pylokv1.EventCause_EVENT_CAUSE_FORCED,
+		Lock:  s.lock(), Actor: evil, Reason: evil,
+	}
+}
+
+func (s hostile) Lock(context.Context, *pylokv1.LockRequest) (*pylokv1.LockResponse, error) {
+	return &pylokv1.LockResponse{Lock: s.lock()}, s.refuse
+}
+
+func (s hostile) Unlock(context.Context, *pylokv1.UnlockRequest) (*pylokv1.UnlockResponse, error) {
+	return &pylokv1.UnlockResponse{Lock: s.lock()}, s.refuse
+}
+
+func (s hostile) Renew(context.Context, *pylokv1.RenewRequest) (*pylokv1.RenewResponse, error) {
+	return &pylokv1.RenewResponse{Lock: s.lock()}, s.refuse
+}
+
+func (s hostile) Status(context.Context, *pylokv1.StatusRequest) (*pylokv1.StatusResponse, error) {
+	return &pylokv1.StatusResponse{Lock: s.lock()}, s.refuse
+}
+
+func (s hostile) List(context.Context, *pylokv1.ListRequest) (*pylokv1.ListResponse, error) {
+	return &pylokv1.ListResponse{Locks: []*pylokv1.Lock{s.lock()}}, s.refuse
+}
+
+func (s hostile) History(context.Context, *pylokv1.HistoryRequest) (*pylokv1.HistoryResponse, error) {
+	return &pylokv1.HistoryResponse{Events: []*pylokv1.Event{s.event()}}, s.refuse
+}
+
+func (s hostile) Watch(_ *pylokv1.WatchRequest, stream grpc.ServerStreamingServer[pylokv1.WatchResponse]) error {
+	if s.refuse != nil {
+		return s.refuse
+	}
+	return errors.Join(
+		stream.Send(&pylokv1.WatchResponse{Event: &pylokv1.Event{Type: pylokv1.EventType_EVENT_TYPE_RESET}}),
+		stream.Send(&pylokv1.WatchResponse{Event: s.event()}),
+		stream.Send(&pylokv1.WatchResponse{Event: &pylokv1.Event{Type: pylokv1.EventType_EVENT_TYPE_SYNCED, Revision: 42}}),
+	)
+}
+
+func (s hostile) Info(context.Context, *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
+	return &pylokv1.InfoResponse{Version: evil, Root: evil, Store: evil, StartTime: timestamppb.New(sampleTime)}, s.refuse
+}
+
+// TestTerminalIsSafe runs every command against hostile servers and lets nothing
+// through that a terminal would act upon.
+func TestTerminalIsSafe(t *testing.T) {
+	retryAtOnce(t)
+	held := hostile{}.lock()
+	held.Name = "x"
+	refused, err := status.New(codes.FailedPrecondition, evil).WithDetails(&errdetails.ErrorInfo{Domain: "pylok", Reason: "LOCK_HELD"}, held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notHolder, err := status.New(codes.FailedPrecondition, evil).WithDetails(&errdetails.ErrorInfo{Domain: "pylok", Reason: "NOT_HOLDER"}, held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, refuse := range map[string]error{
+		"answers":     nil,
+		"held":        refused.Err(),
+		"not holder":  notHolder.Err(),
+		"odd reason":  refusal(t, codes.FailedPrecondition, evil, evil),
+		"internal":    status.Error(codes.Internal, evil),
+		"unavailable": status.Error(codes.Unavailable, evil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			address, _ := serve(t, hostile{refuse: refuse})
+			for _, command := range []string{
+				"lock x", "unlock x", "unlock x --token 7", "renew x --token 7", "status x", "status x --ensure-unlock",
+				"list", "watch", "history", "info",
+			} {
+				for _, output := range outputFormats {
+					got := pylok(t, address, append(strings.Fields(command), "-o", output)...)
+					if text := got.stdout + got.stderr; text != printableLines(text) {
+						t.Errorf("%s -o %s lets through what a terminal would act upon: %q", command, output, text)
+					}
+					if refuse == nil && got.stdout == "" || refuse != nil && got.code == exitDone {
+						t.Errorf("%s -o %s: exit code %d and the output %q", command, output, got.code, got.stdout)
+					}
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pylok/pylok/client"
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+)
+
+func (p *program) renewCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "renew NAME --token N",
+		Short: "Push the end of a hold out, or replace its data",
+		Long: `Push the end of a hold out. Without --ttl and --expire a hold with a ttl gets all of
+it again, and any other keeps the end that it has. Data, when given, replace all
+that the hold has. A hold that is over is exit code 4: stop the work that it
+protects.
+
+` + dataHelp,
+		Example: `  pylok renew lb/server-1 --token 42
+  pylok renew lb/server-1 --token 42 --expire 'tomorrow 09:00'`,
+		Args:              nameArg,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().SortFlags = false
+	token := cmd.Flags().Uint64("token", 0, "the token `N` of the hold; pylok lock prints it")
+	expiry := addExpiryFlags(cmd)
+	data := addDataFlags(cmd, "the new data")
+	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))
+
+	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
+		if *token == 0 {
+			return usagef("give the token of your hold: pylok renew %s --token N (pylok lock printed it)", args[0])
+		}
+		request := &pylokv1.RenewRequest{Name: args[0], Token: *token}
+		var err error
+		if request.Data, err = data.read(p.stdin); err != nil {
+			return err
+		}
+		ttl, expireTime, err := expiry.read(p.now())
+		switch {
+		case err != nil:
+			return err
+		case ttl != nil:
+			request.Expiry = &pylokv1.RenewRequest_Ttl{Ttl: ttl}
+		case expireTime != nil:
+			request.Expiry = &pylokv1.RenewRequest_ExpireTime{ExpireTime: expireTime}
+		}
+		p.changing = true
+		ctx, cancel := p.withTimeout(ctx, 0)
+		defer cancel()
+		response, err := c.Service().Renew(ctx, request)
+		if err != nil {
+			return p.explainNotHeld(err, request.GetName(), *token, "")
+		}
+		return p.print(response,
+			func() map[string]any { return lockDocument(response.GetLock(), "lock") },
+			func(s style) string { return s.lockBlock(response.GetLock()) })
+	})
+	return cmd
+}

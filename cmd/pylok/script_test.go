@@ -1,0 +1,192 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestScripts runs the sessions in testdata/script with the real programs. Beside
+// the commands of testscript they have:
+//
+//	pylokd [FLAG]...         start the server on the directory locks; pylok finds it
+//	pylokd stop              stop it
+//	pylok ARG...             run pylok, which must exit with 0
+//	exits N COMMAND ARG...   run a program, which must exit with N
+//	begin ID COMMAND ARG...  start a program beside the script
+//	await ID REGEXP          wait until it has written a match
+//	signal ID INT|TERM       send it a signal
+//	finish ID N              wait until it exits, with N; stdout and stderr then
+//	                         look at what it wrote
+//	until REGEXP COMMAND...  run a program until its stdout matches
+func TestScripts(t *testing.T) {
+	build(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", programs+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Setenv("TZ", "Europe/Berlin")
+			env.Setenv("GORACE", raceOptions)
+			env.Values[processesKey] = map[string]*process{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"pylokd": positive(scriptServer),
+			"pylok":  positive(func(ts *testscript.TestScript, args []string) { expectExit(ts, "0", "pylok", args) }),
+			"exits":  positive(scriptExits),
+			"begin":  positive(scriptBegin),
+			"await":  positive(scriptAwait),
+			"signal": positive(scriptSignal),
+			"finish": positive(scriptFinish),
+			"until":  positive(scriptUntil),
+		},
+	})
+}
+
+// processesKey is what a script keeps the programs under that run beside it, a
+// map[string]*process by their ids.
+const processesKey = "processes"
+
+// positive makes a command that cannot be negated with !.
+func positive(command func(ts *testscript.TestScript, args []string)) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg {
+			ts.Fatalf("! has no meaning here; see the commands of TestScripts")
+		}
+		command(ts, args)
+	}
+}
+
+func usage(ts *testscript.TestScript, ok bool, text string) {
+	if !ok {
+		ts.Fatalf("usage: %s", text)
+	}
+}
+
+func processesOf(ts *testscript.TestScript) map[string]*process {
+	return ts.Value(processesKey).(map[string]*process)
+}
+
+func processOf(ts *testscript.TestScript, id string) *process {
+	p, ok := processesOf(ts)[id]
+	if !ok {
+		ts.Fatalf("nothing with the id %s is running", id)
+	}
+	return p
+}
+
+// environment is that of the script.
+func environment(ts *testscript.TestScript) []string {
+	var variables []string
+	for _, key := range []string{"PATH", "HOME", "TMPDIR", "TZ", "GORACE", "PYLOK_ADDRESS"} {
+		if value := ts.Getenv(key); value != "" {
+			variables = append(variables, key+"="+value)
+		}
+	}
+	return variables
+}
+
+func scriptServer(ts *testscript.TestScript, args []string) {
+	running := processesOf(ts)
+	if len(args) == 1 && args[0] == "stop" {
+		ts.Check(stopServer(processOf(ts, "pylokd")))
+		delete(running, "pylokd")
+		return
+	}
+	server, address, err := startServer(ts.MkAbs("locks"), environment(ts), args...)
+	ts.Check(err)
+	running["pylokd"] = server
+	ts.Setenv("PYLOK_ADDRESS", address)
+	ts.Defer(func() {
+		if err := stopServer(server); err != nil {
+			ts.Fatalf("%v", err)
+		}
+	})
+}
+
+func scriptExits(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) >= 2, "exits N COMMAND ARG...")
+	expectExit(ts, args[0], args[1], args[2:])
+}
+
+// expectExit runs a program that is to exit with a code.
+func expectExit(ts *testscript.TestScript, want, command string, args []string) {
+	got := 0
+	err := ts.Exec(command, args...)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(got) != want {
+		ts.Fatalf("%s exits with %d, want %s", command, got, want)
+	}
+}
+
+func scriptBegin(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) >= 2, "begin ID COMMAND ARG...")
+	path := filepath.Join(programs, args[1])
+	p, err := start(args[0], ts.MkAbs("."), environment(ts), path, args[2:]...)
+	ts.Check(err)
+	processesOf(ts)[args[0]] = p
+	ts.Defer(func() { p.stop() })
+}
+
+func scriptAwait(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) == 2, "await ID REGEXP")
+	p := processOf(ts, args[0])
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	if _, err := p.output.await(re); err != nil {
+		ts.Fatalf("%s: %v\n%s", args[0], err, p.said())
+	}
+}
+
+func scriptSignal(ts *testscript.TestScript, args []string) {
+	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}
+	usage(ts, len(args) == 2 && signals[args[1]] != 0, "signal ID INT|TERM")
+	ts.Check(processOf(ts, args[0]).cmd.Process.Signal(signals[args[1]]))
+}
+
+func scriptFinish(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) == 2, "finish ID N")
+	p := processOf(ts, args[0])
+	code, err := p.wait()
+	ts.Check(err)
+	delete(processesOf(ts), args[0])
+	fmt.Fprint(ts.Stdout(), p.stdout.String())
+	fmt.Fprint(ts.Stderr(), p.stderr.String())
+	if strconv.Itoa(code) != args[1] {
+		ts.Fatalf("%s exits with %d, want %s\n%s", args[0], code, args[1], p.said())
+	}
+}
+
+func scriptUntil(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) >= 2, "until REGEXP COMMAND...")
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for begun := time.Now(); ; {
+		cmd := exec.Command(filepath.Join(programs, args[1]), args[2:]...)
+		cmd.Env = environment(ts)
+		output, err := cmd.Output()
+		ts.Check(err)
+		if re.Match(output) {
+			return
+		}
+		if time.Since(begun) > watchdog {
+			ts.Fatalf("%s has not written %q within %v but\n%s", strings.Join(args[1:], " "), re, watchdog, output)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pylok/pylok/client"
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+)
+
+func (p *program) statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status NAME",
+		Short: "Show a lock, held or free",
+		Long: `Show a lock. Held or free, the exit code is 0; with --ensure-lock it is 4 for a free
+lock, with --ensure-unlock 3 for one that is held.`,
+		Example: `  pylok status lb/server-1
+  pylok status lb/server-1 --ensure-unlock && deploy
+  pylok status lb/server-1 -o yaml`,
+		Args:              nameArg,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().SortFlags = false
+	ensureLock := cmd.Flags().Bool("ensure-lock", false, "exit with 4 if the lock is free")
+	ensureUnlock := cmd.Flags().Bool("ensure-unlock", false, "exit with 3 if the lock is held")
+
+	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
+		if *ensureLock && *ensureUnlock {
+			return usagef("--ensure-lock and --ensure-unlock contradict each other; give one of them")
+		}
+		ctx, cancel := p.withTimeout(ctx, 0)
+		defer cancel()
+		response, err := c.Service().Status(ctx, &pylokv1.StatusRequest{Name: args[0]})
+		if err != nil {
+			return err
+		}
+		l := response.GetLock()
+		err = p.print(response,
+			func() map[string]any { return lockDocument(l, "status") },
+			func(s style) string { return s.lockBlock(l) })
+		switch {
+		case err != nil:
+			return err
+		case *ensureLock && !isHeld(l):
+			return &exitError{exitNotHeld, args[0] + " is not locked"}
+		case *ensureUnlock && isHeld(l):
+			return &exitError{exitHeld, args[0] + " is locked by " + holderOf(l.GetHolder())}
+		}
+		return nil
+	})
+	return cmd
+}

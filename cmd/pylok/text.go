@@ -1,0 +1,292 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+)
+
+// style is how text is made for the place that it goes to.
+type style struct {
+	now    time.Time // in the zone that times are shown in
+	colour bool
+	width  int // columns; 0: no limit
+}
+
+// style returns the style for the standard output: plain unless it is a terminal.
+func (p *program) style() style {
+	s := style{now: p.now()}
+	file, ok := p.stdout.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return s
+	}
+	if width, _, err := term.GetSize(int(file.Fd())); err == nil {
+		s.width = width
+	}
+	s.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return s
+}
+
+// Colours, as terminals number them.
+const (
+	green  = 32
+	yellow = 33
+	cyan   = 36
+)
+
+func (s style) paint(colour int, text string) string {
+	if !s.colour {
+		return text
+	}
+	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", colour, text)
+}
+
+// The forms of a time for people.
+const (
+	dateTime  = "2006-01-02 15:04:05"
+	clockTime = "15:04:05"
+)
+
+// when writes a time and how far it is from now.
+func (s style) when(t time.Time) string {
+	text := t.In(s.now.Location()).Format(dateTime)
+	if s.now.Sub(t).Abs() < time.Second {
+		return text + " (just now)"
+	}
+	if t.After(s.now) {
+		return fmt.Sprintf("%s (in %s)", text, roughly(t.Sub(s.now)))
+	}
+	return fmt.Sprintf("%s (%s ago)", text, roughly(s.now.Sub(t)))
+}
+
+// lockBlock shows a lock in full.
+func (s style) lockBlock(l *pylokv1.Lock) string {
+	var b strings.Builder
+	if !isHeld(l) {
+		fmt.Fprintf(&b, "%s  %s\n", printable(l.GetName()), s.paint(green, "unlocked"))
+		return b.String()
+	}
+	fmt.Fprintf(&b, "%s  %s\n", printable(l.GetName()), s.paint(yellow, "locked"))
+	b.WriteString(row("holder", holderOf(l.GetHolder())))
+	if l.GetAcquireTime() != nil {
+		b.WriteString(row("since", s.when(l.GetAcquireTime().AsTime())))
+	}
+	if l.GetExpireTime() != nil {
+		until := s.when(l.GetExpireTime().AsTime())
+		if l.GetTtl() != nil {
+			until += ", unless renewed for another " + formatDuration(l.GetTtl().AsDuration())
+		}
+		b.WriteString(row("until", until))
+	}
+	b.WriteString(row("token", fmt.Sprint(l.GetToken())))
+	if l.GetLockFileLocation() != "" {
+		b.WriteString(row("file", l.GetLockFileLocation()))
+	}
+	if l.GetWaiters() > 0 {
+		b.WriteString(row("waiters", fmt.Sprint(l.GetWaiters())))
+	}
+	if l.GetProblem() != "" {
+		b.WriteString(row("problem", l.GetProblem()))
+	}
+	data := l.GetData().AsMap()
+	if msg, ok := data["msg"].(string); ok {
+		b.WriteString(row("msg", msg))
+		delete(data, "msg")
+	}
+	if len(data) > 0 {
+		b.WriteString("  data\n")
+		for line := range strings.Lines(string(yamlMapping(data))) {
+			if line != "\n" {
+				b.WriteString("    ")
+			}
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// row shows one fact of a lock; text of several lines stays aligned.
+func row(label, text string) string {
+	text = strings.TrimRight(printableLines(text), "\n")
+	return fmt.Sprintf("  %-8s%s\n", label, strings.ReplaceAll(text, "\n", "\n          "))
+}
+
+// holderOf names a holder.
+func holderOf(holder string) string {
+	if holder == "" {
+		return "(anonymous)"
+	}
+	return printable(holder)
+}
+
+// unlockLine tells of a release.
+func (s style) unlockLine(l *pylokv1.Lock) string {
+	text := fmt.Sprintf("%s  %s  %s held it", printable(l.GetName()), s.paint(green, "unlocked"), holderOf(l.GetHolder()))
+	if l.GetAcquireTime() != nil {
+		text += " for " + roughly(s.now.Sub(l.GetAcquireTime().AsTime()))
+	}
+	return text + "\n"
+}
+
+// lockTable shows held locks, a line each.
+func (s style) lockTable(locks []*pylokv1.Lock) string {
+	const columns = 4 // of a known width; msg takes what is left
+	rows := [][columns + 1]string{{"NAME", "HOLDER", "SINCE", "UNTIL", "MSG"}}
+	for _, l := range locks {
+		msg := messageOf(l)
+		if l.GetProblem() != "" {
+			msg = "problem: " + printable(l.GetProblem())
+		}
+		rows = append(rows, [columns + 1]string{
+			printable(l.GetName()),
+			holderOf(l.GetHolder()),
+			s.timeOr(l.GetAcquireTime(), "-"),
+			s.timeOr(l.GetExpireTime(), "-"),
+			msg,
+		})
+	}
+	var widths [columns]int
+	for _, r := range rows {
+		for i := range columns {
+			widths[i] = max(widths[i], utf8.RuneCountInString(r[i]))
+		}
+	}
+	var b strings.Builder
+	for _, r := range rows {
+		var line strings.Builder
+		for i := range columns {
+			fmt.Fprintf(&line, "%-*s  ", widths[i], r[i])
+		}
+		line.WriteString(r[columns])
+		b.WriteString(s.cut(strings.TrimRight(line.String(), " ")) + "\n")
+	}
+	return b.String()
+}
+
+// cut shortens a line to the width of the terminal.
+func (s style) cut(line string) string {
+	if s.width == 0 || utf8.RuneCountInString(line) <= s.width {
+		return line
+	}
+	return string([]rune(line)[:max(s.width-3, 0)]) + "..."
+}
+
+func (s style) timeOr(t *timestamppb.Timestamp, otherwise string) string {
+	if t == nil {
+		return otherwise
+	}
+	return t.AsTime().In(s.now.Location()).Format(dateTime)
+}
+
+// messageOf returns a lock's msg on one line.
+func messageOf(l *pylokv1.Lock) string {
+	return printable(strings.Join(strings.Fields(l.GetData().GetFields()["msg"].GetStringValue()), " "))
+}
+
+// eventLine shows a change, such as
+//
+//	19:03:11  locked    lb/x  alice@ci-7  token 42  Locking App1
+//
+// with the date where it is not today's or dates is set.
+func (s style) eventLine(event *pylokv1.Event, dates bool) string {
+	at := event.GetTime().AsTime().In(s.now.Location())
+	layout := clockTime
+	if dates || at.Format(time.DateOnly) != s.now.Format(time.DateOnly) {
+		layout = dateTime
+	}
+	l := event.GetLock()
+	colour := map[pylokv1.EventType]int{
+		pylokv1.EventType_EVENT_TYPE_LOCKED:   yellow,
+		pylokv1.EventType_EVENT_TYPE_UPDATED:  cyan,
+		pylokv1.EventType_EVENT_TYPE_UNLOCKED: green,
+	}[event.GetType()]
+	fields := []string{
+		at.Format(layout),
+		s.paint(colour, fmt.Sprintf("%-8s", eventWord(event))),
+		printable(l.GetName()),
+		holderOf(l.GetHolder()),
+		fmt.Sprintf("token %d", l.GetToken()),
+	}
+	if cause := causeText(event); cause != "" {
+		fields = append(fields, cause)
+	}
+	if msg := messageOf(l); msg != "" {
+		fields = append(fields, msg)
+	}
+	return strings.Join(fields, "  ") + "\n"
+}
+
+// eventWord returns the word for what an event tells.
+func eventWord(event *pylokv1.Event) string {
+	return strings.ToLower(strings.TrimPrefix(event.GetType().String(), "EVENT_TYPE_"))
+}
+
+// causeText says why a change came about, where it was not for the asking.
+func causeText(event *pylokv1.Event) string {
+	text := ""
+	switch event.GetCause() {
+	case pylokv1.EventCause_EVENT_CAUSE_FORCED:
+		text = "forced by " + holderOf(event.GetActor())
+	case pylokv1.EventCause_EVENT_CAUSE_EXPIRED:
+		text = "expired"
+	case pylokv1.EventCause_EVENT_CAUSE_FILE:
+		text = "by its file"
+	}
+	if reason := event.GetReason(); reason != "" {
+		text = strings.TrimPrefix(text+": "+printable(reason), ": ")
+	}
+	if text == "" {
+		return ""
+	}
+	return "(" + text + ")"
+}
+
+// infoBlock shows what a server is.
+func (s style) infoBlock(info *pylokv1.InfoResponse, address string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "pylokd %s at %s\n", printable(info.GetVersion()), printable(address))
+	if info.GetRoot() != "" {
+		b.WriteString(row("root", info.GetRoot()))
+	}
+	b.WriteString(row("store", info.GetStore()))
+	b.WriteString(row("revision", fmt.Sprint(info.GetRevision())))
+	if info.GetStartTime() != nil {
+		b.WriteString(row("since", s.when(info.GetStartTime().AsTime())))
+	}
+	return b.String()
+}
+
+// heldBy says in a line who holds a lock, since when, until when and why.
+func (s style) heldBy(l lock.Lock) string {
+	text := fmt.Sprintf("%s since %s", holderOf(l.Holder), s.when(l.AcquireTime))
+	if !l.Deadline.IsZero() {
+		text += ", until " + s.when(l.Deadline)
+	}
+	if msg := l.Data.String("msg"); msg != "" {
+		text += ": " + strings.Join(strings.Fields(msg), " ")
+	}
+	return printable(text)
+}
+
+// holdRows shows what one who was refused needs to know of a hold.
+func (s style) holdRows(l lock.Lock) string {
+	text := row("holder", holderOf(l.Holder)) + row("since", s.when(l.AcquireTime))
+	if !l.Deadline.IsZero() {
+		text += row("until", s.when(l.Deadline))
+	}
+	if msg := l.Data.String("msg"); msg != "" {
+		text += row("msg", msg)
+	}
+	if l.Problem != "" {
+		text += row("problem", l.Problem)
+	}
+	return text
+}

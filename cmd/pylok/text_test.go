@@ -1,0 +1,232 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+)
+
+// plainStyle is what a pipe in Berlin gets, two minutes after sampleLock was taken.
+func plainStyle(t *testing.T) style {
+	return style{now: sampleTime.Add(2*time.Minute + 10*time.Second).In(zone(t, "Europe/Berlin"))}
+}
+
+var sampleTime = time.Date(2026, 11, 22, 18, 3, 11, 482e6, time.UTC)
+
+func sampleLock(t *testing.T) *pylokv1.Lock {
+	t.Helper()
+	data, err := structpb.NewStruct(map[string]any{
+		"msg":           "Locking App1 on server-cluster3w1-2 for canary deployment",
+		"contact_email": "billyjenkins@example.com",
+		"data":          map[string]any{"backend": "App1", "status": "MAINT"},
+		"version":       "1.10",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pylokv1.Lock{
+		Name:             "server-cluster3w1-2",
+		State:            pylokv1.LockState_LOCK_STATE_LOCKED,
+		LockFileLocation: "/tmp/locks/server-cluster3w1-2.lock",
+		Data:             data,
+		Holder:           "alice@ci-7",
+		Token:            42,
+		Revision:         42,
+		AcquireTime:      timestamppb.New(sampleTime),
+	}
+}
+
+func TestLockBlock(t *testing.T) {
+	full := sampleLock(t)
+	leased := sampleLock(t)
+	leased.Ttl = durationpb.New(30 * time.Minute)
+	leased.ExpireTime = timestamppb.New(sampleTime.Add(30 * time.Minute))
+	leased.Data = nil
+	leased.Waiters = 3
+	hostile := &pylokv1.Lock{
+		Name:             "x",
+		State:            pylokv1.LockState_LOCK_STATE_LOCKED,
+		LockFileLocation: "/tmp/\x1b[2J/x.lock",
+		Token:            7,
+		AcquireTime:      timestamppb.New(sampleTime),
+		ExpireTime:       timestamppb.New(sampleTime.Add(48 * time.Hour)),
+		Problem:          "bad\x07 byte\n  token   8",
+		Data: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"msg":     structpb.NewStringValue("one\n\x1b]0;owned\x07two\u009b31m\n"),
+			"\x1b[1m": structpb.NewStringValue("\u202eright to left"),
+			"lines":   structpb.NewStringValue("a\n\nb\n"),
+		}},
+	}
+	for _, test := range []struct {
+		name string
+		lock *pylokv1.Lock
+		want string
+	}{
+		{"full", full, `server-cluster3w1-2  locked
+  holder  alice@ci-7
+  since   2026-11-22 19:03:11 (2m ago)
+  token   42
+  file    /tmp/locks/server-cluster3w1-2.lock
+  msg     Locking App1 on server-cluster3w1-2 for canary deployment
+  data
+    contact_email: billyjenkins@example.com
+    data:
+      backend: App1
+      status: MAINT
+    version: "1.10"
+`},
+		{"leased", leased, `server-cluster3w1-2  locked
+  holder  alice@ci-7
+  since   2026-11-22 19:03:11 (2m ago)
+  until   2026-11-22 19:33:11 (in 27m), unless renewed for another 30m
+  token   42
+  file    /tmp/locks/server-cluster3w1-2.lock
+  waiters 3
+`},
+		{"hostile", hostile, `x  locked
+  holder  (anonymous)
+  since   2026-11-22 19:03:11 (2m ago)
+  until   2026-11-24 19:03:11 (in 1d 23h)
+  token   7
+  file    /tmp/\x1b[2J/x.lock
+  problem bad\x07 byte
+            token   8
+  msg     one
+          \x1b]0;owned\x07two\x9b31m
+  data
+    "\x1b[1m": "\u202eright to left"
+    lines: |
+      a
+
+      b
+`},
+		{"free", &pylokv1.Lock{Name: "x", State: pylokv1.LockState_LOCK_STATE_UNLOCKED}, "x  unlocked\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := plainStyle(t).lockBlock(test.lock); got != test.want {
+				t.Errorf("got\n%s\nwant\n%s", got, test.want)
+			}
+		})
+	}
+	t.Run("colour", func(t *testing.T) {
+		s := plainStyle(t)
+		s.colour = true
+		got := s.lockBlock(&pylokv1.Lock{Name: "x", State: pylokv1.LockState_LOCK_STATE_UNLOCKED})
+		if want := "x  \x1b[32munlocked\x1b[0m\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+func TestLockTable(t *testing.T) {
+	long := sampleLock(t)
+	anonymous := &pylokv1.Lock{
+		Name:        "lb/日本",
+		State:       pylokv1.LockState_LOCK_STATE_LOCKED,
+		Token:       7,
+		AcquireTime: timestamppb.New(sampleTime),
+		ExpireTime:  timestamppb.New(sampleTime.Add(time.Hour)),
+		Data: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"msg": structpb.NewStringValue("two\nlines\tand \x1b[31mred"),
+		}},
+	}
+	broken := &pylokv1.Lock{Name: "x", State: pylokv1.LockState_LOCK_STATE_LOCKED, Token: 8, Holder: "eve\x1b[2J", Problem: "it is\nempty"}
+	locks := []*pylokv1.Lock{anonymous, long, broken}
+	want := `NAME                 HOLDER       SINCE                UNTIL                MSG
+lb/日本                (anonymous)  2026-11-22 19:03:11  2026-11-22 20:03:11  two lines and \x1b[31mred
+server-cluster3w1-2  alice@ci-7   2026-11-22 19:03:11  -                    Locking App1 on server-cluster3w1-2 for canary deployment
+x                    eve\x1b[2J   -                    -                    problem: it is\nempty
+`
+	if got := plainStyle(t).lockTable(locks); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	narrow := plainStyle(t)
+	narrow.width = 90
+	want = `NAME                 HOLDER       SINCE                UNTIL                MSG
+lb/日本                (anonymous)  2026-11-22 19:03:11  2026-11-22 20:03:11  two lines a...
+server-cluster3w1-2  alice@ci-7   2026-11-22 19:03:11  -                    Locking App...
+x                    eve\x1b[2J   -                    -                    problem: it...
+`
+	if got := narrow.lockTable(locks); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestEventLine(t *testing.T) {
+	event := func(kind pylokv1.EventType, cause pylokv1.EventCause, change func(*pylokv1.Event)) *pylokv1.Event {
+		e := &pylokv1.Event{
+			Revision: 43,
+			Time:     timestamppb.New(sampleTime),
+			Type:     kind,
+			Cause:    cause,
+			Actor:    "alice@ci-7",
+			Lock: &pylokv1.Lock{Name: "lb/x", Holder: "alice@ci-7", Token: 42, Data: &structpb.Struct{Fields: map[string]*structpb.Value{
+				"msg": structpb.NewStringValue("Locking\nApp1"),
+			}}},
+		}
+		if change != nil {
+			change(e)
+		}
+		return e
+	}
+	const (
+		locked   = pylokv1.EventType_EVENT_TYPE_LOCKED
+		updated  = pylokv1.EventType_EVENT_TYPE_UPDATED
+		unlocked = pylokv1.EventType_EVENT_TYPE_UNLOCKED
+		request  = pylokv1.EventCause_EVENT_CAUSE_REQUEST
+		forced   = pylokv1.EventCause_EVENT_CAUSE_FORCED
+		expired  = pylokv1.EventCause_EVENT_CAUSE_EXPIRED
+		file     = pylokv1.EventCause_EVENT_CAUSE_FILE
+	)
+	for _, test := range []struct {
+		name  string
+		event *pylokv1.Event
+		dates bool
+		want  string
+	}{
+		{"locked", event(locked, request, nil), false, "19:03:11  locked    lb/x  alice@ci-7  token 42  Locking App1\n"},
+		{"with the date", event(locked, request, nil), true, "2026-11-22 19:03:11  locked    lb/x  alice@ci-7  token 42  Locking App1\n"},
+		{"yesterday", event(updated, request, func(e *pylokv1.Event) {
+			e.Time = timestamppb.New(sampleTime.Add(-24 * time.Hour))
+			e.Lock.Data = nil
+		}), false, "2026-11-21 19:03:11  updated   lb/x  alice@ci-7  token 42\n"},
+		{"file", event(locked, file, func(e *pylokv1.Event) {
+			e.Lock.Holder, e.Actor, e.Lock.Data = "", "", nil
+		}), false, "19:03:11  locked    lb/x  (anonymous)  token 42  (by its file)\n"},
+		{"expired", event(unlocked, expired, nil), false, "19:03:11  unlocked  lb/x  alice@ci-7  token 42  (expired)  Locking App1\n"},
+		{"forced", event(unlocked, forced, func(e *pylokv1.Event) {
+			e.Actor, e.Reason = "bob\x1b[2J", "alice is\non holiday"
+		}), false, `19:03:11  unlocked  lb/x  alice@ci-7  token 42  (forced by bob\x1b[2J: alice is\non holiday)  Locking App1` + "\n"},
+		{"a reason alone", event(unlocked, request, func(e *pylokv1.Event) {
+			e.Reason = "done"
+		}), false, "19:03:11  unlocked  lb/x  alice@ci-7  token 42  (done)  Locking App1\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := plainStyle(t).eventLine(test.event, test.dates); got != test.want {
+				t.Errorf("got  %swant %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestHeldBy(t *testing.T) {
+	data, err := lock.NewData(map[string]any{"msg": "two\nlines \x1b[31m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := lock.Lock{Name: lock.MustParseName("x"), Holder: "alice@ci-7", Token: 7, AcquireTime: sampleTime, Data: data}
+	s := plainStyle(t)
+	if got, want := s.heldBy(l), `alice@ci-7 since 2026-11-22 19:03:11 (2m ago): two lines \x1b[31m`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	l.Holder, l.Data, l.Deadline = "", lock.Data{}, sampleTime.Add(time.Hour)
+	if got, want := s.heldBy(l), `(anonymous) since 2026-11-22 19:03:11 (2m ago), until 2026-11-22 20:03:11 (in 57m)`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
