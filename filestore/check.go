@@ -27,7 +27,12 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 		return fmt.Errorf("the root %s cannot be opened: %w", root, rootCause(err))
 	}
 	defer fsys.Close()
-	s := &Store{files: files{FS: fsys, root: root}, config: Config{Root: root}.withDefaults()}
+	s := &Store{
+		files:    files{FS: fsys, root: root},
+		config:   Config{Root: root}.withDefaults(),
+		locks:    newTree(),
+		extended: make(map[lock.Name]struct{}),
+	}
 	if _, err := fsys.Lstat(ownDir); errors.Is(err, fs.ErrNotExist) {
 		return reportAdoption(s, report)
 	}
@@ -44,13 +49,14 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 		return nil
 	}
 	r := newRecovery(s)
+	r.readSnapshot()
 	if err := r.findNewFiles(); err != nil {
 		return err
 	}
 	for revision := range r.unanswered {
 		report(fmt.Sprintf("%s is left over from a crash; it will be removed", newFileOf(revision)))
 	}
-	s.journal, err = journal.Load(fsys, journalDir, r.replay)
+	s.journal, err = journal.Load(fsys, journalDir, r.snapshotAt, r.replay)
 	var damage *journal.DamageError
 	switch {
 	case errors.As(err, &damage):
@@ -60,6 +66,8 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 		return reportAdoption(s, report)
 	case err != nil:
 		return err
+	case s.journal.Last() < r.snapshotAt:
+		return reportAdoption(s, report)
 	}
 	if file, bytes := s.journal.Torn(); bytes > 0 {
 		report(fmt.Sprintf("%s ends in %d bytes that a crash tore and nobody was told of; they will be cut off", file, bytes))
@@ -79,7 +87,7 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 
 // reportAdoption tells what becomes of a root that has no journal.
 func reportAdoption(s *Store, report func(string)) error {
-	_, err := s.files.walk(func(name lock.Name) error {
+	_, err := s.files.walk(func(name lock.Name, _ func() (disk.Stat, error)) error {
 		report(fmt.Sprintf("%s: there is no journal; the lock file will be adopted as an anonymous hold", name))
 		return nil
 	}, func(dir string, err error) {

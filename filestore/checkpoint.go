@@ -35,7 +35,8 @@ func (s *Store) checkpoints(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		revision := s.view.Load().revision // what has been published is in the files
+		v := s.view.Load() // what has been published is in the files
+		revision := v.revision
 		if revision == last {
 			continue
 		}
@@ -52,6 +53,13 @@ func (s *Store) checkpoints(ctx context.Context) {
 			continue // the committer has said so
 		}
 		last = revision
+		if revision-s.snapshot >= lock.Revision(max(snapshotChanges, v.locks.Len())) {
+			if err := s.writeSnapshot(v); err != nil {
+				s.complain(err)
+			} else {
+				s.snapshot = revision
+			}
+		}
 		// In order: a gap would look like damage.
 		pruned = append(pruned, c.mark.pruned...)
 		for len(pruned) > 0 {

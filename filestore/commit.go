@@ -194,6 +194,7 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 	}
 	if change.Type == lock.Extended {
 		after := *before
+		after.extended = true
 		after.lock.TTL, after.lock.ExpireTime = l.TTL, l.ExpireTime
 		return step{
 			before: before,

@@ -273,24 +273,32 @@ func notRegular(mode fs.FileMode) string {
 	return "not a regular file"
 }
 
-// walk calls visit with the name of every lock file below the root, and returns
-// how many other files it left alone. A directory that cannot be read is reported
-// to unreadable and passed over.
-func (f *files) walk(visit func(lock.Name) error, unreadable func(dir string, err error)) (strays int, err error) {
+// walk calls visit with the name of every lock file below the root, and what looks
+// at the file, and returns how many other files it left alone. A directory that it
+// may not read is reported to unreadable and passed over.
+func (f *files) walk(visit func(lock.Name, func() (disk.Stat, error)) error, unreadable func(dir string, err error)) (strays int, err error) {
 	var walkDir func(dir string) error
 	walkDir = func(dir string) error {
-		entries, err := disk.List(f, dir)
+		d, err := f.OpenDir(dir)
 		if isAbsent(err) {
 			return nil // removed meanwhile
 		}
-		if err != nil {
+		var entries []fs.DirEntry
+		if err == nil {
+			defer d.Close()
+			entries, err = d.List()
+		}
+		if errors.Is(err, fs.ErrPermission) && dir != "." {
 			unreadable(dir, err)
 			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("listing the directory %s: %w", dir, err)
 		}
 		for _, entry := range entries {
 			file := path.Join(dir, entry.Name())
 			if name, isLock := nameOf(file); isLock {
-				err = visit(name)
+				err = visit(name, func() (disk.Stat, error) { return d.Lstat(entry.Name()) })
 			} else if canHoldLocks(file, entry) {
 				err = walkDir(file)
 			} else if file != ownDir {

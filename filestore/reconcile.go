@@ -61,7 +61,13 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 		event.Lock.Token = lock.Token(s.revision)
 	}
 	if found.exists() {
-		after = &entry{key: name.String(), lock: event.Lock, fileToken: found.Token, print: found.print}
+		after = &entry{
+			key:       name.String(),
+			lock:      event.Lock,
+			byFile:    event.Type == lock.Locked || before.byFile,
+			fileToken: found.Token,
+			print:     found.print,
+		}
 	}
 	outside.steps = append(outside.steps, step{
 		before: before,

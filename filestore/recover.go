@@ -29,6 +29,7 @@ type recovery struct {
 	*Store
 	past       map[lock.Name]*history
 	checkpoint lock.Revision
+	snapshotAt lock.Revision            // the locks that it has are in Store.locks
 	unanswered map[lock.Revision]bool   // of .new files; false: the journal has it
 	orphans    map[uint64]lock.Revision // inodes of those that it does not have
 	terms      map[lock.Name]lock.Lock  // of holds that were renewed with other terms
@@ -45,6 +46,9 @@ type history struct {
 	hold   lock.Lock // the present or last hold
 	byFile bool      // somebody else made the hold's file
 	tokens []lock.Token
+	// versions is what the hold's file has said since the checkpoint: a power
+	// cut may leave any of it, torn.
+	versions []lock.Lock
 }
 
 func (h *history) isHeld() bool { return h != nil && h.last.Type != lock.Unlocked }
@@ -56,12 +60,22 @@ func (h *history) knows(token lock.Token) bool {
 // recover fills the store.
 func (s *Store) recover(ctx context.Context) error {
 	r := newRecovery(s)
-	if err := r.findNewFiles(); err != nil {
+	r.readSnapshot()
+	if err := r.openJournal(); err != nil {
 		return err
 	}
-	var err error
-	if s.journal, err = journal.Open(s.files, journalDir, s.config.journal, r.replay); err != nil {
-		return fmt.Errorf("the root %s cannot be served: %w", s.files.root, rootCause(err))
+	if s.journal.Last() < r.snapshotAt {
+		// Somebody took the journal away, and with it what the snapshot
+		// is worth.
+		if err := s.journal.Close(); err != nil {
+			return err
+		}
+		s.locks.Clear(false)
+		clear(s.extended)
+		r = newRecovery(s)
+		if err := r.openJournal(); err != nil {
+			return err
+		}
 	}
 	r.believe(s.claim.intact)
 	if err := r.findOrphans(); err != nil {
@@ -70,7 +84,22 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := r.compareAll(ctx, r.carryOut); err != nil {
 		return err
 	}
+	s.snapshot = r.snapshotAt
 	return r.finish()
+}
+
+// openJournal opens the journal and takes it in.
+func (r *recovery) openJournal() error {
+	if err := r.findNewFiles(); err != nil {
+		return err
+	}
+	config := r.config.journal
+	config.After = r.snapshotAt
+	var err error
+	if r.Store.journal, err = journal.Open(r.files, journalDir, config, r.replay); err != nil {
+		return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
+	}
+	return nil
 }
 
 // believe moves the checkpoint forward if the file system has been intact since the
@@ -103,7 +132,7 @@ func (r *recovery) findNewFiles() error {
 		digits, isNew := strings.CutSuffix(entry.Name(), newSuffix)
 		revision, err := strconv.ParseUint(digits, 10, 63)
 		if isNew && err == nil {
-			r.unanswered[lock.Revision(revision)] = true
+			r.unanswered[lock.Revision(revision)] = lock.Revision(revision) > r.snapshotAt
 			r.highest = max(r.highest, lock.Token(revision))
 		}
 		if strings.HasSuffix(entry.Name(), moveSuffix) {
@@ -117,14 +146,19 @@ func (r *recovery) findNewFiles() error {
 func (r *recovery) replay(record journal.Record) error {
 	switch record.Kind {
 	case journal.KindCheckpoint:
-		r.checkpoint = record.Revision
+		r.checkpoint = max(r.checkpoint, record.Revision)
 	case journal.KindExtended:
-		l := record.Event.Lock
-		r.terms[l.Name] = l
+		if l := record.Event.Lock; record.Revision >= r.snapshotAt {
+			r.terms[l.Name] = l
+			r.historyOf(l.Name)
+		}
 	case journal.KindEvent:
 		event := record.Event
 		name := event.Lock.Name
-		h := r.past[name]
+		if event.Revision <= r.snapshotAt {
+			return nil
+		}
+		h := r.historyOf(name)
 		if h == nil {
 			h = &history{}
 			r.past[name] = h
@@ -139,12 +173,31 @@ func (r *recovery) replay(record journal.Record) error {
 			h.hold = event.Lock
 			h.byFile = h.byFile && event.Cause == lock.File
 		}
+		h.versions = slices.DeleteFunc(h.versions, func(l lock.Lock) bool { return l.Revision <= r.checkpoint })
+		if event.Type != lock.Unlocked && event.Cause != lock.File {
+			h.versions = append(h.versions, event.Lock)
+		}
 		delete(r.terms, name)
+		delete(r.extended, name)
 		if r.unanswered[event.Revision] {
 			r.unanswered[event.Revision] = false
 		}
 	}
 	return nil
+}
+
+// historyOf returns what the journal and the snapshot say of a lock, nil: nothing.
+func (r *recovery) historyOf(name lock.Name) *history {
+	h := r.past[name]
+	if e := find(r.locks, name); h == nil && e != nil {
+		event := lock.Event{Revision: e.lock.Revision, Time: e.lock.AcquireTime, Type: lock.Locked, Lock: e.lock}
+		h = &history{last: event, hold: e.lock, byFile: e.byFile, tokens: []lock.Token{e.lock.Token}}
+		r.past[name] = h
+		if _, ok := r.terms[name]; !ok && e.extended {
+			r.terms[name] = e.lock
+		}
+	}
+	return h
 }
 
 // findOrphans finds the inodes of new files that the journal does not have.
@@ -162,20 +215,25 @@ func (r *recovery) findOrphans() error {
 	return nil
 }
 
-// compareAll calls act with the verdict on every lock that has a file or a history.
+// compareAll calls act with the verdict on every lock that has a file or a history,
+// but for those whose files are as the snapshot knows them.
 func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile, verdict) error) error {
 	seen := make(map[lock.Name]bool)
 	var unreadable []string
-	strays, err := r.files.walk(func(name lock.Name) error {
+	strays, err := r.files.walk(func(name lock.Name, stat func() (disk.Stat, error)) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		seen[name] = true
+		if r.past[name] == nil && r.isAsKnown(name, stat) {
+			return nil
+		}
 		found, err := r.files.read(name)
 		if err != nil {
 			return fmt.Errorf("looking at the lock file of %s: %w", name, err)
 		}
 		r.highest = max(r.highest, found.Token)
+		r.historyOf(name)
 		return act(name, found, r.compare(name, found))
 	}, func(dir string, err error) {
 		unreadable = append(unreadable, dir+"/")
@@ -187,6 +245,12 @@ func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile,
 	if strays > 0 {
 		r.config.Logger.Info("files that are no lock files are left alone", "count", strays)
 	}
+	r.locks.Ascend(func(e *entry) bool {
+		if !seen[e.lock.Name] {
+			r.historyOf(e.lock.Name)
+		}
+		return true
+	})
 	for _, name := range slices.SortedFunc(maps.Keys(r.past), lock.Name.Compare) {
 		if seen[name] {
 			continue
@@ -201,6 +265,16 @@ func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile,
 		}
 	}
 	return nil
+}
+
+// isAsKnown reports whether a file is as the snapshot knows it.
+func (r *recovery) isAsKnown(name lock.Name, stat func() (disk.Stat, error)) bool {
+	e := find(r.locks, name)
+	if e == nil || !e.print.isKnown() {
+		return false
+	}
+	now, err := stat()
+	return err == nil && e.print.matches(fingerprintOf(now)) && r.orphans[now.Inode] == 0
 }
 
 // remedy is what is done about a lock whose file and history are compared.
@@ -312,11 +386,15 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 		r.config.Logger.Warn("mending a lock file", "name", name, "why", v.why)
 		r.mended++
 	}
+	h := r.past[name]
 	switch v.remedy {
+	case nothing, remove:
+		r.locks.Delete(&entry{key: name.String()})
+		if v.remedy == remove {
+			return r.files.Remove(fileOf(name))
+		}
 	case keep:
-		r.insert(&entry{lock: v.lock, fileToken: found.Token, print: found.print})
-	case remove:
-		return r.files.Remove(fileOf(name))
+		r.insert(&entry{lock: v.lock, byFile: h != nil && h.byFile, fileToken: found.Token, print: found.print})
 	case rewrite:
 		p, err := r.files.writeNew(v.lock.Revision, lockfile.Append(nil, v.lock, r.files.location(name)))
 		if err == nil {
@@ -333,8 +411,15 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 		r.insert(&entry{lock: v.lock, fileToken: v.lock.Token, print: p})
 	case tell:
 		st := step{record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{Type: v.event, Cause: lock.File, Lock: v.lock}}}
-		if v.event != lock.Unlocked {
-			st.after = &entry{lock: v.lock, fileToken: found.Token, print: found.print}
+		if v.event == lock.Unlocked {
+			r.locks.Delete(&entry{key: name.String()})
+		} else {
+			st.after = &entry{
+				lock:      v.lock,
+				byFile:    v.event == lock.Locked || h.byFile,
+				fileToken: found.Token,
+				print:     found.print,
+			}
 		}
 		r.outside.steps = append(r.outside.steps, st)
 	}
@@ -343,32 +428,36 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 
 func (r *recovery) insert(e *entry) {
 	e.key = e.lock.Name.String()
-	r.locks.ReplaceOrInsert(e)
-	if _, ok := r.terms[e.lock.Name]; ok {
+	if terms, ok := r.terms[e.lock.Name]; ok && terms.Token == e.lock.Token {
+		e.extended = true
 		r.extended[e.lock.Name] = struct{}{}
 	}
+	r.locks.ReplaceOrInsert(e)
 }
 
 // timeGrain is what an event's time is rounded down by.
 const timeGrain = time.Millisecond
 
-// isTorn reports whether a file is what a power cut left of the server's own file
-// of the history's last hold: it is not younger than the history, and each byte is
-// what was written there or was never written. Lock files are not synced one by
-// one.
+// isTorn reports whether a file is what a power cut left of a file that the server
+// wrote for the lock since the checkpoint: it is not younger than the history, and
+// each byte is what was written there or was never written. Lock files are not
+// synced one by one.
 func (r *recovery) isTorn(h *history, found lockFile) bool {
 	latest := h.last.Time.Add(timeGrain)
 	if h.isHeld() {
 		latest = latest.Add(time.Second) // the file is written after the event's time
 	}
-	if h.byFile || found.Token != 0 || found.mtime.After(latest) || h.last.Revision <= r.checkpoint {
+	if found.Token != 0 || found.mtime.After(latest) {
 		return false
 	}
-	text, err := readWhole(r.files, fileOf(h.hold.Name))
-	if err != nil {
-		return false
-	}
-	written := lockfile.Append(nil, h.hold, r.files.location(h.hold.Name))
+	text, err := readWhole(r.files, fileOf(h.last.Lock.Name))
+	return err == nil && slices.ContainsFunc(h.versions, func(l lock.Lock) bool {
+		return l.Revision > r.checkpoint && isTornOf(text, lockfile.Append(nil, l, r.files.location(l.Name)))
+	})
+}
+
+// isTornOf reports whether text is what is left of a file that was being written.
+func isTornOf(text, written []byte) bool {
 	if len(text) > len(written) {
 		return false
 	}

@@ -86,6 +86,8 @@ type Store struct {
 	arrival chan struct{} // has an element when the queue has
 	done    chan struct{} // closed when the committer has ended
 
+	snapshot lock.Revision // of the last snapshot; only checkpoints uses it, and Close
+
 	stop       context.CancelFunc // of the background work
 	background sync.WaitGroup     // what looks at files and makes checkpoints
 
@@ -105,8 +107,11 @@ type view struct {
 
 // entry is a held lock and what is known of its file. It is never changed.
 type entry struct {
-	key  string // the name's text
-	lock lock.Lock
+	key    string // the name's text
+	lock   lock.Lock
+	byFile bool // somebody else made the hold's file
+	// extended: the hold's terms are not those in its file.
+	extended bool
 	// fileToken is the lock_token that the file has: the hold's, or, in a file
 	// of somebody else's making, whatever stands there.
 	fileToken lock.Token
@@ -314,5 +319,9 @@ func (s *Store) Close() error {
 	s.background.Wait()
 	s.view.Store(nil)
 	s.feed.Close()
-	return errors.Join(s.checkpointNow(), s.journal.Close(), s.claim.release(), s.files.Close())
+	err := s.checkpointNow()
+	if err == nil && s.failed == nil && s.journal.Last() != s.snapshot {
+		err = s.writeSnapshot(&view{revision: s.journal.Last(), locks: s.locks})
+	}
+	return errors.Join(err, s.journal.Close(), s.claim.release(), s.files.Close())
 }

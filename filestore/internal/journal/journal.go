@@ -47,6 +47,9 @@ type Config struct {
 	// ReserveBytes is room that only a Write with reserved may use. Default
 	// 256 KiB.
 	ReserveBytes int64
+	// After spares Open the replay of segments that end at or before this
+	// revision; they are looked at for damage alone. Default: all is replayed.
+	After lock.Revision
 	// Carry returns the records that each new segment begins with: what must
 	// not be lost when the segments before it are pruned. Default: none.
 	Carry func() []Record
@@ -115,7 +118,7 @@ func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*
 	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	j, err := Load(fsys, dir, replay)
+	j, err := Load(fsys, dir, config.After, replay)
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +140,8 @@ func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*
 	return j, j.reopen()
 }
 
-// Load is Open for reading alone: it changes nothing on the disk.
-func Load(fsys disk.FS, dir string, replay func(Record) error) (*Journal, error) {
+// Load is Open for reading alone, with Config.After: it changes nothing on the disk.
+func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) error) (*Journal, error) {
 	j := &Journal{fs: fsys, dir: dir}
 	entries, err := disk.List(fsys, dir)
 	if err != nil {
@@ -156,7 +159,11 @@ func Load(fsys disk.FS, dir string, replay func(Record) error) (*Journal, error)
 		j.kept, j.last = j.segments[0].after, j.segments[0].after
 	}
 	for i := range j.segments {
-		if err := j.load(i, replay); err != nil {
+		load := j.load
+		if i+1 < len(j.segments) && j.segments[i+1].after <= after {
+			load = j.verify
+		}
+		if err := load(i, replay); err != nil {
 			return nil, err
 		}
 	}
@@ -199,6 +206,9 @@ func (j *Journal) load(i int, replay func(Record) error) error {
 			return &DamageError{File: j.path(*s), Offset: offset, Err: err}
 		}
 		offset += int64(len(line)) + 1
+		if record.Kind == KindExtended {
+			record.Revision = last
+		}
 		if record.Kind == KindEvent {
 			if record.batch != batch {
 				batch, j.confirmed = record.batch, last
@@ -226,6 +236,36 @@ func (j *Journal) load(i int, replay func(Record) error) error {
 	if !isLast && (s.end == 0 || len(group) > 0) {
 		return &DamageError{File: j.path(*s), Offset: s.end, Err: errors.New("the segment ends too early")}
 	}
+	return nil
+}
+
+// verify is load for a segment of which nothing is replayed: it looks for damage.
+func (j *Journal) verify(i int, _ func(Record) error) error {
+	s := &j.segments[i]
+	text, err := j.readSegment(*s)
+	if err != nil {
+		return err
+	}
+	for offset := int64(0); !isZeros(text[offset:]); {
+		line, _, ended := bytes.Cut(text[offset:], []byte("\n"))
+		err := verify(line)
+		if err == nil && !ended {
+			err = errChecksum
+		}
+		if err == nil && offset == 0 {
+			var header Record
+			if header, err = parseRecord(line); header.Revision != s.after || s.after != j.last {
+				err = errors.Join(err, errors.New("the segment's header does not match its name or the segment before"))
+			}
+			s.begun = header.Time
+		}
+		if err != nil {
+			return &DamageError{File: j.path(*s), Offset: offset, Err: err}
+		}
+		offset += int64(len(line)) + 1
+		s.end = offset
+	}
+	j.last = j.segments[i+1].after
 	return nil
 }
 

@@ -24,7 +24,8 @@ type Record struct {
 	// only as a whole.
 	More bool
 	// Revision is, for KindCheckpoint, the last change whose file is known to
-	// be durable, and for KindHeader the last change before the segment.
+	// be durable, for KindHeader the last change before the segment, and for
+	// KindExtended, when it is replayed, the last change before it.
 	Revision lock.Revision
 	Time     time.Time // for KindCheckpoint and KindHeader
 
@@ -90,6 +91,11 @@ func appendRecord(b []byte, r Record) []byte {
 		b = append(b, `,"more":true`...)
 	}
 	b = appendUint(b, "batch", uint64(r.batch))
+	return appendChecksum(b, start)
+}
+
+// appendChecksum ends the line that begins at start.
+func appendChecksum(b []byte, start int) []byte {
 	crc := crc32.Checksum(b[start:], crcTable)
 	b = append(b, crcMember...)
 	b = appendHex8(b, crc)
@@ -163,34 +169,72 @@ func appendHex8(b []byte, v uint32) []byte {
 // errChecksum: a line is not what was written.
 var errChecksum = errors.New("the line does not match its checksum")
 
-// parseRecord reads one line, without its newline.
-func parseRecord(text []byte) (Record, error) {
+// verify holds a line, without its newline, to its checksum.
+func verify(text []byte) error {
 	body := len(text) - crcLength
 	if body < 1 || !bytes.HasPrefix(text[body:], []byte(crcMember)) || !bytes.HasSuffix(text, []byte(`"}`)) {
-		return Record{}, errChecksum
+		return errChecksum
 	}
 	want := appendHex8(nil, crc32.Checksum(text[:body], crcTable))
 	if !bytes.Equal(text[body+len(crcMember):len(text)-2], want) {
-		return Record{}, errChecksum
+		return errChecksum
+	}
+	return nil
+}
+
+// lineFields are the members that tell of a lock.
+type lineFields struct {
+	Revision  lock.Revision
+	Name      string
+	Token     lock.Token
+	Acquired  time.Time
+	Holder    string
+	TTL       string
+	Expires   time.Time
+	RequestID string `json:"request_id"`
+	Problem   string
+	Data      lock.Data
+}
+
+func (f *lineFields) lock() (lock.Lock, error) {
+	name, err := lock.ParseName(f.Name)
+	if err != nil {
+		return lock.Lock{}, err
+	}
+	var ttl time.Duration
+	if f.TTL != "" {
+		if ttl, err = time.ParseDuration(f.TTL); err != nil {
+			return lock.Lock{}, err
+		}
+	}
+	return lock.Lock{
+		Name:        name,
+		Data:        f.Data,
+		Holder:      f.Holder,
+		Token:       f.Token,
+		Revision:    f.Revision,
+		AcquireTime: f.Acquired,
+		TTL:         ttl,
+		ExpireTime:  f.Expires,
+		RequestID:   f.RequestID,
+		Problem:     f.Problem,
+	}, nil
+}
+
+// parseRecord reads one line, without its newline.
+func parseRecord(text []byte) (Record, error) {
+	if err := verify(text); err != nil {
+		return Record{}, err
 	}
 	var j struct {
+		lineFields
 		Journal    string
 		Format     int
 		After      lock.Revision
 		Checkpoint *lock.Revision
-		Revision   lock.Revision
 		Time       time.Time
 		Type       string
 		Cause      string
-		Name       string
-		Token      lock.Token
-		Acquired   time.Time
-		Holder     string
-		TTL        string
-		Expires    time.Time
-		RequestID  string `json:"request_id"`
-		Problem    string
-		Data       lock.Data
 		Actor      string
 		Reason     string
 		More       bool
@@ -211,34 +255,11 @@ func parseRecord(text []byte) (Record, error) {
 		r.Kind, r.Revision = KindCheckpoint, *j.Checkpoint
 		return r, nil
 	}
-	name, err := lock.ParseName(j.Name)
+	l, err := j.lock()
 	if err != nil {
 		return Record{}, err
 	}
-	var ttl time.Duration
-	if j.TTL != "" {
-		if ttl, err = time.ParseDuration(j.TTL); err != nil {
-			return Record{}, err
-		}
-	}
-	r.Event = lock.Event{
-		Revision: j.Revision,
-		Time:     j.Time,
-		Lock: lock.Lock{
-			Name:        name,
-			Data:        j.Data,
-			Holder:      j.Holder,
-			Token:       j.Token,
-			Revision:    j.Revision,
-			AcquireTime: j.Acquired,
-			TTL:         ttl,
-			ExpireTime:  j.Expires,
-			RequestID:   j.RequestID,
-			Problem:     j.Problem,
-		},
-		Actor:  j.Actor,
-		Reason: j.Reason,
-	}
+	r.Event = lock.Event{Revision: j.Revision, Time: j.Time, Lock: l, Actor: j.Actor, Reason: j.Reason}
 	if j.Type == lock.Extended.String() {
 		r.Kind = KindExtended
 		return r, nil

@@ -1,0 +1,253 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/filestore/internal/lockfile"
+	"github.com/pylok/pylok/lock"
+)
+
+// smallJournal has segments of a few changes.
+var smallJournal = journal.Config{SegmentBytes: 2 << 10, ChunkBytes: 1 << 10, ReserveBytes: 512}
+
+// mustOpenOn opens a store on a disk.
+func mustOpenOn(t *testing.T, d *testDisk) *Store {
+	t.Helper()
+	s, err := openOn(t, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func openOn(t *testing.T, d *testDisk) (*Store, error) {
+	t.Helper()
+	config := Config{Root: d.root, NoNotify: true, journal: smallJournal}.withDefaults()
+	return open(t.Context(), config, d.root, d)
+}
+
+// ledger is what a caller of a store knows for certain.
+type ledger struct {
+	mu sync.Mutex
+	// possible is, for each lock, every state that it may be in; exactly one
+	// unless an answer was missing.
+	possible map[lock.Name][]state
+	events   map[lock.Revision]lock.Event // acknowledged
+	outside  map[lock.Name]string         // lock files of others', which nobody may touch
+	highest  lock.Token                   // ever seen
+}
+
+// state is what a lock may be like: free, or held.
+type state struct {
+	data   lock.Data
+	holder string
+	token  lock.Token // anyToken: held with a token that was not told
+}
+
+const anyToken = ^lock.Token(0)
+
+func (s state) String() string {
+	switch s.token {
+	case 0:
+		return "free"
+	case anyToken:
+		return fmt.Sprintf("held by %q with a new token and %.60s", s.holder, s.data.JSON())
+	}
+	return fmt.Sprintf("held by %q with token %d and %.60s", s.holder, s.token, s.data.JSON())
+}
+
+func newLedger() *ledger {
+	return &ledger{possible: make(map[lock.Name][]state), events: make(map[lock.Revision]lock.Event), outside: make(map[lock.Name]string)}
+}
+
+// present returns the state of a lock in a store.
+func present(ctx context.Context, t *testing.T, s *Store, name lock.Name) lock.Lock {
+	t.Helper()
+	l, err := s.Get(ctx, name)
+	if errors.Is(err, lock.ErrNotLocked) {
+		return lock.Lock{Name: name}
+	}
+	if err != nil {
+		t.Fatalf("Get(%v): %v", name, err)
+	}
+	return l
+}
+
+// locked is a change that grants a lock, free or held.
+func locked(l lock.Lock, holder, data string) lock.Change {
+	parsed, err := lock.ParseData([]byte(data))
+	if err != nil {
+		panic(err)
+	}
+	return lock.Change{Type: lock.Locked, Cause: lock.Request, Prev: l.Revision, Lock: lock.Lock{Name: l.Name, Holder: holder, Data: parsed}}
+}
+
+func updated(l lock.Lock, data string) lock.Change {
+	parsed, err := lock.ParseData([]byte(data))
+	if err != nil {
+		panic(err)
+	}
+	return lock.Change{Type: lock.Updated, Cause: lock.Request, Prev: l.Revision, Lock: l.WithData(parsed)}
+}
+
+func unlocked(l lock.Lock) lock.Change {
+	return lock.Change{Type: lock.Unlocked, Cause: lock.Request, Prev: l.Revision, Lock: l}
+}
+
+// commit commits changes and notes the answer. A killed process gives none but
+// those that it gave before.
+func (b *ledger) commit(t *testing.T, s *Store, d *testDisk, changes ...lock.Change) error {
+	t.Helper()
+	b.mu.Lock()
+	before := b.highest
+	b.mu.Unlock()
+	events, err := s.Commit(t.Context(), changes...)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		for i, e := range events {
+			if lock.Token(e.Revision) <= before {
+				t.Errorf("the event of %v has revision %d, which is not above %d", changes[i].Lock.Name, e.Revision, before)
+			}
+			b.note(changes[i], e)
+		}
+		return nil
+	}
+	refused := errors.Is(err, lock.ErrReadOnly) || errors.Is(err, lock.ErrConflict) || errors.Is(err, lock.ErrShuttingDown) || errors.Is(err, lock.ErrInvalidName)
+	if d.isKilled() || !refused {
+		for _, c := range changes {
+			after := state{}
+			if c.Type != lock.Unlocked {
+				after = state{c.Lock.Data, c.Lock.Holder, c.Lock.Token}
+				if c.Type == lock.Locked {
+					after.token = anyToken
+				}
+			}
+			b.possible[c.Lock.Name] = append(b.states(c.Lock.Name), after)
+		}
+	}
+	return err
+}
+
+func (b *ledger) states(name lock.Name) []state {
+	if b.possible[name] == nil {
+		return []state{{}}
+	}
+	return b.possible[name]
+}
+
+// note notes an acknowledged change.
+func (b *ledger) note(c lock.Change, e lock.Event) {
+	b.events[e.Revision] = e
+	b.highest = max(b.highest, lock.Token(e.Revision))
+	after := state{}
+	if c.Type != lock.Unlocked {
+		after = state{e.Lock.Data, e.Lock.Holder, e.Lock.Token}
+	}
+	b.possible[c.Lock.Name] = []state{after}
+}
+
+// violations returns what an opened store and its files do not have as they should.
+func (b *ledger) violations(t *testing.T, s *Store) (found []string) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	say := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	for name := range b.possible {
+		got := present(t.Context(), t, s, name)
+		is := func(want state) bool {
+			switch want.token {
+			case 0:
+				return !got.Held()
+			case anyToken:
+				return got.Held() && got.Data == want.data && got.Holder == want.holder
+			}
+			return got.Data == want.data && got.Holder == want.holder && got.Token == want.token
+		}
+		ok := false
+		for _, want := range b.states(name) {
+			ok = ok || is(want)
+		}
+		if !ok || got.Problem != "" {
+			say("%v is %v (problem %q), want one of %v", name, state{got.Data, got.Holder, got.Token}, got.Problem, b.states(name))
+		}
+		b.highest = max(b.highest, got.Token)
+		text, err := os.ReadFile(filepath.Join(s.Root(), fileOf(name)))
+		content := lockfile.Read(text)
+		if want, ok := b.outside[name]; ok {
+			if string(text) != want {
+				say("the lock file of %v, which is not ours, is\n%s(%v), want\n%s", name, text, err, want)
+			}
+			continue
+		}
+		switch {
+		case errors.Is(err, os.ErrNotExist) && got.Held():
+			say("%v is held and has no lock file", name)
+		case errors.Is(err, os.ErrNotExist):
+		case !got.Held():
+			say("%v is free and has a lock file:\n%.400q", name, text)
+		case content.Data != got.Data || content.Token != got.Token || content.Holder != got.Holder:
+			say("%v is %v and its lock file of %d bytes says:\n%.40q", name, state{got.Data, got.Holder, got.Token}, len(text), text)
+		}
+	}
+	for _, name := range leftNew(t, s.Root()) {
+		say("%s/%s is left", ownDir, name)
+	}
+	found = append(found, b.missingEvents(t, s)...)
+	next, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName("the-next")}, "", `{}`))
+	switch {
+	case err != nil:
+		say("a lock after the start: %v", err)
+	case next[0].Lock.Token <= b.highest:
+		say("the next token is %d, want one above %d", next[0].Lock.Token, b.highest)
+	default:
+		if _, err := s.Commit(t.Context(), unlocked(next[0].Lock)); err != nil {
+			say("an unlock after the start: %v", err)
+		}
+		b.highest = next[0].Lock.Token + 1
+	}
+	return found
+}
+
+// missingEvents returns which acknowledged events the history does not have.
+func (b *ledger) missingEvents(t *testing.T, s *Store) (found []string) {
+	t.Helper()
+	history := make(map[lock.Revision]lock.Event)
+	end, _ := s.List(t.Context(), lock.Pattern{}, lock.Name{})
+	for after := lock.Revision(0); after < end; {
+		events, err := s.Events(t.Context(), after)
+		if err != nil || len(events) == 0 {
+			return append(found, fmt.Sprintf("Events(%d): %d events, error %v", after, len(events), err))
+		}
+		for _, e := range events {
+			if e.Revision <= after {
+				found = append(found, fmt.Sprintf("after revision %d comes revision %d", after, e.Revision))
+			}
+			after = e.Revision
+			history[after] = e
+		}
+	}
+	for revision, want := range b.events {
+		got := history[revision]
+		if got.Type != want.Type || got.Lock.Name != want.Lock.Name || got.Lock.Data != want.Lock.Data || got.Lock.Token != want.Lock.Token {
+			found = append(found, fmt.Sprintf("event %d is %+v, want %+v", revision, got, want))
+		}
+	}
+	return found
+}
+
+// check reports violations under the name of what went before.
+func (b *ledger) check(t *testing.T, what string, s *Store) {
+	t.Helper()
+	if found := b.violations(t, s); len(found) > 0 {
+		t.Errorf("%s:\n\t%s", what, strings.Join(found, "\n\t"))
+	}
+}

@@ -1,0 +1,164 @@
+package filestore
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pylok/pylok/lock"
+)
+
+var (
+	powerCuts = flag.Int("powercuts", 150, "how many power cuts to simulate")
+	powerSeed = flag.Uint64("powerseed", 0, "of the first power cut; 0: another at each run")
+)
+
+// TestPowerCuts cuts the power at random moments of a store at work, restarts in
+// what may be left, sometimes with another crash in the middle, and holds the store
+// to every answer that it gave.
+func TestPowerCuts(t *testing.T) {
+	t.Parallel()
+	first := *powerSeed
+	if first == 0 {
+		first = rand.Uint64()
+	}
+	cuts := 0
+	for seed := first; seed != first+uint64(*powerCuts); seed++ {
+		found, cut := runPowerCut(t, seed, false)
+		if len(found) > 0 {
+			t.Errorf("-powerseed=%d -powercuts=1:\n\t%s", seed, strings.Join(found, "\n\t"))
+		}
+		if cut {
+			cuts++
+		}
+		if t.Failed() && len(found) > 20 {
+			break
+		}
+	}
+	if cuts < *powerCuts/2 {
+		t.Errorf("in %d of %d runs the power was cut during the work; the test wants more", cuts, *powerCuts)
+	}
+}
+
+// TestPowerCutsOnLyingDisk is the proof that TestPowerCuts would notice: on a disk
+// that only says that it has synced, answers must turn out to be wrong.
+func TestPowerCutsOnLyingDisk(t *testing.T) {
+	t.Parallel()
+	const most = 100
+	for seed := range uint64(most) {
+		if found, _ := runPowerCut(t, seed, true); len(found) > 0 {
+			t.Logf("found after %d power cuts: %s", seed+1, found[0])
+			return
+		}
+	}
+	t.Errorf("%d power cuts on a disk that does not sync, and nothing was found", most)
+}
+
+// runPowerCut runs one power cut and returns what is wrong afterwards.
+func runPowerCut(t *testing.T, seed uint64, lying bool) (found []string, cut bool) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(seed, 0))
+	root, err := os.MkdirTemp(t.TempDir(), "root-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(root)
+	d := openDisk(t, root).withPower(t)
+	d.mount, d.lying = "mount 0", lying
+	b := newLedger()
+	s, err := openOn(t, d)
+	if err != nil {
+		return []string{fmt.Sprintf("the first start: %v", err)}, false
+	}
+	d.arm(d.killAt(1 + random.IntN(300)))
+	work(t, &world{s, d, b}, random.Uint64())
+	cut = d.isKilled()
+	d.kill()
+	_ = s.Close()
+	d.cutPower(t, random)
+
+	// The starts after it, until one is not cut short too.
+	for mount, crashes := 1, 0; ; crashes++ {
+		spare := d.power.spare
+		d = openDisk(t, root)
+		d.mount, d.lying = fmt.Sprintf("mount %d", mount), lying
+		d.power = &power{spare: spare, spares: 1000 * (crashes + 1), files: make(map[uint64]*unsynced)}
+		again := crashes < 3 && random.IntN(2) == 0
+		if again {
+			d.arm(d.killAt(1 + random.IntN(60)))
+		}
+		s, err = openOn(t, d)
+		if err != nil && !d.isKilled() {
+			d.FS.Close()
+			return []string{fmt.Sprintf("the start on mount %d: %v", mount, err)}, cut
+		}
+		if !again {
+			break
+		}
+		d.kill()
+		if err == nil {
+			_ = s.Close()
+		} else {
+			d.FS.Close()
+		}
+		if random.IntN(2) == 0 { // else the process alone was killed
+			d.cutPower(t, random)
+			mount++
+		}
+	}
+	found = b.violations(t, s)
+	if err := s.Close(); err != nil {
+		found = append(found, fmt.Sprintf("Close: %v", err))
+	}
+	return found, cut
+}
+
+// work changes locks from a few goroutines, each with locks of its own, until the
+// disk is killed or enough is done.
+func work(t *testing.T, w *world, seed uint64) {
+	t.Helper()
+	var workers sync.WaitGroup
+	for i := range 4 {
+		random := rand.New(rand.NewPCG(seed, uint64(i)))
+		names := []lock.Name{lock.MustParseName(fmt.Sprintf("a/%d", i)), lock.MustParseName(fmt.Sprintf("deep/%d/down", i))}
+		workers.Go(func() {
+			for n := 0; n < 40 && !w.disk.isKilled(); n++ {
+				workOnce(t, w, random, names, fmt.Sprintf("%d.%d", i, n))
+			}
+		})
+	}
+	workers.Wait()
+}
+
+func workOnce(t *testing.T, w *world, random *rand.Rand, names []lock.Name, mark string) {
+	t.Helper()
+	data := fmt.Sprintf(`{"mark":%q,"msg":%q}`, mark, strings.Repeat("x", random.IntN(300)))
+	next := func(name lock.Name) lock.Change {
+		l := present(t.Context(), t, w.Store, name)
+		switch kind := random.IntN(6); {
+		case !l.Held(), kind == 0:
+			return locked(l, "holder "+mark, data)
+		case kind < 3:
+			return updated(l, data)
+		}
+		return unlocked(l)
+	}
+	switch random.IntN(12) {
+	case 0:
+		c := &commit{mark: &checkpoint{revision: w.view.Load().revision}, done: make(chan struct{})}
+		if w.files.Sync() != nil {
+			return
+		}
+		if w.enqueue(c) {
+			<-c.done
+		}
+	case 1, 2:
+		_ = w.commit(t, next(names[0]), next(names[1]))
+	default:
+		_ = w.commit(t, next(names[random.IntN(len(names))]))
+	}
+}

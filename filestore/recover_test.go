@@ -1,0 +1,401 @@
+package filestore
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pylok/pylok/filestore/internal/lockfile"
+	"github.com/pylok/pylok/lock"
+)
+
+// ruin is what a server left that did not stop cleanly. It holds
+//
+//	old       since before the last checkpoint
+//	renewed   likewise, with a later ttl
+//	updated   likewise, with other data since
+//	recent    since after it
+//	replaced  likewise; a second hold replaced a first
+//	last      since the very last batch
+//
+// and does not hold gone any more, which it held after the checkpoint.
+type ruin struct {
+	root  string
+	holds map[string]lock.Lock
+	files map[string][]byte // as they are or, for gone, were
+	stale map[string][]byte // of updated and replaced, as they were before
+	end   lock.Revision
+}
+
+// makeRuin runs a store and kills it.
+func makeRuin(t *testing.T) *ruin {
+	t.Helper()
+	r := &ruin{root: t.TempDir(), holds: make(map[string]lock.Lock), files: make(map[string][]byte), stale: make(map[string][]byte)}
+	d := openDisk(t, r.root)
+	s := mustOpenOn(t, d)
+	do := func(c lock.Change) {
+		t.Helper()
+		events, err := s.Commit(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := c.Lock.Name.String()
+		switch c.Type {
+		case lock.Unlocked:
+			delete(r.holds, name)
+			return
+		case lock.Extended:
+			r.holds[name] = c.Lock
+			return
+		}
+		r.holds[name] = events[0].Lock
+		r.stale[name], r.files[name] = r.files[name], readFile(t, r.root, name)
+	}
+	get := func(name string) lock.Lock { return present(t.Context(), t, s, lock.MustParseName(name)) }
+	data := func(name string) string { return fmt.Sprintf(`{"msg":"%s","n":1}`, name) }
+	for _, name := range []string{"old", "renewed", "updated", "deep/old"} {
+		do(locked(get(name), "holder of "+name, data(name)))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = openDisk(t, r.root)
+	s = mustOpenOn(t, d)
+	do(locked(get("recent"), "holder of recent", data("recent")))
+	do(locked(get("replaced"), "first", data("replaced first")))
+	do(locked(get("replaced"), "second", data("replaced")))
+	do(updated(get("updated"), data("updated again")))
+	renewal := lock.Change{Type: lock.Extended, Cause: lock.Request, Prev: get("renewed").Revision, Lock: get("renewed")}
+	renewal.Lock.TTL = time.Hour
+	do(renewal)
+	do(locked(get("gone"), "holder of gone", data("gone")))
+	do(unlocked(get("gone")))
+	do(locked(get("last"), "holder of last", data("last")))
+	r.end, _ = s.List(t.Context(), lock.Pattern{}, lock.Name{})
+	d.kill()
+	_ = s.Close()
+	return r
+}
+
+func readFile(t *testing.T, root, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name+".lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// put writes a lock file as somebody does, so long after the server stopped.
+func put(t *testing.T, root, name string, text []byte, age time.Duration) {
+	t.Helper()
+	file := filepath.Join(root, name+".lock")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(age)
+	if err := os.Chtimes(file, at, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rm(t *testing.T, root, name string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(root, name+".lock")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// recoverCase is a state of the files, and what a start makes of it.
+type recoverCase struct {
+	name string
+	// ruin changes the files.
+	ruin func(t *testing.T, r *ruin)
+	// powered: there was no power cut, the process alone was killed.
+	powered bool
+	// events are those of the start, such as "unlocked old", in any order.
+	events []string
+	// untouched are names whose files must stay as they are, to the inode.
+	untouched []string
+	// data is that of the locks that events speak of, if it is not what they
+	// had; free are locks that must be free.
+	data map[string]string
+	free []string
+	// problem are names whose lock must have one.
+	problem []string
+}
+
+const mine = "msg: mine\n"
+
+var recoverCases = []recoverCase{
+	{name: "nothing is lost", ruin: func(*testing.T, *ruin) {}, untouched: []string{"old", "recent", "replaced", "updated", "last", "renewed"}},
+	{name: "nothing is lost, no power cut", powered: true, ruin: func(*testing.T, *ruin) {}, untouched: []string{"old", "recent", "replaced", "updated", "last", "renewed"}},
+
+	// What a power cut undoes is done again.
+	{name: "the file of a recent hold is lost", ruin: func(t *testing.T, r *ruin) { rm(t, r.root, "recent"); rm(t, r.root, "last") }},
+	{name: "the file of an updated hold is lost", ruin: func(t *testing.T, r *ruin) { rm(t, r.root, "updated") }},
+	{name: "a removal is lost", free: []string{"gone"}, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", r.files["gone"], -time.Hour) }},
+	{name: "a replacement is lost", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "replaced", r.stale["replaced"], -time.Hour) }},
+	{name: "an update is lost", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "updated", r.stale["updated"], -time.Hour) }},
+	{name: "files are empty", free: []string{"gone"}, ruin: func(t *testing.T, r *ruin) {
+		for _, name := range []string{"recent", "replaced", "updated", "last", "gone"} {
+			put(t, r.root, name, nil, -time.Hour)
+		}
+	}},
+	{name: "files are zeros", free: []string{"gone"}, ruin: func(t *testing.T, r *ruin) {
+		for _, name := range []string{"recent", "replaced", "updated", "last", "gone"} {
+			put(t, r.root, name, make([]byte, len(r.files[name])), -time.Hour)
+		}
+	}},
+	{name: "files are half written", free: []string{"gone"}, ruin: func(t *testing.T, r *ruin) {
+		for _, name := range []string{"recent", "replaced", "updated", "last", "gone"} {
+			put(t, r.root, name, r.files[name][:len(r.files[name])/2], -time.Hour)
+		}
+	}},
+	{name: "the first halves of files are zeros", free: []string{"gone"}, ruin: func(t *testing.T, r *ruin) {
+		for _, name := range []string{"recent", "replaced", "updated", "last", "gone"} {
+			text := bytes.Clone(r.files[name])
+			clear(text[:len(text)/2])
+			put(t, r.root, name, text, -time.Hour)
+		}
+	}},
+	{name: "replaced files are zeros", ruin: func(t *testing.T, r *ruin) {
+		for _, name := range []string{"replaced", "updated"} {
+			put(t, r.root, name, make([]byte, len(r.stale[name])+40), -time.Hour)
+		}
+	}},
+	{name: "the directory is lost", ruin: func(t *testing.T, r *ruin) {
+		if err := os.RemoveAll(filepath.Join(r.root, "deep")); err != nil {
+			t.Fatal(err)
+		}
+	}, events: []string{"unlocked deep/old"}, free: []string{"deep/old"}},
+
+	// Before the checkpoint the files are right, with or without a power cut.
+	{name: "an old hold's file was removed", ruin: func(t *testing.T, r *ruin) { rm(t, r.root, "old"); rm(t, r.root, "renewed") },
+		events: []string{"unlocked old", "unlocked renewed"}, free: []string{"old", "renewed"}},
+	{name: "an old hold's file was edited", ruin: func(t *testing.T, r *ruin) {
+		put(t, r.root, "old", append(bytes.Clone(r.files["old"]), "note: by hand\n"...), 0)
+	}, events: []string{"updated old"}, data: map[string]string{"old": `{"msg":"old","n":1,"note":"by hand"}`}, untouched: []string{"old"}},
+	{name: "an old hold's file was written anew", ruin: func(t *testing.T, r *ruin) {
+		rm(t, r.root, "old")
+		put(t, r.root, "old", []byte(mine), 0)
+	}, events: []string{"locked old"}, data: map[string]string{"old": `{"msg":"mine"}`}, untouched: []string{"old"}},
+	{name: "an old hold's file was spoilt", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "old", []byte("msg: [\n"), 0) },
+		events: []string{"locked old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
+	{name: "an old hold's file was emptied", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "old", nil, 0) },
+		events: []string{"locked old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
+
+	// What was there when the process alone was killed is there, but for what the
+	// last batch was in the middle of.
+	{name: "files were removed, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) {
+		for _, name := range []string{"old", "recent", "replaced", "updated"} {
+			rm(t, r.root, name)
+		}
+	}, events: []string{"unlocked old", "unlocked recent", "unlocked replaced", "unlocked updated"}, free: []string{"old", "recent", "replaced", "updated"}},
+	{name: "the last file is missing, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { rm(t, r.root, "last") }},
+	{name: "a recent hold's file was edited, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) {
+		put(t, r.root, "recent", append(bytes.Clone(r.files["recent"]), "note: by hand\n"...), 0)
+	}, events: []string{"updated recent"}, data: map[string]string{"recent": `{"msg":"recent","n":1,"note":"by hand"}`}, untouched: []string{"recent"}},
+	{name: "an empty file at once after a release, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", nil, -time.Second) },
+		events: []string{"locked gone"}, data: map[string]string{"gone": `{}`}, problem: []string{"gone"}, untouched: []string{"gone"}},
+	{name: "a copy after a release, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", r.files["gone"], -time.Hour) },
+		events: []string{"locked gone"}, data: map[string]string{"gone": `{"msg":"gone","n":1}`}, untouched: []string{"gone"}},
+
+	// What others made is never destroyed.
+	{name: "somebody's file", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "a/b/new", []byte(mine), 0) },
+		events: []string{"locked a/b/new"}, data: map[string]string{"a/b/new": `{"msg":"mine"}`}, untouched: []string{"a/b/new"}},
+	{name: "somebody's old file", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "new", []byte(mine), -time.Hour) },
+		events: []string{"locked new"}, data: map[string]string{"new": `{"msg":"mine"}`}, untouched: []string{"new"}},
+	{name: "somebody's empty file", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "new", nil, -time.Hour) },
+		events: []string{"locked new"}, data: map[string]string{"new": `{}`}, problem: []string{"new"}, untouched: []string{"new"}},
+	{name: "somebody's file after a release", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", []byte(mine), time.Second) },
+		events: []string{"locked gone"}, data: map[string]string{"gone": `{"msg":"mine"}`}, untouched: []string{"gone"}},
+	{name: "somebody's file after a release, with an old time", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", []byte(mine), -time.Hour) },
+		events: []string{"locked gone"}, data: map[string]string{"gone": `{"msg":"mine"}`}, untouched: []string{"gone"}},
+	{name: "somebody's empty file after a release", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", nil, time.Second) },
+		events: []string{"locked gone"}, data: map[string]string{"gone": `{}`}, problem: []string{"gone"}, untouched: []string{"gone"}},
+	{name: "a copy after a release", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", r.files["gone"], time.Second) },
+		events: []string{"locked gone"}, data: map[string]string{"gone": `{"msg":"gone","n":1}`}, untouched: []string{"gone"}},
+	{name: "somebody's file in place of a recent hold's", ruin: func(t *testing.T, r *ruin) {
+		rm(t, r.root, "recent")
+		put(t, r.root, "recent", []byte(mine), time.Second)
+	}, events: []string{"locked recent"}, data: map[string]string{"recent": `{"msg":"mine"}`}, untouched: []string{"recent"}},
+	{name: "a directory in place of a lock file", ruin: func(t *testing.T, r *ruin) {
+		rm(t, r.root, "recent")
+		if err := os.MkdirAll(filepath.Join(r.root, "recent.lock", "x"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}, events: []string{"locked recent"}, data: map[string]string{"recent": `{}`}, problem: []string{"recent"}, untouched: []string{"recent"}},
+
+	// What the journal does not have was never answered for.
+	{name: "a new file that has no place yet", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "") }},
+	{name: "a grant that the journal does not have", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "unheard") }, free: []string{"unheard"}},
+	{name: "a grant that the journal does not have, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "unheard") }, free: []string{"unheard"}},
+	{name: "a grant after a release that the journal does not have", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "gone") }, free: []string{"gone"}},
+	{name: "a replacement that the journal does not have", ruin: func(t *testing.T, r *ruin) {
+		rm(t, r.root, "old")
+		rm(t, r.root, "recent")
+		orphan(t, r, 1, "old")
+		orphan(t, r, 2, "recent")
+	}},
+	{name: "a torn grant that the journal does not have", ruin: func(t *testing.T, r *ruin) {
+		orphan(t, r, 1, "unheard")
+		put(t, r.root, "unheard", nil, 0)
+	}, free: []string{"unheard"}},
+	{name: "a new file that the journal has", ruin: func(t *testing.T, r *ruin) {
+		l := r.holds["last"]
+		if err := os.Link(filepath.Join(r.root, "last.lock"), filepath.Join(r.root, newFileOf(l.Revision))); err != nil {
+			t.Fatal(err)
+		}
+	}, untouched: []string{"last"}},
+	{name: "a name on the way", ruin: func(t *testing.T, r *ruin) {
+		if err := os.WriteFile(filepath.Join(r.root, ownDir, "99"+moveSuffix), []byte("lock_token: 99\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}},
+}
+
+// orphan makes a new file that the journal does not have, n revisions after its
+// end, and links it to a lock's place.
+func orphan(t *testing.T, r *ruin, n int, name string) {
+	t.Helper()
+	revision := r.end + lock.Revision(n)
+	l := lock.Lock{Name: lock.MustParseName("x"), Holder: "nobody yet", Token: lock.Token(revision), Data: mustData(t, `{"msg":"unheard"}`)}
+	file := filepath.Join(r.root, newFileOf(revision))
+	if err := os.WriteFile(file, lockfile.Append(nil, l, "/x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if name == "" {
+		return
+	}
+	if err := os.Link(file, filepath.Join(r.root, name+".lock")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// identity tells whether somebody touched a file.
+func identity(t *testing.T, root, name string) string {
+	t.Helper()
+	file := filepath.Join(root, name+".lock")
+	info, err := os.Lstat(file)
+	if err != nil {
+		return err.Error()
+	}
+	text, _ := os.ReadFile(file)
+	return fmt.Sprintf("inode %d, mode %v, mtime %v, text %q", info.Sys().(*syscall.Stat_t).Ino, info.Mode(), info.ModTime(), text)
+}
+
+func TestRecover(t *testing.T) {
+	for _, c := range recoverCases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := makeRuin(t)
+			c.ruin(t, r)
+			before := make(map[string]string)
+			for _, name := range c.untouched {
+				before[name] = identity(t, r.root, name)
+			}
+			for round := range 2 { // the second start has nothing left to do
+				d := openDisk(t, r.root)
+				if !c.powered {
+					d.mount = "after the power cut"
+				}
+				s := mustOpenOn(t, d)
+				c.check(t, r, s, round)
+				for name, want := range before {
+					if got := identity(t, r.root, name); got != want {
+						t.Errorf("round %d: the file of %s was touched:\n got %s\nwant %s", round, name, got, want)
+					}
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// check compares a store that was opened in a ruin with what it should be.
+func (c recoverCase) check(t *testing.T, r *ruin, s *Store, round int) {
+	t.Helper()
+	told := make(map[string]lock.Event)
+	var events []string
+	if end, _ := s.List(t.Context(), lock.Pattern{}, lock.Name{}); end > r.end {
+		list, err := s.Events(t.Context(), r.end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			events = append(events, fmt.Sprintf("%v %v", e.Type, e.Lock.Name))
+			told[e.Lock.Name.String()] = e
+			if e.Cause != lock.File {
+				t.Errorf("the cause of %v %v is %v, want file", e.Type, e.Lock.Name, e.Cause)
+			}
+			if e.Type == lock.Locked && (e.Lock.Token != lock.Token(e.Revision) || e.Lock.Holder != "") {
+				t.Errorf("%v was adopted with token %d for %q, want token %d for nobody", e.Lock.Name, e.Lock.Token, e.Lock.Holder, e.Revision)
+			}
+		}
+	}
+	slices.Sort(events)
+	if !slices.Equal(events, c.events) {
+		t.Errorf("round %d: events %q, want %q", round, events, c.events)
+	}
+	names := slices.Concat(c.free, slices.Collect(maps.Keys(r.holds)), slices.Collect(maps.Keys(c.data)))
+	for _, name := range names {
+		want := r.holds[name]
+		if e, ok := told[name]; ok && e.Type != lock.Unlocked {
+			if e.Type == lock.Updated && (e.Lock.Token != want.Token || e.Lock.Holder != want.Holder) {
+				t.Errorf("%s was updated to token %d of %q, want %d of %q", name, e.Lock.Token, e.Lock.Holder, want.Token, want.Holder)
+			}
+			want = e.Lock
+		}
+		if data, ok := c.data[name]; ok {
+			want.Data = mustData(t, data)
+		}
+		if slices.Contains(c.free, name) {
+			want = lock.Lock{}
+		}
+		want.Name = lock.MustParseName(name)
+		got := present(t.Context(), t, s, want.Name)
+		if hasProblem := slices.Contains(c.problem, name); (got.Problem != "") != hasProblem {
+			t.Errorf("%s has the problem %q, want one: %v", name, got.Problem, hasProblem)
+		}
+		want.Problem = got.Problem
+		if got != want {
+			t.Errorf("round %d: %s is\n got %+v\nwant %+v", round, name, got, want)
+		}
+		_, err := os.Lstat(filepath.Join(r.root, name+".lock"))
+		if there := err == nil; there != got.Held() {
+			t.Errorf("%s is %s, and has a file: %v", name, got.State(), there)
+		}
+		if _, outside := told[name]; got.Held() && !outside {
+			content := lockfile.Read(readFile(t, r.root, name))
+			if content.Token != got.Token || content.Data != got.Data || content.Holder != got.Holder {
+				t.Errorf("the file of %s says %+v, want %+v", name, content, got)
+			}
+		}
+	}
+	if left := leftNew(t, r.root); len(left) > 0 {
+		t.Errorf("%v is left in %s", left, ownDir)
+	}
+	next, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName("next")}, "", `{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token := next[0].Lock.Token; token <= lock.Token(r.end) || len(c.untouched) == 0 && strings.Contains(c.name, "journal does not have") && token <= lock.Token(r.end)+1 {
+		t.Errorf("the next token is %d, want one above %d and above every one in a file", token, r.end)
+	}
+	if _, err := s.Commit(t.Context(), unlocked(next[0].Lock)); err != nil {
+		t.Fatal(err)
+	}
+}
