@@ -18,8 +18,8 @@ type checkpoint struct {
 	pruned   []string // journal files that are of no more use
 }
 
-func (c *checkpoint) record() journal.Record {
-	return journal.Record{Kind: journal.KindCheckpoint, Revision: c.revision, Time: time.Now()}
+func (c *checkpoint) record(counter lock.Revision) journal.Record {
+	return journal.Record{Kind: journal.KindCheckpoint, Revision: c.revision, Counter: counter, Time: time.Now()}
 }
 
 // checkpoints makes checkpoints in the background until ctx ends, and forgets what
@@ -122,7 +122,7 @@ func (s *Store) checkpointNow() error {
 	if err := s.files.Sync(); err != nil {
 		return err
 	}
-	if err := s.journal.Write(true, (&checkpoint{revision: s.journal.Last()}).record()); err != nil {
+	if err := s.journal.Write(true, (&checkpoint{revision: s.journal.Last()}).record(s.revision)); err != nil {
 		return err
 	}
 	return s.journal.Sync()

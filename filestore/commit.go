@@ -97,7 +97,7 @@ func (s *Store) commitBatch(batch []*commit) (later []*commit) {
 			}
 		}
 		if c.mark != nil && s.failed == nil {
-			c.steps = []step{{record: c.mark.record()}}
+			c.steps = []step{{record: c.mark.record(s.revision)}}
 			staged = append(staged, c)
 		}
 		if c.probe {

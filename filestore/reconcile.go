@@ -23,11 +23,11 @@ func (s *Store) reconcile(names []lock.Name) (*commit, error) {
 // reconcileLock adds to outside what others did to a lock's file: created, edited,
 // replaced or removed it.
 func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
-	found, err := s.files.read(name)
+	before := find(s.locks, name)
+	found, err := s.files.read(name, before)
 	if err != nil {
 		return err
 	}
-	before := find(s.locks, name)
 	if before == nil && !found.exists() {
 		return nil
 	}

@@ -147,6 +147,7 @@ func (r *recovery) replay(record journal.Record) error {
 	switch record.Kind {
 	case journal.KindCheckpoint:
 		r.checkpoint = max(r.checkpoint, record.Revision)
+		r.highest = max(r.highest, lock.Token(record.Counter))
 	case journal.KindExtended:
 		if l := record.Event.Lock; record.Revision >= r.snapshotAt {
 			r.terms[l.Name] = l
@@ -228,7 +229,7 @@ func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile,
 		if r.past[name] == nil && r.isAsKnown(name, stat) {
 			return nil
 		}
-		found, err := r.files.read(name)
+		found, err := r.files.read(name, find(r.locks, name))
 		if err != nil {
 			return fmt.Errorf("looking at the lock file of %s: %w", name, err)
 		}
@@ -466,7 +467,7 @@ func isTornOf(text, written []byte) bool {
 			return false
 		}
 	}
-	return len(bytes.TrimRight(text, "\x00")) < len(written)
+	return len(text) < len(written) || bytes.IndexByte(text, 0) >= 0
 }
 
 // finish commits the outside changes, with revisions above all that was ever

@@ -27,7 +27,10 @@ type Record struct {
 	// be durable, for KindHeader the last change before the segment, and for
 	// KindExtended, when it is replayed, the last change before it.
 	Revision lock.Revision
-	Time     time.Time // for KindCheckpoint and KindHeader
+	// Counter is, for KindCheckpoint, the highest revision that was ever given
+	// out or seen, whether or not it has an event.
+	Counter lock.Revision
+	Time    time.Time // for KindCheckpoint and KindHeader
 
 	batch int64 // where in the segment the batch begins that the line is in
 }
@@ -72,6 +75,7 @@ func appendRecord(b []byte, r Record) []byte {
 	case KindCheckpoint:
 		b = append(b, `"checkpoint":`...)
 		b = strconv.AppendUint(b, uint64(r.Revision), 10)
+		b = appendUint(b, "counter", uint64(r.Counter))
 		b = appendTime(b, "time", r.Time)
 	case KindExtended:
 		b = append(b, `"type":"extended"`...)
@@ -232,6 +236,7 @@ func parseRecord(text []byte) (Record, error) {
 		Format     int
 		After      lock.Revision
 		Checkpoint *lock.Revision
+		Counter    lock.Revision
 		Time       time.Time
 		Type       string
 		Cause      string
@@ -252,7 +257,7 @@ func parseRecord(text []byte) (Record, error) {
 		r.Kind, r.Revision = KindHeader, j.After
 		return r, nil
 	case j.Checkpoint != nil:
-		r.Kind, r.Revision = KindCheckpoint, *j.Checkpoint
+		r.Kind, r.Revision, r.Counter = KindCheckpoint, *j.Checkpoint, j.Counter
 		return r, nil
 	}
 	l, err := j.lock()

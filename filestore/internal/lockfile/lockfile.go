@@ -72,3 +72,16 @@ type Content struct {
 	ExpireTime  time.Time
 	RequestID   string
 }
+
+// ContentOf returns what Read makes of what Append writes for a hold.
+func ContentOf(l lock.Lock) Content {
+	return Content{
+		Data:        l.Data,
+		Token:       l.Token,
+		Holder:      l.Holder,
+		AcquireTime: l.AcquireTime,
+		TTL:         l.TTL,
+		ExpireTime:  l.ExpireTime,
+		RequestID:   l.RequestID,
+	}
+}
