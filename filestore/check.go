@@ -66,8 +66,9 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 		return reportAdoption(s, report)
 	case err != nil:
 		return err
-	case s.journal.Last() < r.snapshotAt:
-		return reportAdoption(s, report)
+	case s.journal.Last() < r.snapshotAt || r.snapshotAt < s.journal.Kept():
+		report(fmt.Sprintf("%s is not of the same past as the journal; a start will do without it", snapshotFile))
+		return nil
 	}
 	if file, bytes := s.journal.Torn(); bytes > 0 {
 		report(fmt.Sprintf("%s ends in %d bytes that a crash tore and nobody was told of; they will be cut off", file, bytes))

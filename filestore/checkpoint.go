@@ -15,7 +15,8 @@ const checkpointEvery = 30 * time.Second
 // checkpoint says that the lock files are durable as of a revision.
 type checkpoint struct {
 	revision lock.Revision
-	pruned   []string // journal files that are of no more use
+	snapshot lock.Revision // the journal up to there can be done without
+	pruned   []string      // journal files that are of no more use
 }
 
 func (c *checkpoint) record(counter lock.Revision) journal.Record {
@@ -44,7 +45,7 @@ func (s *Store) checkpoints(ctx context.Context) {
 			s.config.Logger.Warn("no checkpoint could be made; a start after a crash takes longer", "error", err)
 			continue
 		}
-		c := &commit{mark: &checkpoint{revision: revision}, done: make(chan struct{})}
+		c := &commit{mark: &checkpoint{revision: revision, snapshot: s.snapshot}, done: make(chan struct{})}
 		if !s.enqueue(c) {
 			return
 		}
@@ -53,7 +54,7 @@ func (s *Store) checkpoints(ctx context.Context) {
 			continue // the committer has said so
 		}
 		last = revision
-		if revision-s.snapshot >= lock.Revision(max(snapshotChanges, v.locks.Len())) {
+		if revision-s.snapshot >= lock.Revision(max(snapshotChanges, v.locks.Len())) || s.journal.MayPrune(s.config.History) {
 			if err := s.writeSnapshot(v); err != nil {
 				s.complain(err)
 			} else {

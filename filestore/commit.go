@@ -417,7 +417,7 @@ func (s *Store) settle(committed []*commit) {
 		}
 		for _, st := range c.steps {
 			if st.record.Kind == journal.KindCheckpoint {
-				c.mark.pruned = s.journal.Prune(s.config.History, c.mark.revision)
+				c.mark.pruned = s.journal.Prune(s.config.History, c.mark.snapshot)
 				continue
 			}
 			name := st.record.Event.Lock.Name

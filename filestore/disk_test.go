@@ -42,6 +42,8 @@ type testDisk struct {
 	mount   string // in place of the real one; empty: the real one
 	lying   bool   // Datasync only says that it has synced
 
+	history Retention // of the store's journal; zero: the default
+
 	power *power // nil: no power cut is going to happen
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -25,6 +26,8 @@ type world struct {
 	*Store
 	disk   *testDisk
 	ledger *ledger
+
+	checkpointing sync.Mutex
 }
 
 func (w *world) get(t *testing.T, name string) lock.Lock {
@@ -105,7 +108,7 @@ func mustData(t testing.TB, text string) lock.Data {
 func prepare(t *testing.T, root string, opening bool) *world {
 	t.Helper()
 	d := openDisk(t, root)
-	w := &world{mustOpenOn(t, d), d, newLedger()}
+	w := &world{Store: mustOpenOn(t, d), disk: d, ledger: newLedger()}
 	for _, name := range []string{"a", "b", "c"} {
 		w.mustCommit(t, locked(w.get(t, name), "holder of "+name, `{"msg":"first","n":1}`))
 	}

@@ -64,20 +64,16 @@ func (p *poller) run(ctx context.Context, now <-chan struct{}) {
 
 // poll looks at everything once.
 func (p *poller) poll(ctx context.Context) {
-	v := p.store.view.Load()
-	if v == nil {
-		return
-	}
 	suspects := &suspectList{store: p.store, ctx: ctx}
 	for _, dir := range slices.Sorted(maps.Keys(p.dirs)) {
-		p.list(dir, v, suspects)
+		p.list(dir, suspects)
 	}
-	p.look(v, suspects)
+	p.look(suspects)
 	suspects.flush()
 }
 
 // list finds what is new in a directory that has changed since it was listed.
-func (p *poller) list(dir string, v *view, suspects *suspectList) {
+func (p *poller) list(dir string, suspects *suspectList) {
 	stat, err := p.store.files.Lstat(dir)
 	if err != nil || !stat.Mode.IsDir() {
 		if dir != "." && (err == nil || isAbsent(err)) {
@@ -98,6 +94,12 @@ func (p *poller) list(dir string, v *view, suspects *suspectList) {
 		return
 	}
 	p.dirs[dir] = dirState{stat: stat, fresh: isFresh(stat)}
+	// The view is taken after the watch has begun: what changes from here on
+	// is told by that.
+	v := p.store.view.Load()
+	if v == nil {
+		return
+	}
 	for _, entry := range entries {
 		name := path.Join(dir, entry.Name())
 		if n, ok := nameOf(name); ok {
@@ -107,13 +109,17 @@ func (p *poller) list(dir string, v *view, suspects *suspectList) {
 			continue
 		}
 		if _, known := p.dirs[name]; !known && canHoldLocks(name, entry) {
-			p.list(name, v, suspects)
+			p.list(name, suspects)
 		}
 	}
 }
 
 // look compares the file of every held lock with what is known of it.
-func (p *poller) look(v *view, suspects *suspectList) {
+func (p *poller) look(suspects *suspectList) {
+	v := p.store.view.Load()
+	if v == nil {
+		return
+	}
 	open := make(map[string]disk.Dir) // nil: the directory cannot be opened
 	defer func() {
 		for _, d := range open {

@@ -70,12 +70,28 @@ func runPowerCut(t *testing.T, seed uint64, lying bool) (found []string, cut boo
 	d := openDisk(t, root).withPower(t)
 	d.mount, d.lying = "mount 0", lying
 	b := newLedger()
+	if random.IntN(2) == 0 {
+		d.history = Retention{Age: 1, Bytes: 1} // as little as possible
+	}
+	history := d.history
 	s, err := openOn(t, d)
 	if err != nil {
 		return []string{fmt.Sprintf("the first start: %v", err)}, false
 	}
+	if random.IntN(2) == 0 { // begin with something that was there before a clean stop
+		work(t, &world{Store: s, disk: d, ledger: b}, random.Uint64())
+		if err := s.Close(); err != nil {
+			return []string{fmt.Sprintf("a clean stop: %v", err)}, false
+		}
+		power := d.power
+		d = openDisk(t, root)
+		d.mount, d.lying, d.history, d.power = "mount 0", lying, history, power
+		if s, err = openOn(t, d); err != nil {
+			return []string{fmt.Sprintf("a clean start: %v", err)}, false
+		}
+	}
 	d.arm(d.killAt(1 + random.IntN(300)))
-	work(t, &world{s, d, b}, random.Uint64())
+	work(t, &world{Store: s, disk: d, ledger: b}, random.Uint64())
 	cut = d.isKilled()
 	d.kill()
 	_ = s.Close()
@@ -85,7 +101,7 @@ func runPowerCut(t *testing.T, seed uint64, lying bool) (found []string, cut boo
 	for mount, crashes := 1, 0; ; crashes++ {
 		spare := d.power.spare
 		d = openDisk(t, root)
-		d.mount, d.lying = fmt.Sprintf("mount %d", mount), lying
+		d.mount, d.lying, d.history = fmt.Sprintf("mount %d", mount), lying, history
 		d.power = &power{spare: spare, spares: 1000 * (crashes + 1), files: make(map[uint64]*unsynced)}
 		again := crashes < 3 && random.IntN(2) == 0
 		if again {
@@ -134,6 +150,31 @@ func work(t *testing.T, w *world, seed uint64) {
 	workers.Wait()
 }
 
+// makeCheckpoint does what Store.checkpoints does when its time has come.
+func (w *world) makeCheckpoint(snapshot bool) {
+	w.checkpointing.Lock()
+	defer w.checkpointing.Unlock()
+	v := w.view.Load()
+	if w.files.Sync() != nil {
+		return
+	}
+	c := &commit{mark: &checkpoint{revision: v.revision}, done: make(chan struct{})}
+	if !w.enqueue(c) {
+		return
+	}
+	if <-c.done; c.err != nil {
+		return
+	}
+	if snapshot && w.writeSnapshot(v) != nil {
+		return
+	}
+	for _, file := range c.mark.pruned {
+		if w.files.Remove(file) != nil {
+			return
+		}
+	}
+}
+
 func workOnce(t *testing.T, w *world, random *rand.Rand, names []lock.Name, mark string) {
 	t.Helper()
 	data := fmt.Sprintf(`{"mark":%q,"msg":%q}`, mark, strings.Repeat("x", random.IntN(300)))
@@ -149,13 +190,7 @@ func workOnce(t *testing.T, w *world, random *rand.Rand, names []lock.Name, mark
 	}
 	switch random.IntN(12) {
 	case 0:
-		c := &commit{mark: &checkpoint{revision: w.view.Load().revision}, done: make(chan struct{})}
-		if w.files.Sync() != nil {
-			return
-		}
-		if w.enqueue(c) {
-			<-c.done
-		}
+		w.makeCheckpoint(random.IntN(3) == 0)
 	case 1, 2:
 		_ = w.commit(t, next(names[0]), next(names[1]))
 	default:

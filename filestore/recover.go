@@ -61,21 +61,21 @@ func (h *history) knows(token lock.Token) bool {
 func (s *Store) recover(ctx context.Context) error {
 	r := newRecovery(s)
 	r.readSnapshot()
-	if err := r.openJournal(); err != nil {
+	err := r.openJournal()
+	if err != nil {
 		return err
 	}
-	if s.journal.Last() < r.snapshotAt {
-		// Somebody took the journal away, and with it what the snapshot
-		// is worth.
+	if s.journal.Last() < r.snapshotAt || r.snapshotAt < s.journal.Kept() {
+		// The snapshot and the journal are not of the same past: somebody
+		// took the journal away, or put another there.
 		if err := s.journal.Close(); err != nil {
 			return err
 		}
-		s.locks.Clear(false)
-		clear(s.extended)
-		r = newRecovery(s)
-		if err := r.openJournal(); err != nil {
+		forgotten := lock.Token(r.snapshotAt)
+		if r, err = s.recoverWithoutSnapshot(); err != nil {
 			return err
 		}
+		r.highest = max(r.highest, forgotten) // no revision is ever used again
 	}
 	r.believe(s.claim.intact)
 	if err := r.findOrphans(); err != nil {
@@ -86,6 +86,21 @@ func (s *Store) recover(ctx context.Context) error {
 	}
 	s.snapshot = r.snapshotAt
 	return r.finish()
+}
+
+// recoverWithoutSnapshot begins a recovery again, after it has removed the snapshot,
+// so that no later start believes it.
+func (s *Store) recoverWithoutSnapshot() (*recovery, error) {
+	if err := s.files.Remove(snapshotFile); err != nil && !isAbsent(err) {
+		return nil, err
+	}
+	if err := s.files.SyncDir(ownDir); err != nil {
+		return nil, err
+	}
+	s.locks.Clear(false)
+	clear(s.extended)
+	r := newRecovery(s)
+	return r, r.openJournal()
 }
 
 // openJournal opens the journal and takes it in.

@@ -71,6 +71,7 @@ func makeRuin(t *testing.T) *ruin {
 	do(locked(get("recent"), "holder of recent", data("recent")))
 	do(locked(get("replaced"), "first", data("replaced first")))
 	do(locked(get("replaced"), "second", data("replaced")))
+	do(updated(get("updated"), data("updated, and with a rather long text")))
 	do(updated(get("updated"), data("updated again")))
 	renewal := lock.Change{Type: lock.Extended, Cause: lock.Request, Prev: get("renewed").Revision, Lock: get("renewed")}
 	renewal.Lock.TTL = time.Hour
@@ -170,8 +171,8 @@ var recoverCases = []recoverCase{
 		}
 	}},
 	{name: "replaced files are zeros", ruin: func(t *testing.T, r *ruin) {
-		for _, name := range []string{"replaced", "updated"} {
-			put(t, r.root, name, make([]byte, len(r.stale[name])+40), -time.Hour)
+		for _, name := range []string{"replaced", "updated"} { // longer than what replaced them
+			put(t, r.root, name, make([]byte, len(r.stale[name])), -time.Hour)
 		}
 	}},
 	{name: "the directory is lost", ruin: func(t *testing.T, r *ruin) {

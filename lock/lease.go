@@ -19,9 +19,6 @@ const (
 	// expiries is how many leases are ended at the same time, so that they
 	// share the store's syncs.
 	expiries = 256
-	// rememberedExpiries is how many expired holds are remembered, to tell a
-	// late renewal that it is late.
-	rememberedExpiries = 1 << 16
 )
 
 // lease is the end of one hold.
@@ -41,12 +38,10 @@ type leaseTable struct {
 	boottime func() time.Duration
 	wake     chan struct{} // has an element when the next end may be sooner
 
-	mu      sync.Mutex
-	byName  map[Name]*lease
-	boot    leaseHeap
-	wall    leaseHeap
-	expired map[Name]Token // the last holds that expired
-	order   []Name         // of expired, oldest first
+	mu     sync.Mutex
+	byName map[Name]*lease
+	boot   leaseHeap
+	wall   leaseHeap
 }
 
 func newLeaseTable(boottime func() time.Duration) *leaseTable {
@@ -54,7 +49,6 @@ func newLeaseTable(boottime func() time.Duration) *leaseTable {
 		boottime: boottime,
 		wake:     make(chan struct{}, 1),
 		byName:   make(map[Name]*lease),
-		expired:  make(map[Name]Token),
 	}
 }
 
@@ -200,27 +194,6 @@ func (lt *leaseTable) deadline(l Lock) time.Time {
 	return time.Now().UTC().Add(left).Truncate(time.Millisecond)
 }
 
-// remember notes that a hold expired.
-func (lt *leaseTable) remember(name Name, token Token) {
-	lt.mu.Lock()
-	defer lt.mu.Unlock()
-	if _, known := lt.expired[name]; !known {
-		if len(lt.order) == rememberedExpiries {
-			delete(lt.expired, lt.order[0])
-			lt.order = lt.order[1:]
-		}
-		lt.order = append(lt.order, name)
-	}
-	lt.expired[name] = token
-}
-
-// hasExpired reports whether the hold is remembered to have expired.
-func (lt *leaseTable) hasExpired(name Name, token Token) bool {
-	lt.mu.Lock()
-	defer lt.mu.Unlock()
-	return lt.expired[name] == token
-}
-
 // takeDue takes out the leases whose end has come, and returns how long it is to
 // the next; negative: there is none.
 func (lt *leaseTable) takeDue() (ended []*lease, next time.Duration) {
@@ -342,7 +315,6 @@ func (m *Manager) expire(ctx context.Context, ended *lease) error {
 func (m *Manager) endLease(ctx context.Context, l Lock) error {
 	err := m.release(ctx, l, Change{Cause: Expired, Actor: l.Holder, Reason: "the lease ran out"})
 	if err == nil {
-		m.leases.remember(l.Name, l.Token)
 		m.config.Logger.Info("lease ran out", "name", l.Name, "holder", l.Holder, "token", l.Token)
 	}
 	return err

@@ -219,25 +219,6 @@ func TestLeaseTableClockSetBack(t *testing.T) {
 	}
 }
 
-func TestLeaseTableRemembersExpiries(t *testing.T) {
-	var clock stoppedClock
-	lt := newLeaseTable(clock.now)
-	for i := range rememberedExpiries + 10 {
-		lt.remember(MustParseName(fmt.Sprint("n", i)), Token(i+1))
-		lt.remember(MustParseName("n-again"), Token(i+1))
-	}
-	if len(lt.expired) != rememberedExpiries || len(lt.order) != rememberedExpiries {
-		t.Errorf("%d expiries are remembered in an order of %d, want %d", len(lt.expired), len(lt.order), rememberedExpiries)
-	}
-	last := rememberedExpiries + 10
-	if name := MustParseName(fmt.Sprint("n", last-1)); !lt.hasExpired(name, Token(last)) || lt.hasExpired(name, 1) {
-		t.Error("the last expiry is not remembered, or another token's is")
-	}
-	if lt.hasExpired(MustParseName("n0"), 1) {
-		t.Error("the first expiry is still remembered")
-	}
-}
-
 func TestSinceEpoch(t *testing.T) {
 	tests := []struct {
 		time time.Time

@@ -28,8 +28,8 @@ type RenewRequest struct {
 // and if it is the one that stands, nothing is written at all.
 //
 // After the hold has ended, by its deadline too, the error is an *Error with
-// ErrNotHolder, or ErrNotLocked where the lock is free and did not expire. Others
-// are as for Lock.
+// ErrNotHolder, or ErrNotLocked where the lock is free and the hold, as far as the
+// history tells, did not expire. Others are as for Lock.
 func (m *Manager) Renew(ctx context.Context, request RenewRequest) (Lock, error) {
 	if request.Token == 0 {
 		return Lock{}, Invalid("token", "give the token of the hold to renew; Lock and Status return it")
@@ -105,7 +105,12 @@ func (m *Manager) renewable(ctx context.Context, t *turn, request RenewRequest) 
 		return Lock{}, m.staleToken(l, request.Token)
 	case l.Held():
 		return l, nil
-	case m.leases.hasExpired(l.Name, request.Token):
+	}
+	how, err := m.howEnded(ctx, request.Name, request.Token)
+	if err != nil {
+		return Lock{}, err
+	}
+	if how == Expired {
 		return Lock{}, &Error{
 			Reason:  ErrNotHolder,
 			Message: fmt.Sprintf("the hold with token %d has expired and %s is free; lock it again, and look at what it protects first", request.Token, l.Name),
@@ -113,6 +118,29 @@ func (m *Manager) renewable(ctx context.Context, t *turn, request RenewRequest) 
 		}
 	}
 	return Lock{}, notLocked(l.Name)
+}
+
+// howEnded returns what ended a hold of a lock that is free now, 0: it was never
+// granted, or too long ago to tell.
+func (m *Manager) howEnded(ctx context.Context, name Name, token Token) (Cause, error) {
+	after, until := Revision(token), m.Revision(ctx)
+	for scanned := 0; after < until && scanned < historyScan; {
+		events, err := m.store.Events(ctx, after)
+		if errors.Is(err, ErrCompacted) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		for _, event := range events {
+			if event.Type == Unlocked && event.Lock.Name == name && event.Lock.Token == token {
+				return event.Cause, nil
+			}
+		}
+		scanned += len(events)
+		after = events[len(events)-1].Revision
+	}
+	return 0, nil
 }
 
 // WithData returns the hold with other data. An end that came from the data key

@@ -246,27 +246,43 @@ func (j *Journal) verify(i int, _ func(Record) error) error {
 	if err != nil {
 		return err
 	}
-	for offset := int64(0); !isZeros(text[offset:]); {
-		line, _, ended := bytes.Cut(text[offset:], []byte("\n"))
-		err := verify(line)
-		if err == nil && !ended {
-			err = errChecksum
-		}
-		if err == nil && offset == 0 {
-			var header Record
-			if header, err = parseRecord(line); header.Revision != s.after || s.after != j.last {
-				err = errors.Join(err, errors.New("the segment's header does not match its name or the segment before"))
-			}
-			s.begun = header.Time
-		}
-		if err != nil {
-			return &DamageError{File: j.path(*s), Offset: offset, Err: err}
-		}
-		offset += int64(len(line)) + 1
-		s.end = offset
+	damage := func(offset int64, err error) error {
+		return &DamageError{File: j.path(*s), Offset: offset, Err: err}
 	}
-	j.last = j.segments[i+1].after
+	for offset := int64(0); !isZeros(text[offset:]); offset = s.end {
+		line, _, ended := bytes.Cut(text[offset:], []byte("\n"))
+		if err := verify(line); err != nil || !ended {
+			return damage(offset, errChecksum)
+		}
+		s.end = offset + int64(len(line)) + 1
+	}
+	header, _, _ := bytes.Cut(text, []byte("\n"))
+	first, err := parseRecord(header)
+	if err != nil || first.Kind != KindHeader || first.Revision != s.after || s.after != j.last {
+		return damage(0, errors.Join(err, errors.New("the segment's header does not match its name or the segment before")))
+	}
+	s.begun = first.Time
+	if j.last, err = lastEvent(text[:s.end], s.after); err != nil {
+		return damage(s.end, err)
+	}
 	return nil
+}
+
+// lastEvent returns the revision of the last event in a segment, or after if it has
+// none.
+func lastEvent(text []byte, after lock.Revision) (lock.Revision, error) {
+	for text = bytes.TrimSuffix(text, []byte("\n")); len(text) > 0; {
+		start := bytes.LastIndexByte(text, '\n') + 1
+		record, err := parseRecord(text[start:])
+		if err != nil {
+			return 0, err
+		}
+		if record.Kind == KindEvent {
+			return record.Event.Revision, nil
+		}
+		text = text[:max(start-1, 0)]
+	}
+	return after, nil
 }
 
 func isZeros(text []byte) bool { return len(bytes.TrimLeft(text, "\x00")) == 0 }
@@ -451,6 +467,13 @@ func (j *Journal) Last() lock.Revision {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.last
+}
+
+// Kept returns the lowest revision after which every event is kept.
+func (j *Journal) Kept() lock.Revision {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.kept
 }
 
 // Confirmed returns, for what Open found, the last event that was durable when the

@@ -209,9 +209,9 @@ func TestLostPages(t *testing.T) {
 }
 
 // damaged checks that a journal is refused for the line at offset of a file.
-func damaged(t *testing.T, what string, m *memory, file string, offset int64) {
+func damaged(t *testing.T, what string, m *memory, config Config, file string, offset int64) {
 	t.Helper()
-	_, records, err := open(m, smallConfig)
+	_, records, err := open(m, config)
 	var damage *DamageError
 	if !errors.As(err, &damage) {
 		t.Errorf("%s: got error %v and revisions %v, want a DamageError", what, err, revisionsOf(records))
@@ -247,7 +247,7 @@ func TestDamage(t *testing.T) {
 			if text[at] = change(was); text[at] == was {
 				continue
 			}
-			damaged(t, fmt.Sprintf("byte %d of %d, %s", at, tl.start, how), m, file, lineStart(tl.memory.files[file].text, at))
+			damaged(t, fmt.Sprintf("byte %d of %d, %s", at, tl.start, how), m, smallConfig, file, lineStart(tl.memory.files[file].text, at))
 		}
 	}
 }
@@ -267,40 +267,49 @@ func writeSegments(t *testing.T) (*memory, []Record) {
 }
 
 // TestDamageInEarlierSegment damages a segment that is not the last: nothing of it
-// can be torn.
+// can be torn, and whether it is replayed makes no difference.
 func TestDamageInEarlierSegment(t *testing.T) {
+	for _, after := range []lock.Revision{0, 1 << 40} {
+		t.Run(fmt.Sprintf("after %d", after), func(t *testing.T) {
+			config := smallConfig
+			config.After = after
+			testDamageInEarlierSegment(t, config)
+		})
+	}
+}
+
+func testDamageInEarlierSegment(t *testing.T, config Config) {
 	whole, _ := writeSegments(t)
 	names := whole.segments()
 	second := whole.files[names[1]].text
 	end := len(bytes.TrimRight(second, "\x00"))
+	refused := func(what string, m *memory) {
+		t.Helper()
+		if _, records, err := open(m, config); !isDamage(err) {
+			t.Errorf("%s: got error %v and revisions %v, want a DamageError", what, err, revisionsOf(records))
+		}
+	}
 	for at := range end {
 		m := whole.clone()
 		m.files[names[1]].text[at] ^= 1 << (at % 8)
-		damaged(t, fmt.Sprintf("byte %d changed", at), m, names[1], lineStart(second, at))
+		damaged(t, fmt.Sprintf("byte %d changed", at), m, config, names[1], lineStart(second, at))
 		for _, zeros := range []int{0, 512} {
 			m := whole.clone()
 			m.files[names[1]].text = append(second[:at:at], make([]byte, zeros)...)
-			what := fmt.Sprintf("cut at byte %d, %d zeros behind", at, zeros)
-			if _, records, err := open(m, smallConfig); !isDamage(err) {
-				t.Errorf("%s: got error %v and revisions %v, want a DamageError", what, err, revisionsOf(records))
-			}
+			refused(fmt.Sprintf("cut at byte %d, %d zeros behind", at, zeros), m)
 		}
 	}
 	for i, name := range names[1 : len(names)-1] {
 		m := whole.clone()
 		delete(m.files, name)
-		if _, records, err := open(m, smallConfig); !isDamage(err) {
-			t.Errorf("segment %d is missing: got error %v and revisions %v, want a DamageError", i+1, err, revisionsOf(records))
-		}
+		refused(fmt.Sprintf("segment %d is missing", i+1), m)
 	}
 	m := whole.clone()
 	m.files[names[1]], m.files[names[2]] = m.files[names[2]], m.files[names[1]]
-	if _, _, err := open(m, smallConfig); !isDamage(err) {
-		t.Errorf("two segments have each other's name: got error %v, want a DamageError", err)
-	}
+	refused("two segments have each other's name", m)
 	m = whole.clone()
 	delete(m.files, names[0])
-	if j, _, err := open(m, smallConfig); err != nil {
+	if j, _, err := open(m, config); err != nil {
 		t.Errorf("without the oldest segment, as after pruning: %v", err)
 	} else if j.Reaches(1) {
 		t.Error("without the oldest segment, Reaches(1) is still true")
