@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -126,8 +127,19 @@ func (s *Service) refusal(refused *lock.Error, request any) *status.Status {
 	if proto.Size(full.Proto()) <= maxStatusBytes {
 		return full
 	}
-	l.Data = nil
+	l.Data = messageOnly(*refused.Lock)
 	return withDetails(bare, append(details, l))
+}
+
+// messageOnly is what is left of data that are too large for a status: why the lock
+// is held, as far as that is a line.
+func messageOnly(l lock.Lock) *structpb.Struct {
+	const mostBytes = 512
+	msg := l.Data.String("msg")
+	if msg == "" || len(msg) > mostBytes {
+		return nil
+	}
+	return &structpb.Struct{Fields: map[string]*structpb.Value{"msg": structpb.NewStringValue(msg)}}
 }
 
 // errorMetadata says in ErrorInfo which lock it is about and who holds it.

@@ -303,8 +303,9 @@ func TestLargeRefusal(t *testing.T) {
 	})
 	_, err := r.Lock(t.Context(), &pylokv1.LockRequest{Name: longest})
 	d := refused(t, err, codes.FailedPrecondition, lock.ErrLockHeld)
-	if d.lock.GetToken() != hold.GetToken() || d.lock.GetHolder() != hold.GetHolder() || d.lock.GetData() != nil {
-		t.Errorf("got lock %v, want the hold without its data", d.lock)
+	if d.lock.GetToken() != hold.GetToken() || d.lock.GetHolder() != hold.GetHolder() ||
+		len(d.lock.GetData().GetFields()) != 1 || d.lock.GetData().GetFields()["msg"].GetStringValue() != strings.Repeat("m", 500) {
+		t.Errorf("got lock %v, want the hold with msg alone of its data", d.lock)
 	}
 	s := status.Convert(err)
 	message := len(s.Message()) + 2*strings.Count(s.Message(), "\xc3") + 2*strings.Count(s.Message(), "\xa4") // %C3%A4

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"path"
 	"strconv"
 	"time"
 
@@ -53,7 +54,7 @@ func WriteSnapshot(fsys disk.FS, name string, revision lock.Revision, holds iter
 	if err != nil {
 		return errors.Join(err, fsys.Remove(temporary))
 	}
-	return nil
+	return fsys.SyncDir(path.Dir(name))
 }
 
 func writeSnapshot(f disk.File, revision lock.Revision, holds iter.Seq[Hold]) error {

@@ -49,8 +49,8 @@ const (
 //
 // Errors: each has a google.rpc.ErrorInfo detail with domain `pylok` and one of
 // the reasons below; program against the reason, not the message. LOCK_HELD and
-// NOT_HOLDER also carry the present Lock as a detail, without its data where the
-// error would be larger than 4 KiB. INVALID_NAME and
+// NOT_HOLDER also carry the present Lock as a detail, of its data at most the key
+// `msg` where the error would be larger than 4 KiB. INVALID_NAME and
 // INVALID_ARGUMENT also carry google.rpc.BadRequest with the fields at fault. A
 // value outside the range that its comment gives is INVALID_ARGUMENT.
 //
@@ -285,8 +285,8 @@ func (c *lockServiceClient) Info(ctx context.Context, in *InfoRequest, opts ...g
 //
 // Errors: each has a google.rpc.ErrorInfo detail with domain `pylok` and one of
 // the reasons below; program against the reason, not the message. LOCK_HELD and
-// NOT_HOLDER also carry the present Lock as a detail, without its data where the
-// error would be larger than 4 KiB. INVALID_NAME and
+// NOT_HOLDER also carry the present Lock as a detail, of its data at most the key
+// `msg` where the error would be larger than 4 KiB. INVALID_NAME and
 // INVALID_ARGUMENT also carry google.rpc.BadRequest with the fields at fault. A
 // value outside the range that its comment gives is INVALID_ARGUMENT.
 //
