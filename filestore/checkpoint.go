@@ -123,8 +123,10 @@ func (s *Store) checkpointNow() error {
 	if err := s.files.Sync(); err != nil {
 		return err
 	}
-	if err := s.journal.Write(true, (&checkpoint{revision: s.journal.Last()}).record(s.revision)); err != nil {
+	mark := &checkpoint{revision: s.journal.Last()}
+	if err := s.journal.Write(true, mark.record(s.revision)); err != nil {
 		return err
 	}
+	s.marked = mark
 	return s.journal.Sync()
 }

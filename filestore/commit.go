@@ -417,6 +417,7 @@ func (s *Store) settle(committed []*commit) {
 		}
 		for _, st := range c.steps {
 			if st.record.Kind == journal.KindCheckpoint {
+				s.marked = c.mark
 				c.mark.pruned = s.journal.Prune(s.config.History, c.mark.snapshot)
 				continue
 			}

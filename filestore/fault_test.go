@@ -1,7 +1,9 @@
 package filestore
 
 import (
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/pylok/pylok/lock"
 )
+
+var allFaults = flag.Bool("allfaults", false, "fail each operation in each way, not in one of them")
 
 // faultCase is work during which the disk fails.
 type faultCase struct {
@@ -146,7 +150,7 @@ func runFault(t *testing.T, c faultCase, what string, fault func(d *testDisk) fu
 		err := failing(n, op, name)
 		if err != nil && !came {
 			came = true
-			what = fmt.Sprintf("%s: operation %d, %s of %s", what, n, op, name)
+			what = fmt.Sprintf("%s: operation %d, %s of %s: %v", what, n, op, name, err)
 		}
 		return err
 	})
@@ -179,33 +183,38 @@ func runFault(t *testing.T, c faultCase, what string, fault func(d *testDisk) fu
 	return came
 }
 
-// TestFaults fails each operation of each case in each way, once and from then on.
+// TestFaults fails each operation of each case, once and from then on.
 func TestFaults(t *testing.T) {
-	faults := []struct {
-		name string
-		at   func(d *testDisk, n int) func(int, string, string) error
-	}{
-		{"ENOSPC", func(_ *testDisk, n int) func(int, string, string) error { return failAt(n, syscall.ENOSPC) }},
-		{"EIO", func(_ *testDisk, n int) func(int, string, string) error { return failAt(n, syscall.EIO) }},
-		{"EROFS", func(_ *testDisk, n int) func(int, string, string) error { return failAt(n, syscall.EROFS) }},
-		{"EMFILE", func(_ *testDisk, n int) func(int, string, string) error { return failAt(n, syscall.EMFILE) }},
-		{"EIO from then on", func(_ *testDisk, n int) func(int, string, string) error {
+	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EMFILE}
+	type fault = func(d *testDisk, n int) func(int, string, string) error
+	faults := map[string]fault{
+		"killed": (*testDisk).killAt,
+		"EIO from then on": func(_ *testDisk, n int) func(int, string, string) error {
 			return func(now int, _, _ string) error {
 				if now >= n {
 					return syscall.EIO
 				}
 				return nil
 			}
-		}},
-		{"killed", func(d *testDisk, n int) func(int, string, string) error { return d.killAt(n) }},
+		},
+	}
+	if *allFaults {
+		for _, errno := range errnos {
+			faults[errno.Error()] = func(_ *testDisk, n int) func(int, string, string) error { return failAt(n, errno) }
+		}
+	} else {
+		turn := rand.IntN(len(errnos))
+		faults["once"] = func(_ *testDisk, n int) func(int, string, string) error {
+			return failAt(n, errnos[(n+turn)%len(errnos)])
+		}
 	}
 	for _, c := range faultCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			for _, f := range faults {
-				t.Run(f.name, func(t *testing.T) {
+			for name, fault := range faults {
+				t.Run(name, func(t *testing.T) {
 					n := 1
-					for runFault(t, c, fmt.Sprintf("%s, %s", c.name, f.name), func(d *testDisk) func(int, string, string) error { return f.at(d, n) }) {
+					for runFault(t, c, fmt.Sprintf("%s, %s", c.name, name), func(d *testDisk) func(int, string, string) error { return fault(d, n) }) {
 						n++
 					}
 					if n < 4 {

@@ -43,6 +43,7 @@ type ledger struct {
 	events   map[lock.Revision]lock.Event // acknowledged
 	outside  map[lock.Name]string         // lock files of others', which nobody may touch
 	highest  lock.Token                   // ever seen
+	pruned   bool                         // the history may begin later
 }
 
 // state is what a lock may be like: free, or held.
@@ -225,7 +226,7 @@ func (b *ledger) missingEvents(t *testing.T, s *Store) (found []string) {
 	first := lock.Revision(0)
 	for after := first; after < end; {
 		events, err := s.Events(t.Context(), after)
-		if compacted := (*lock.CompactedError)(nil); errors.As(err, &compacted) && after == 0 && s.config.History.Bytes == 1 {
+		if compacted := (*lock.CompactedError)(nil); errors.As(err, &compacted) && after == 0 && b.pruned {
 			first, after = compacted.Kept, compacted.Kept
 			continue
 		}

@@ -72,6 +72,7 @@ func runPowerCut(t *testing.T, seed uint64, lying bool) (found []string, cut boo
 	b := newLedger()
 	if random.IntN(2) == 0 {
 		d.history = Retention{Age: 1, Bytes: 1} // as little as possible
+		b.pruned = true
 	}
 	history := d.history
 	s, err := openOn(t, d)

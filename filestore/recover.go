@@ -29,6 +29,7 @@ type recovery struct {
 	*Store
 	past       map[lock.Name]*history
 	checkpoint lock.Revision
+	finished   bool                     // a start has come to its end before
 	snapshotAt lock.Revision            // the locks that it has are in Store.locks
 	unanswered map[lock.Revision]bool   // of .new files; false: the journal has it
 	orphans    map[uint64]lock.Revision // inodes of those that it does not have
@@ -161,6 +162,7 @@ func (r *recovery) findNewFiles() error {
 func (r *recovery) replay(record journal.Record) error {
 	switch record.Kind {
 	case journal.KindCheckpoint:
+		r.finished = true
 		r.checkpoint = max(r.checkpoint, record.Revision)
 		r.highest = max(r.highest, lock.Token(record.Counter))
 	case journal.KindExtended:
@@ -345,7 +347,7 @@ func (r *recovery) compare(name lock.Name, found lockFile) verdict {
 	case h != nil || found.Token == 0:
 		return adopt("the lock file was made while no server ran")
 
-	case r.journal.Reaches(lock.Revision(found.Token)):
+	case r.journal.Reaches(lock.Revision(found.Token)) || !r.finished:
 		return adopt("the lock file has a lock_token that this root never gave out")
 	}
 	// A hold from before the journal's beginning: the file is all there is.

@@ -53,7 +53,7 @@ func (r *recovery) readSnapshot() {
 		}
 	})
 	if err == nil {
-		r.snapshotAt, r.checkpoint = revision, revision
+		r.snapshotAt, r.checkpoint, r.finished = revision, revision, true
 		return
 	}
 	r.locks.Clear(false)

@@ -94,6 +94,7 @@ type Store struct {
 	// Only the committer uses these.
 	locks    *btree.BTreeG[*entry]
 	revision lock.Revision          // the last one given out
+	marked   *checkpoint            // the last one
 	failed   error                  // why nothing can be written any more
 	stale    bool                   // readers do not see yet what is known of some files
 	extended map[lock.Name]struct{} // holds whose terms are not those in their file
@@ -185,8 +186,12 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 // Root returns the absolute path of the root.
 func (s *Store) Root() string { return s.files.root }
 
-// carry returns the terms of holds that are neither in their files nor in an event.
+// carry returns what a new segment of the journal begins with: the last checkpoint,
+// and the terms of holds that are neither in their files nor in an event.
 func (s *Store) carry() (records []journal.Record) {
+	if s.marked != nil {
+		records = append(records, s.marked.record(s.revision))
+	}
 	for name := range s.extended {
 		if e := find(s.locks, name); e != nil {
 			records = append(records, journal.Record{Kind: journal.KindExtended, Event: lock.Event{Lock: e.lock}})

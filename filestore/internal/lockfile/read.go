@@ -54,16 +54,19 @@ func shorten(problem string) string {
 	return strings.ToValidUTF8(problem[:most], "") + "..."
 }
 
-// readToken reads lock_token as the server writes it, to the last digit. One that
-// no root comes to in a million years is somebody's joke.
+// mostToken is more than any root comes to, and leaves room to count on from.
+const mostToken = 1 << 62
+
+// readToken reads lock_token as the server writes it, to the last digit. One that is
+// too large is somebody's joke.
 func readToken(mapping *yaml.Node) (token lock.Token) {
 	for i := 0; i < len(mapping.Content); i += 2 {
 		key, value := mapping.Content[i], mapping.Content[i+1]
 		if key.Value != "lock_token" {
 			continue
 		}
-		digits, err := strconv.ParseUint(value.Value, 10, 63)
-		if err != nil || value.Style != 0 {
+		digits, err := strconv.ParseUint(value.Value, 10, 64)
+		if err != nil || value.Style != 0 || digits > mostToken {
 			digits = 0
 		}
 		token = lock.Token(digits)
