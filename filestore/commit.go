@@ -383,26 +383,37 @@ func onlyReleases(c *commit) bool {
 }
 
 // apply does to the files what the journal now says. It fails on a broken disk
-// only; the next start applies what is missing.
+// only; the next start applies what is missing. Where others have changed the place
+// meanwhile, theirs is the last word: the file stays as they left it, and what that
+// makes of the lock is found by the next look.
 func (s *Store) apply(committed []*commit) error {
+	var suspect []lock.Name
 	for _, c := range committed {
 		if c.done == nil {
 			continue // others did it
 		}
 		for _, st := range c.steps {
+			if st.record.Kind != journal.KindEvent || st.linked {
+				continue
+			}
 			name := st.record.Event.Lock.Name
+			var err error
+			if st.after == nil {
+				err = s.files.Remove(fileOf(name))
+			} else {
+				err = s.files.replace(st.record.Event.Revision, name)
+			}
 			switch {
-			case st.record.Kind != journal.KindEvent, st.linked:
-			case st.after == nil:
-				if err := s.files.Remove(fileOf(name)); err != nil && !isAbsent(err) {
-					return fmt.Errorf("removing the lock file of %s: %w", name, err)
-				}
+			case err == nil:
+			case isByOthers(err):
+				suspect = append(suspect, name)
 			default:
-				if err := s.files.replace(st.record.Event.Revision, name); err != nil {
-					return fmt.Errorf("replacing the lock file of %s: %w", name, err)
-				}
+				return fmt.Errorf("changing the lock file of %s: %w", name, err)
 			}
 		}
+	}
+	if len(suspect) > 0 {
+		s.enqueue(&commit{suspect: suspect, done: make(chan struct{})})
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/journal"
 )
 
 // errKilled is what a process that has been killed would see, if it saw anything.
@@ -42,7 +43,9 @@ type testDisk struct {
 	mount   string // in place of the real one; empty: the real one
 	lying   bool   // Datasync only says that it has synced
 
-	history Retention // of the store's journal; zero: the default
+	// Of the store's configuration.
+	history Retention
+	journal journal.Config
 
 	power *power // nil: no power cut is going to happen
 }
@@ -65,7 +68,7 @@ func openDisk(t *testing.T, dir string) *testDisk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &testDisk{FS: fsys, root: root}
+	return &testDisk{FS: fsys, root: root, journal: smallJournal}
 }
 
 // withPower makes the disk ready for a power cut.

@@ -32,6 +32,7 @@ type world struct {
 	ledger *ledger
 
 	checkpointing sync.Mutex
+	pruned        []string
 }
 
 func (w *world) get(t *testing.T, name string) lock.Lock {

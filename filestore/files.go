@@ -145,8 +145,7 @@ func (f *files) link(revision lock.Revision, name lock.Name) error {
 			err = f.Link(newFileOf(revision), fileOf(name))
 		}
 	}
-	// Package os has no name for the error of a link that leads out of a Root.
-	if err != nil && (errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) || strings.Contains(err.Error(), "escapes")) {
+	if isBlocked(err) {
 		return fmt.Errorf("%w: %s", errBlocked, reasonOf(err))
 	}
 	return err
@@ -176,10 +175,23 @@ func (f *files) look(name lock.Name) (fingerprint, error) {
 	return fingerprintOf(stat), nil
 }
 
-// isAbsent reports whether err means that there is no such file: the name is
-// missing, or something on the way to it is not a directory.
+// isAbsent reports whether err means that there is no such file in the root: the
+// name is missing, or something on the way to it is not a directory, or is a link.
 func isAbsent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	return errors.Is(err, fs.ErrNotExist) || isBlocked(err)
+}
+
+// isBlocked reports whether err means that something on the way to a file is not a
+// directory.
+func isBlocked(err error) bool {
+	// Package os has no name for the error of a link that leads out of a Root.
+	return err != nil && (errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) || strings.Contains(err.Error(), "escapes"))
+}
+
+// isByOthers reports whether a lock file could not be replaced or removed because
+// of what others have done to its place meanwhile: the disk is well.
+func isByOthers(err error) bool {
+	return isAbsent(err) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist)
 }
 
 // lockFile is a lock file as it was found.

@@ -19,10 +19,17 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/lock"
 )
 
 var kills = flag.Int("kills", 200, "how often the server is killed")
+
+// The past is kept short, so that the thousandth start is as quick as the first.
+var (
+	killJournal = journal.Config{SegmentBytes: 16 << 10, ChunkBytes: 4 << 10, ReserveBytes: 1 << 10}
+	killHistory = Retention{Bytes: 64 << 10}
+)
 
 // serveRoot is the environment variable that makes a server of the test binary.
 const serveRoot = "PYLOK_TEST_SERVE_ROOT"
@@ -55,7 +62,7 @@ type answer struct {
 // several goroutines until it is killed, or its input ends. Each says what it is
 // about to do and then, when the store has answered, what it was told.
 func serve(root string, in io.Reader, out io.Writer) error {
-	config := Config{Root: root, PollInterval: time.Millisecond, journal: smallJournal}.withDefaults()
+	config := Config{Root: root, PollInterval: time.Millisecond, History: killHistory, journal: killJournal}.withDefaults()
 	path, fsys, err := openRoot(root)
 	if err != nil {
 		return err
@@ -88,7 +95,7 @@ func serve(root string, in io.Reader, out io.Writer) error {
 	go func() { // what happens every 30 s, more often
 		w := &world{Store: s}
 		for {
-			w.makeCheckpoint(true)
+			w.makeCheckpoint(false)
 		}
 	}()
 	_, err = io.Copy(io.Discard, in)
@@ -242,12 +249,13 @@ func runAndKill(t *testing.T, root string, after int) (answers []answer) {
 func checkKilled(t *testing.T, n int, root string, possible map[string][]state, highest lock.Token) {
 	t.Helper()
 	d := openDisk(t, root)
+	d.journal, d.history = killJournal, killHistory
 	s, err := openOn(t, d)
 	if err != nil {
 		t.Fatalf("the start after kill %d: %v", n+1, err)
 	}
 	b := newLedger()
-	b.highest = highest
+	b.highest, b.pruned = highest, true
 	for name, states := range possible {
 		b.possible[lock.MustParseName(name)] = states
 	}

@@ -50,7 +50,7 @@ func (n *notifier) watch(dir string) {
 	n.mu.Lock()
 	n.dirs[file] = true
 	n.mu.Unlock()
-	if err := n.watcher.Add(file); err != nil {
+	if err := n.watcher.Add(file); err != nil && !isAbsent(err) {
 		n.store.config.Logger.Warn("no notifications of a directory; polling alone finds changes in it", "directory", dir, "error", err)
 	}
 }

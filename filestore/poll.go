@@ -89,6 +89,9 @@ func (p *poller) list(dir string, suspects *suspectList) {
 		p.watch(dir)
 	}
 	entries, err := disk.List(p.store.files, dir)
+	if isAbsent(err) {
+		return // removed meanwhile
+	}
 	if err != nil {
 		p.store.config.Logger.Warn("a directory cannot be read; what is new in it stays unseen", "directory", dir, "error", err)
 		return

@@ -159,20 +159,21 @@ func (w *world) makeCheckpoint(snapshot bool) {
 	if w.files.Sync() != nil {
 		return
 	}
-	c := &commit{mark: &checkpoint{revision: v.revision}, done: make(chan struct{})}
+	c := &commit{mark: &checkpoint{revision: v.revision, snapshot: w.snapshot}, done: make(chan struct{})}
 	if !w.enqueue(c) {
 		return
 	}
 	if <-c.done; c.err != nil {
 		return
 	}
-	if snapshot && w.writeSnapshot(v) != nil {
-		return
-	}
-	for _, file := range c.mark.pruned {
-		if w.files.Remove(file) != nil {
-			return
+	if snapshot || w.journal.MayPrune(w.config.History) {
+		if w.writeSnapshot(v) == nil {
+			w.snapshot = v.revision
 		}
+	}
+	w.pruned = append(w.pruned, c.mark.pruned...)
+	for len(w.pruned) > 0 && w.files.Remove(w.pruned[0]) == nil {
+		w.pruned = w.pruned[1:]
 	}
 }
 
