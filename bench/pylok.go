@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+
+	"github.com/pylok/pylok/bench/internal/load"
+	"github.com/pylok/pylok/client"
+)
+
+// startPylok starts the daemon with its defaults.
+func startPylok(ctx context.Context, s *settings, dir string) (*contender, error) {
+	server, address, err := startPylokd(ctx, s, filepath.Join(dir, "root"), filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, err
+	}
+	target, err := load.NewPylok(func() (*client.Client, error) {
+		return client.Dial(address, client.Options{})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &contender{
+		server: server,
+		target: target,
+		about:  "pylokd with its defaults; a hold has a ttl and data, its file is about 400 bytes long; all callers share one connection",
+	}, nil
+}
+
+// startPylokd starts the daemon on a root and returns its address.
+func startPylokd(ctx context.Context, s *settings, root, log string) (*process, string, error) {
+	var address string
+	server, err := startProcess(ctx, log, func(line string) bool {
+		_, after, served := strings.Cut(line, " on ")
+		for next := after; served; { // the root's path may have an " on " too
+			if _, next, served = strings.Cut(next, " on "); served {
+				after = next
+			}
+		}
+		address = after
+		return after != ""
+	}, nil, s.pylokd, append([]string{"--root", root, "--listen", "127.0.0.1:0", "--log-level", "warn"}, s.pylokdArgs...)...)
+	return server, address, err
+}

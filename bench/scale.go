@@ -1,0 +1,365 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/pylok/pylok/bench/internal/load"
+	"github.com/pylok/pylok/client"
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+)
+
+const (
+	scaleCallers = 64
+	fillers      = 256 // callers that make the locks
+	idleFactor   = 10  // the idle server is measured so many times longer
+)
+
+// lockScale is what was found with so many held locks.
+type lockScale struct {
+	Locks        int     `json:"locks"`
+	Fill         float64 `json:"fill_seconds"` // for those that were not there yet
+	Cycles       sample  `json:"cycles"`
+	Status       sample  `json:"status"`
+	List         sample  `json:"list"`     // 100 locks that share a prefix
+	ListAll      sample  `json:"list_all"` // 100 locks that share none
+	RSS          int64   `json:"rss"`
+	RSSEmpty     int64   `json:"rss_empty"` // after the same work without held locks
+	BytesPerLock float64 `json:"bytes_per_lock"`
+	StartClean   float64 `json:"start_clean_seconds"`
+	StartKilled  float64 `json:"start_killed_seconds"`
+	IdleCores    float64 `json:"idle_cores"` // CPU seconds a second, with nothing to do but to poll
+}
+
+// leaseScale is what was found with so many leases.
+type leaseScale struct {
+	Leases int     `json:"leases"`
+	TTL    float64 `json:"ttl"`
+	Renew  sample  `json:"renew"`
+	Cores  float64 `json:"cores"` // CPU seconds a second
+}
+
+// lockScale returns what was found with n locks, or nil.
+func (r *report) lockScale(n int) *lockScale {
+	for i := range r.Locks {
+		if r.Locks[i].Locks == n {
+			return &r.Locks[i]
+		}
+	}
+	return nil
+}
+
+// measureScale measures how the cost grows. The root with the locks stays when the
+// run is cut short, and the next one goes on with it.
+func measureScale(ctx context.Context, s *settings, dir string, r *report, progress io.Writer) error {
+	sc := &scaler{settings: s, root: filepath.Join(s.dir, "scale-root"), log: filepath.Join(dir, "log"), progress: progress}
+	if err := sc.measureEmpty(ctx, filepath.Join(dir, "empty-root")); err != nil {
+		return err
+	}
+	for _, n := range s.locks {
+		found, err := sc.measureLocks(ctx, n)
+		if errors.Is(err, errMoreLocks) {
+			fmt.Fprintf(progress, "%s locks are left out: the root of the run before has more already; remove %s to begin anew\n", count(float64(n)), sc.root)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("with %s locks (the root %s stays for the next run): %w", count(float64(n)), sc.root, err)
+		}
+		r.Locks = append(r.Locks, found)
+	}
+	if !s.keep {
+		fmt.Fprintf(progress, "removing %s\n", sc.root)
+		if err := os.RemoveAll(sc.root); err != nil {
+			return err
+		}
+	}
+	for _, n := range s.leases {
+		found, err := sc.measureLeases(ctx, filepath.Join(dir, fmt.Sprintf("lease-root-%d", n)), n)
+		if err != nil {
+			return fmt.Errorf("with %s leases: %w", count(float64(n)), err)
+		}
+		r.Leases = append(r.Leases, found)
+	}
+	return nil
+}
+
+// scaler measures one daemon after the other.
+type scaler struct {
+	*settings
+	root, log string
+	progress  io.Writer
+	empty     int64 // RSS of a daemon that has worked and holds nothing
+
+	server *process
+	target *load.Pylok
+}
+
+// start starts the daemon and returns how long it took until it served.
+func (sc *scaler) start(ctx context.Context, root string) (time.Duration, error) {
+	began := time.Now()
+	server, address, err := startPylokd(ctx, sc.settings, root, sc.log)
+	if err != nil {
+		return 0, err
+	}
+	took := time.Since(began)
+	sc.server = server
+	sc.target, err = load.NewPylok(func() (*client.Client, error) {
+		return client.Dial(address, client.Options{})
+	})
+	if err == nil {
+		_, err = sc.target.Service.Info(ctx, &pylokv1.InfoRequest{})
+	}
+	return took, err
+}
+
+// stop ends the daemon, if one runs.
+func (sc *scaler) stop(end func(*process) error) error {
+	server := sc.server
+	if server == nil {
+		return nil
+	}
+	sc.server = nil
+	var err error
+	if sc.target != nil {
+		err = sc.target.Close()
+	}
+	return errors.Join(err, end(server))
+}
+
+func (sc *scaler) options() load.Options {
+	return load.Options{Duration: sc.duration(), CPU: sc.server.cpu}
+}
+
+// measureEmpty finds the memory of a daemon that has worked and holds no locks.
+func (sc *scaler) measureEmpty(ctx context.Context, root string) (err error) {
+	defer func() { err = errors.Join(err, sc.stop((*process).stop)) }()
+	if _, err := sc.start(ctx, root); err != nil {
+		return err
+	}
+	if _, err := load.Cycles(ctx, sc.target, scaleCallers, sc.options()); err != nil {
+		return err
+	}
+	sc.empty, err = sc.server.rss()
+	return err
+}
+
+// errMoreLocks: the root already has more locks than are wanted.
+var errMoreLocks = errors.New("more locks")
+
+func (sc *scaler) measureLocks(ctx context.Context, n int) (found lockScale, err error) {
+	defer func() { err = errors.Join(err, sc.stop((*process).stop)) }()
+	found = lockScale{Locks: n, RSSEmpty: sc.empty}
+	if _, err := sc.start(ctx, sc.root); err != nil {
+		return found, err
+	}
+	began := time.Now()
+	if err := sc.fill(ctx, n); err != nil {
+		return found, err
+	}
+	found.Fill = time.Since(began).Seconds()
+	if err := sc.stop((*process).stop); err != nil {
+		return found, err
+	}
+	ready, err := sc.start(ctx, sc.root)
+	if err != nil {
+		return found, err
+	}
+	found.StartClean = ready.Seconds()
+	for _, m := range []struct {
+		into *sample
+		run  func() (load.Run, error)
+	}{
+		{&found.Cycles, func() (load.Run, error) { return load.Cycles(ctx, sc.target, scaleCallers, sc.options()) }},
+		{&found.Status, func() (load.Run, error) { return load.Reads(ctx, sc.target, scaleCallers, sc.options()) }},
+		{&found.List, func() (load.Run, error) { return sc.list(ctx, "scale/000/lock-00000*", min(n, 100)) }},
+		{&found.ListAll, func() (load.Run, error) { return sc.list(ctx, "**/lock-00000*", min(n, 100)) }},
+	} {
+		run, err := m.run()
+		if err != nil {
+			return found, err
+		}
+		*m.into = sampleOf(run)
+	}
+	fmt.Fprintf(sc.progress, "%s locks: the idle server, %v\n", count(float64(n)), idleFactor*sc.duration())
+	if found.IdleCores, err = sc.idle(ctx); err != nil {
+		return found, err
+	}
+	if found.RSS, err = sc.server.rss(); err != nil {
+		return found, err
+	}
+	found.BytesPerLock = float64(found.RSS-found.RSSEmpty) / float64(n)
+	if err := sc.stop((*process).kill); err != nil {
+		return found, err
+	}
+	ready, err = sc.start(ctx, sc.root)
+	found.StartKilled = ready.Seconds()
+	return found, err
+}
+
+// scaleName returns the name of the lock with a number: 1,000 to a directory.
+func scaleName(i int) string { return fmt.Sprintf("scale/%03d/lock-%07d", i/1000, i) }
+
+// fill takes locks until n are held, those of an earlier run included.
+func (sc *scaler) fill(ctx context.Context, n int) error {
+	most := slices.Max(sc.locks)
+	var failed error
+	// What is held is a run from 0 on, but for the last ones, which were taken
+	// at the same time.
+	held := sort.Search(most, func(i int) bool {
+		response, err := sc.target.Service.Status(ctx, &pylokv1.StatusRequest{Name: scaleName(i)})
+		failed = errors.Join(failed, err)
+		return response.GetLock().GetState() != pylokv1.LockState_LOCK_STATE_LOCKED
+	})
+	switch {
+	case failed != nil:
+		return failed
+	case held > n:
+		return errMoreLocks
+	}
+	var next atomic.Int64
+	next.Store(int64(max(0, held-2*fillers)))
+	fmt.Fprintf(sc.progress, "%s locks: taking %s\n", count(float64(n)), count(float64(int64(n)-next.Load())))
+	return inParallel(ctx, fillers, func(ctx context.Context) (more bool, err error) {
+		i := int(next.Add(1) - 1)
+		if i >= n {
+			return false, nil
+		}
+		_, err = sc.target.Take(ctx, scaleName(i), 0)
+		if errors.Is(err, lock.ErrLockHeld) {
+			err = nil
+		}
+		return true, err
+	})
+}
+
+// inParallel calls do from so many goroutines until it returns false or an error.
+func inParallel(ctx context.Context, goroutines int, do func(context.Context) (more bool, err error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ends := make(chan error, goroutines)
+	for range goroutines {
+		go func() {
+			more, err := true, error(nil)
+			for more && err == nil {
+				more, err = do(ctx)
+			}
+			ends <- err
+		}()
+	}
+	var first error
+	for range goroutines {
+		if err := <-ends; err != nil && first == nil {
+			first = err
+			cancel()
+		}
+	}
+	return first
+}
+
+// list measures List of a pattern that selects so many locks.
+func (sc *scaler) list(ctx context.Context, pattern string, want int) (load.Run, error) {
+	return load.Repeat(ctx, 1, sc.options(), func(ctx context.Context, _ int) error {
+		response, err := sc.target.Service.List(ctx, &pylokv1.ListRequest{Pattern: pattern})
+		if err == nil && len(response.GetLocks()) != want {
+			err = fmt.Errorf("List of %s has %d locks, not %d", pattern, len(response.GetLocks()), want)
+		}
+		return err
+	})
+}
+
+// idle returns how many cores the server takes with nothing to do.
+func (sc *scaler) idle(ctx context.Context) (cores float64, err error) {
+	before, err := sc.server.cpu()
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	select {
+	case <-time.After(idleFactor * sc.duration()):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	after, err := sc.server.cpu()
+	return (after - before).Seconds() / time.Since(began).Seconds(), err
+}
+
+// measureLeases has n leases renewed at a third of their ttl.
+func (sc *scaler) measureLeases(ctx context.Context, root string, n int) (found leaseScale, err error) {
+	defer func() { err = errors.Join(err, sc.stop((*process).stop)) }()
+	fmt.Fprintf(sc.progress, "%s leases: taking them\n", count(float64(n)))
+	if _, err := sc.start(ctx, root); err != nil {
+		return found, err
+	}
+	tokens := make([]uint64, n)
+	var next atomic.Int64
+	err = inParallel(ctx, fillers, func(ctx context.Context) (more bool, err error) {
+		i := int(next.Add(1) - 1)
+		if i >= n {
+			return false, nil
+		}
+		// A long ttl first: taking all of them may last longer than theirs.
+		tokens[i], err = sc.target.Take(ctx, scaleName(i), time.Hour)
+		return true, err
+	})
+	if err != nil {
+		return found, err
+	}
+	renew := func(ttl *durationpb.Duration) load.Step {
+		return func(ctx context.Context, i int) error {
+			request := &pylokv1.RenewRequest{Name: scaleName(i), Token: tokens[i]}
+			if ttl != nil {
+				request.Expiry = &pylokv1.RenewRequest_Ttl{Ttl: ttl}
+			}
+			_, err := sc.target.Service.Renew(ctx, request)
+			return err
+		}
+	}
+	period := sc.ttl / 3
+	fmt.Fprintf(sc.progress, "%s leases: renewing each every %v\n", count(float64(n)), period)
+	options := sc.options()
+	options.Duration = period + period/10 // each at least once
+	if _, err := load.Pace(ctx, n, fillers, period, options, renew(durationpb.New(sc.ttl))); err != nil {
+		return found, err
+	}
+	options.Duration = max(idleFactor*sc.duration(), period)
+	run, err := load.Pace(ctx, n, fillers, period, options, renew(nil))
+	if err != nil {
+		return found, err
+	}
+	return leaseScale{
+		Leases: n,
+		TTL:    sc.ttl.Seconds(),
+		Renew:  sampleOf(run),
+		Cores:  run.CPU.Seconds() / run.Elapsed.Seconds(),
+	}, nil
+}
+
+// printScale writes how the cost grows.
+func (r *report) printScale(w io.Writer) {
+	fmt.Fprintf(w, "\npylok alone, %d callers, %v s each.\n\n", scaleCallers, r.Seconds)
+	t := newTable(w, "held locks", "cycles a second", "Status a second", "List of 100, one prefix", "List of 100, anywhere", "RSS", "bytes a lock", "start to ready", "after kill -9", "idle, cores")
+	for _, l := range r.Locks {
+		t.row(count(float64(l.Locks)), count(l.Cycles.PerSecond), count(l.Status.PerSecond),
+			duration(l.List.P50), duration(l.ListAll.P50), mebibytes(float64(l.RSS)), count(l.BytesPerLock),
+			duration(l.StartClean), duration(l.StartKilled), fmt.Sprintf("%.3f", l.IdleCores))
+	}
+	t.Flush()
+	fmt.Fprintln(w)
+	t = newTable(w, "leases", "ttl", "renewals a second", "p50", "p99", "server, cores", "server CPU for each")
+	for _, l := range r.Leases {
+		t.row(count(float64(l.Leases)), fmt.Sprintf("%v s", l.TTL), fmt.Sprintf("%.1f", l.Renew.PerSecond),
+			duration(l.Renew.P50), duration(l.Renew.P99), fmt.Sprintf("%.3f", l.Cores), duration(l.Renew.CPU))
+	}
+	t.Flush()
+}
