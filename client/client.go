@@ -1,14 +1,3 @@
-// Package client is the Go client of pylok.
-//
-// [Dial] makes a [Client]; [Client.Service] has one method for each RPC. Every
-// error that comes back from it is one of these:
-//
-//   - a [*lock.Error] when the server refused: errors.Is(err, lock.ErrLockHeld)
-//     and its like tell why, errors.As finds the lock's present state;
-//   - an [*UnreachableError] when there was no answer;
-//   - one that wraps context.Canceled or context.DeadlineExceeded when the call's
-//     context ended first;
-//   - else a gRPC status, for faults that are nobody's business to handle.
 package client
 
 import (
@@ -17,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -36,7 +26,7 @@ const DefaultAddress = "127.0.0.1:5625"
 const (
 	connectTimeout   = 5 * time.Second        // for one attempt to connect
 	firstBackoff     = 200 * time.Millisecond // between the first and the second attempt
-	longestBackoff   = 5 * time.Second        // between later attempts
+	longestBackoff   = 2 * time.Second        // between later attempts: leases are waiting
 	keepaliveTime    = 30 * time.Second       // of silence, during a call, before the server is asked for a sign of life
 	keepaliveTimeout = 10 * time.Second       // without one: the connection is lost
 
@@ -62,11 +52,18 @@ type Client struct {
 	address    string
 	connection *grpc.ClientConn
 	service    pylokv1.LockServiceClient
+	reached    atomic.Bool          // the server has answered once
+	boottime   func() time.Duration // the clock that leases run on; tests have another
+	watchers   chan struct{}        // has an element for each Hold that watches
 }
 
 // Dial makes a Client for the server at address, which is HOST:PORT. It does not
 // wait for the server: an error is one of address or options.
 func Dial(address string, options Options) (*Client, error) {
+	return dial(address, options)
+}
+
+func dial(address string, options Options, more ...grpc.DialOption) (*Client, error) {
 	host, port, err := net.SplitHostPort(address)
 	if _, notNumber := strconv.ParseUint(port, 10, 16); err != nil || host == "" || notNumber != nil {
 		return nil, fmt.Errorf("the address %q is not HOST:PORT, such as %s", address, DefaultAddress)
@@ -78,7 +75,7 @@ func Dial(address string, options Options) (*Client, error) {
 	case !options.Insecure && !isLoopback(host):
 		return nil, fmt.Errorf("%s is another machine, and without TLS anyone on the way could read and change what is sent; turn TLS on, or allow an insecure connection explicitly", address)
 	}
-	connection, err := grpc.NewClient("dns:///"+address,
+	connection, err := grpc.NewClient("dns:///"+address, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -88,7 +85,7 @@ func Dial(address string, options Options) (*Client, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponseBytes)),
 		grpc.WithChainUnaryInterceptor(domainErrors(address)),
 		grpc.WithChainStreamInterceptor(domainStreamErrors(address)),
-	)
+	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("the address %q: %w", address, err)
 	}
@@ -96,6 +93,8 @@ func Dial(address string, options Options) (*Client, error) {
 		address:    address,
 		connection: connection,
 		service:    pylokv1.NewLockServiceClient(connection),
+		boottime:   boottime,
+		watchers:   make(chan struct{}, maxWatchers),
 	}, nil
 }
 
@@ -112,8 +111,9 @@ func isLoopback(host string) bool {
 // Address returns the server's address as it was given to Dial.
 func (c *Client) Address() string { return c.address }
 
-// Service returns the server's RPCs. Their errors are as the package says.
+// Service returns the server's RPCs as they are: nothing is sent again. Their errors
+// are as the package says.
 func (c *Client) Service() pylokv1.LockServiceClient { return c.service }
 
-// Close ends all calls and the connection.
+// Close ends all calls and the connection. Release holds before.
 func (c *Client) Close() error { return c.connection.Close() }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
@@ -44,4 +46,100 @@ func timeFromProto(t *timestamppb.Timestamp) time.Time {
 		return time.Time{}
 	}
 	return t.AsTime()
+}
+
+// eventFromProto returns the event that a message tells of. A type or a cause of a
+// later server is zero.
+func eventFromProto(message *pylokv1.Event) (lock.Event, error) {
+	e := lock.Event{
+		Revision: lock.Revision(message.GetRevision()),
+		Time:     timeFromProto(message.GetTime()),
+		Type:     eventTypes[message.GetType()],
+		Cause:    eventCauses[message.GetCause()],
+		Actor:    message.GetActor(),
+		Reason:   message.GetReason(),
+	}
+	var err error
+	if message.GetLock() != nil {
+		e.Lock, err = lockFromProto(message.GetLock())
+	}
+	return e, err
+}
+
+var eventTypes = map[pylokv1.EventType]lock.EventType{
+	pylokv1.EventType_EVENT_TYPE_RESET:    lock.Reset,
+	pylokv1.EventType_EVENT_TYPE_LOCKED:   lock.Locked,
+	pylokv1.EventType_EVENT_TYPE_UPDATED:  lock.Updated,
+	pylokv1.EventType_EVENT_TYPE_UNLOCKED: lock.Unlocked,
+	pylokv1.EventType_EVENT_TYPE_SYNCED:   lock.Synced,
+}
+
+var eventCauses = map[pylokv1.EventCause]lock.Cause{
+	pylokv1.EventCause_EVENT_CAUSE_REQUEST: lock.Request,
+	pylokv1.EventCause_EVENT_CAUSE_FORCED:  lock.Forced,
+	pylokv1.EventCause_EVENT_CAUSE_EXPIRED: lock.Expired,
+	pylokv1.EventCause_EVENT_CAUSE_FILE:    lock.File,
+}
+
+// lockMessage makes the message of a request, without its wait.
+func lockMessage(request lock.LockRequest) (*pylokv1.LockRequest, error) {
+	message := &pylokv1.LockRequest{
+		Name:      request.Name.String(),
+		Holder:    request.Holder,
+		RequestId: request.RequestID,
+		Overwrite: request.Overwrite,
+	}
+	if !request.Data.IsEmpty() {
+		message.Data = dataMessage(request.Data)
+	}
+	switch {
+	case request.TTL != 0 && !request.ExpireTime.IsZero():
+		return nil, errTwoExpiries
+	case request.TTL != 0:
+		message.Expiry = &pylokv1.LockRequest_Ttl{Ttl: durationpb.New(request.TTL)}
+	case !request.ExpireTime.IsZero():
+		message.Expiry = &pylokv1.LockRequest_ExpireTime{ExpireTime: timestamppb.New(request.ExpireTime)}
+	}
+	return message, nil
+}
+
+func unlockMessage(request lock.UnlockRequest) *pylokv1.UnlockRequest {
+	message := &pylokv1.UnlockRequest{
+		Name:   request.Name.String(),
+		Token:  uint64(request.Token),
+		Holder: request.Holder,
+		Force:  request.Force,
+		Reason: request.Reason,
+	}
+	if request.Data != nil {
+		message.Data = dataMessage(*request.Data)
+	}
+	return message
+}
+
+func renewMessage(request lock.RenewRequest) (*pylokv1.RenewRequest, error) {
+	message := &pylokv1.RenewRequest{Name: request.Name.String(), Token: uint64(request.Token)}
+	switch {
+	case request.TTL != 0 && !request.ExpireTime.IsZero():
+		return nil, errTwoExpiries
+	case request.TTL != 0:
+		message.Expiry = &pylokv1.RenewRequest_Ttl{Ttl: durationpb.New(request.TTL)}
+	case !request.ExpireTime.IsZero():
+		message.Expiry = &pylokv1.RenewRequest_ExpireTime{ExpireTime: timestamppb.New(request.ExpireTime)}
+	}
+	if request.Data != nil {
+		message.Data = dataMessage(*request.Data)
+	}
+	return message, nil
+}
+
+// errTwoExpiries is what a message cannot say.
+var errTwoExpiries = lock.Invalid("ttl", "give ttl or expire_time, not both")
+
+func dataMessage(data lock.Data) *structpb.Struct {
+	message, err := structpb.NewStruct(data.Map())
+	if err != nil {
+		panic(fmt.Sprintf("client: a lock.Data that no Struct can hold: %v", err))
+	}
+	return message
 }

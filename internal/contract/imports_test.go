@@ -34,6 +34,7 @@ var importRules = []importRule{
 	{packages: "gen/..."},
 	{packages: "service/...", mayImport: []string{"lock", "gen/..."}},
 	{packages: "client/...", mayImport: []string{"lock", "gen/..."}},
+	{packages: "examples/go", mayImport: []string{"lock", "gen/...", "client"}},
 	{packages: "cmd/...", mayImport: []string{"lock/...", "filestore/...", "gen/...", "service/...", "client/..."}},
 }
 

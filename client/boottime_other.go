@@ -1,0 +1,11 @@
+//go:build !linux
+
+package client
+
+import "time"
+
+var started = time.Now()
+
+// boottime is Go's monotonic clock. Whether that counts suspend is up to the
+// operating system.
+func boottime() time.Duration { return time.Since(started) }

@@ -1,0 +1,192 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"iter"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+)
+
+// pageSize is how many locks or events are asked for at a time: the most.
+const pageSize = 1000
+
+// Info describes a server.
+type Info struct {
+	// Version is that of the server program.
+	Version string
+	// Root is the absolute path of the directory with the lock files; empty when
+	// the server keeps no files.
+	Root string
+	// Store is a word for what keeps the locks, such as file or memory.
+	Store string
+	// Revision is that of the last change.
+	Revision lock.Revision
+	// StartTime is when the server started, by its clock.
+	StartTime time.Time
+}
+
+// Lock takes a lock; it is the call underneath Acquire, for holds that are not to be
+// renewed from here. An empty RequestID is filled in. The wait counts from now, also
+// when the request is sent again; Grant.Queued is that of the sending that was
+// answered. Actor is for the server to say and not sent.
+//
+// A call that fails with an outcome that is not known may have taken the lock; a
+// TTL makes sure that it does not stay so.
+func (c *Client) Lock(ctx context.Context, request lock.LockRequest) (lock.Grant, error) {
+	if request.RequestID == "" {
+		request.RequestID = rand.Text()
+	}
+	message, err := lockMessage(request)
+	if err != nil {
+		return lock.Grant{}, err
+	}
+	begun := time.Now()
+	var response *pylokv1.LockResponse
+	err = c.retry(ctx, true, func(bool) (err error) {
+		message.Wait = durationpb.New(max(request.Wait-time.Since(begun), 0))
+		response, err = c.service.Lock(ctx, message)
+		return err
+	})
+	if err != nil {
+		return lock.Grant{}, err
+	}
+	l, err := lockFromProto(response.GetLock())
+	return lock.Grant{Lock: l, Queued: response.GetQueued().AsDuration()}, err
+}
+
+// Unlock ends a hold and returns it as it was, and the revision of its end. Where the
+// answer was lost and the hold of the request's Token is found to be over, it is done:
+// then the lock has its name and token alone, and the revision is 0. Actor is for the
+// server to say and not sent.
+func (c *Client) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.Lock, lock.Revision, error) {
+	message := unlockMessage(request)
+	var response *pylokv1.UnlockResponse
+	err := c.retry(ctx, request.Token != 0, func(again bool) (err error) {
+		response, err = c.service.Unlock(ctx, message)
+		if again && isOver(err) {
+			response, err = nil, nil
+		}
+		return err
+	})
+	if err != nil {
+		return lock.Lock{}, 0, err
+	}
+	if response == nil {
+		return lock.Lock{Name: request.Name, Token: request.Token}, 0, nil
+	}
+	l, err := lockFromProto(response.GetLock())
+	return l, lock.Revision(response.GetRevision()), err
+}
+
+// Renew keeps a hold longer, or changes its data. lock.ErrNotHolder and
+// lock.ErrNotLocked mean that the hold is over. Actor is for the server to say and not
+// sent.
+func (c *Client) Renew(ctx context.Context, request lock.RenewRequest) (lock.Lock, error) {
+	message, err := renewMessage(request)
+	if err != nil {
+		return lock.Lock{}, err
+	}
+	var response *pylokv1.RenewResponse
+	err = c.retry(ctx, true, func(bool) (err error) {
+		response, err = c.service.Renew(ctx, message)
+		return err
+	})
+	if err != nil {
+		return lock.Lock{}, err
+	}
+	return lockFromProto(response.GetLock())
+}
+
+// Status returns a lock as it stands. One that is free has only its name.
+func (c *Client) Status(ctx context.Context, name string) (lock.Lock, error) {
+	var response *pylokv1.StatusResponse
+	err := c.retry(ctx, true, func(bool) (err error) {
+		response, err = c.service.Status(ctx, &pylokv1.StatusRequest{Name: name})
+		return err
+	})
+	if err != nil {
+		return lock.Lock{}, err
+	}
+	return lockFromProto(response.GetLock())
+}
+
+// List yields the held locks that a pattern selects, in name order, page by page: a
+// lock that is taken or released meanwhile may be there or not. A sequence that yields
+// an error ends with it.
+func (c *Client) List(ctx context.Context, pattern string) iter.Seq2[lock.Lock, error] {
+	return pages(func(token string) (page []*pylokv1.Lock, next string, err error) {
+		err = c.retry(ctx, true, func(bool) error {
+			response, err := c.service.List(ctx, &pylokv1.ListRequest{Pattern: pattern, PageSize: pageSize, PageToken: token})
+			page, next = response.GetLocks(), response.GetNextPageToken()
+			return err
+		})
+		return page, next, err
+	}, lockFromProto)
+}
+
+// History yields the past changes, after a revision, of the locks that a pattern
+// selects, oldest first. With 0 it begins with the oldest that is kept. A sequence that
+// yields an error ends with it.
+func (c *Client) History(ctx context.Context, pattern string, after lock.Revision) iter.Seq2[lock.Event, error] {
+	return pages(func(token string) (page []*pylokv1.Event, next string, err error) {
+		err = c.retry(ctx, true, func(bool) error {
+			response, err := c.service.History(ctx, &pylokv1.HistoryRequest{
+				Pattern:       pattern,
+				AfterRevision: uint64(after),
+				PageSize:      pageSize,
+				PageToken:     token,
+			})
+			page, next = response.GetEvents(), response.GetNextPageToken()
+			return err
+		})
+		return page, next, err
+	}, eventFromProto)
+}
+
+// pages yields what is on the pages that read returns, until there is no next one.
+func pages[M, T any](read func(token string) (page []M, next string, err error), convert func(M) (T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		for token := ""; ; {
+			page, next, err := read(token)
+			if err != nil {
+				yield(none, err)
+				return
+			}
+			for _, message := range page {
+				entry, err := convert(message)
+				if !yield(entry, err) || err != nil {
+					return
+				}
+			}
+			if next == "" {
+				return
+			}
+			token = next
+		}
+	}
+}
+
+// Info describes the server.
+func (c *Client) Info(ctx context.Context) (Info, error) {
+	var response *pylokv1.InfoResponse
+	err := c.retry(ctx, true, func(bool) (err error) {
+		response, err = c.service.Info(ctx, &pylokv1.InfoRequest{})
+		return err
+	})
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{
+		Version:   response.GetVersion(),
+		Root:      response.GetRoot(),
+		Store:     response.GetStore(),
+		Revision:  lock.Revision(response.GetRevision()),
+		StartTime: timeFromProto(response.GetStartTime()),
+	}, nil
+}

@@ -1,0 +1,65 @@
+// Package client is the Go client of pylok.
+//
+// [Dial] makes a [Client], and [Client.Acquire] a [Hold]: a lock that stays held,
+// because the Hold renews it, until its Release or its loss, which cancels the
+// Hold's Context and says why.
+//
+//	c, err := client.Dial(client.DefaultAddress, client.Options{})
+//	if err != nil {
+//		return err
+//	}
+//	defer c.Close()
+//	hold, err := c.Acquire(ctx, "lb/server-1", client.WithWait(time.Minute))
+//	if err != nil {
+//		return err
+//	}
+//	defer hold.Release(ctx)
+//	return deploy(hold.Context(), hold.Token())
+//
+// # Fencing
+//
+// No lease can exclude by itself. A process that stops for longer than its ttl (a
+// suspended machine, a long page fault, a SIGSTOP, a write that is on its way through
+// a slow network) is the holder no more, does not know it yet, and goes on writing
+// while somebody else holds the lock. The Context of a Hold makes that rare. What
+// makes it harmless is the resource: it keeps the highest token that it has seen and
+// refuses every write with a lower one. Tokens only ever increase, over all locks of a
+// server, for ever.
+//
+//	// Write is refused to a holder that has lost its lock.
+//	func (a *account) Write(token lock.Token, amount int) error {
+//		a.mu.Lock()
+//		defer a.mu.Unlock()
+//		if token < a.highest {
+//			return fmt.Errorf("token %d is stale: %d has written", token, a.highest)
+//		}
+//		a.highest, a.amount = token, amount
+//		return nil
+//	}
+//
+// In SQL it is one more condition: UPDATE account SET amount = $1, token = $2 WHERE
+// id = $3 AND token <= $2, and a look at whether a row was changed. Where a resource
+// cannot check, the lock keeps honest processes apart most of the time, and that is
+// all it does. The example Fencing is the whole program.
+//
+// # Errors
+//
+// Every error of a call is one of these:
+//
+//   - a [*lock.Error] when the server refused: errors.Is(err, lock.ErrLockHeld)
+//     and its like tell why, errors.As finds the lock's present state;
+//   - an [*UnreachableError] when there was no answer;
+//   - one that wraps context.Canceled or context.DeadlineExceeded when the call's
+//     context ended first; a change that it asked for may have been made;
+//   - a [*LostError] from the methods of a Hold that is lost;
+//   - else a gRPC status, for faults that are nobody's business to handle.
+//
+// # Sending again
+//
+// The methods of Client, but not those of [Client.Service], bridge the restart of a
+// server: a request without an answer is sent again for up to 10 s, where that cannot
+// do anything twice. Lock is safe by its request id; Renew, and Unlock with a token, by
+// the token; what only reads always is. An Unlock without a token is sent again only if
+// it certainly never arrived. A server that has never answered this Client is not
+// waited for: its address may be wrong.
+package client

@@ -1,0 +1,400 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pylok/pylok/lock"
+)
+
+const (
+	// renewals is how many times a hold is renewed in a ttl, if all goes well.
+	renewals = 3
+	// clockCheck is how often the boot clock is looked at: timers stand still in
+	// suspend, and the lease does not.
+	clockCheck = time.Second
+	// explainWithin is how long a watch may take to say why a hold is over that
+	// a renewal has found over.
+	explainWithin = time.Second
+	// maxWatchers is how many Holds of a Client watch their locks all the time.
+	// The server wakes every watch for every change of any lock, which is some
+	// microseconds each: a thousand would slow everybody's changes down.
+	maxWatchers = 100
+	// releaseWithin is how long a Release may take.
+	releaseWithin = 5 * time.Second
+)
+
+// Hold is one uninterrupted possession of a lock, from Acquire. Every method may be
+// called from many goroutines at once.
+//
+// A Hold whose lock is broken, or loses its file, knows at once. Beyond 100 Holds of
+// one Client at the same time, those that come later know when they are renewed next;
+// only Holds without a ttl always know at once.
+type Hold struct {
+	// Three goroutines keep it. One renews; one looks at the clock, for no renewal
+	// in flight may make the end of the lease late; and one watches the lock's
+	// name. The renewals alone suffice to keep and to lose a hold: the watch is
+	// for news that come early and say who and why.
+
+	client *Client
+	name   lock.Name
+	token  lock.Token
+	ttl    time.Duration // zero: the hold does not end by itself
+
+	work       context.Context // until the hold is over, or the caller of Acquire
+	cancelWork context.CancelCauseFunc
+	running    context.Context // until the hold is over
+	stop       context.CancelFunc
+	background sync.WaitGroup
+	watched    bool // all the time
+
+	mu      sync.Mutex
+	lock    lock.Lock
+	renewed time.Duration // on the boot clock: the start of the last call that began the lease anew
+	failure error         // of the last renewal; nil: it succeeded
+	err     error         // why the hold is over
+
+	releasing sync.Mutex
+	released  bool // the server knows; guarded by releasing
+}
+
+// newHold keeps a lock that was taken or renewed by a call that began at a time on the
+// boot clock.
+func newHold(ctx context.Context, c *Client, l lock.Lock, ttl, renewed time.Duration) *Hold {
+	h := &Hold{client: c, name: l.Name, token: l.Token, ttl: ttl, lock: l, renewed: renewed}
+	h.work, h.cancelWork = context.WithCancelCause(ctx)
+	h.running, h.stop = context.WithCancel(context.WithoutCancel(ctx))
+	select {
+	case c.watchers <- struct{}{}:
+		h.watched = true
+		h.background.Go(func() {
+			h.watch(h.running)
+			<-c.watchers
+		})
+	default:
+		if h.watched = ttl == 0; h.watched {
+			h.background.Go(func() { h.watch(h.running) })
+		}
+	}
+	if ttl > 0 {
+		h.background.Go(h.renewAlways)
+		h.background.Go(h.expire)
+	}
+	return h
+}
+
+// Token returns the hold's fencing token, for resources that refuse lower ones than
+// they have seen.
+func (h *Hold) Token() lock.Token { return h.token }
+
+// Lock returns the lock as it stood at the last renewal or change, its name and data
+// included. It stays so after the hold is over.
+func (h *Hold) Lock() lock.Lock {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lock
+}
+
+// Context returns the context for the work that the lock protects. It ends with the
+// hold, and then context.Cause says why: a *LostError or ErrReleased. It also ends with
+// the context that Acquire was given, while the hold goes on.
+//
+// A lease that cannot be renewed is counted as lost at the end of its ttl, counted
+// from the start of the last renewal that succeeded, on a clock that counts suspend
+// where there is one. That is never later than the server ends it.
+func (h *Hold) Context() context.Context { return h.work }
+
+// Done is closed when the hold is over: released or lost.
+func (h *Hold) Done() <-chan struct{} { return h.running.Done() }
+
+// Err returns nil while the hold goes on, and then why it is over: a *LostError, which
+// is an ErrLost, or ErrReleased. It looks at the clock, so it is right also in a process
+// that has just woken up.
+func (h *Hold) Err() error {
+	if h.ttl > 0 && h.left() <= 0 {
+		h.end(h.overdue())
+	}
+	return h.why()
+}
+
+// Update replaces the data in the lock file, and renews the hold.
+func (h *Hold) Update(ctx context.Context, data lock.Data) error {
+	if err := h.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.running, cancel)()
+	begun := h.client.boottime()
+	l, err := h.client.Renew(ctx, lock.RenewRequest{Name: h.name, Token: h.token, TTL: h.ttl, Data: &data})
+	switch {
+	case err == nil:
+		h.begin(begun, l)
+		return h.Err()
+	case isOver(err):
+		return h.refused(err)
+	case h.why() != nil:
+		return h.why()
+	}
+	return err
+}
+
+// ReleaseOption is a wish for Release.
+type ReleaseOption func(*lock.UnlockRequest)
+
+// WithReason says why the lock is released, for those who watch and for the history:
+// at most 1024 bytes.
+func WithReason(reason string) ReleaseOption {
+	return func(request *lock.UnlockRequest) { request.Reason = reason }
+}
+
+// WithClosingData leaves a document for those who watch and for the history, in place
+// of the hold's data.
+func WithClosingData(data lock.Data) ReleaseOption {
+	return func(request *lock.UnlockRequest) { request.Data = &data }
+}
+
+// Release ends the hold: first here, so that its Context ends before anybody else can
+// get the lock, then on the server. A hold that was lost before is not sent to the
+// server again: Release returns its *LostError. Another error means that the server
+// could not be told; the lease then runs out by itself, and Release may be called
+// again. After one that succeeded it does nothing.
+//
+// ctx is for its values alone: the lock is released also when ctx has ended, such as
+// by an interrupt or as the hold's own Context. Release takes at most 5 s.
+func (h *Hold) Release(ctx context.Context, options ...ReleaseOption) error {
+	if h.Err() == nil {
+		h.end(ErrReleased)
+	}
+	h.background.Wait()
+	if err := h.why(); !errors.Is(err, ErrReleased) {
+		return err
+	}
+	h.releasing.Lock()
+	defer h.releasing.Unlock()
+	if h.released {
+		return nil
+	}
+	request := lock.UnlockRequest{Name: h.name, Token: h.token}
+	for _, option := range options {
+		option(&request)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	_, _, err := h.client.Unlock(ctx, request)
+	switch {
+	case err == nil:
+		h.released = true
+		return nil
+	case isOver(err):
+		h.released = true
+		return h.lost(err)
+	case h.ttl > 0:
+		return fmt.Errorf("%s may stay locked for up to %v: %w", h.name, h.ttl, err)
+	}
+	return fmt.Errorf("%s may stay locked: %w", h.name, err)
+}
+
+// end ends the hold, unless it is over already.
+func (h *Hold) end(why error) {
+	h.mu.Lock()
+	if h.err == nil {
+		h.err = why
+	}
+	why = h.err
+	h.mu.Unlock()
+	h.cancelWork(why)
+	h.stop()
+}
+
+// why is Err as far as it is known, without a look at the clock.
+func (h *Hold) why() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
+}
+
+// lost makes the error for a hold that is over, or might be, because of err.
+func (h *Hold) lost(err error) *LostError {
+	e := &LostError{Name: h.name, Token: h.token, Err: err}
+	if refusal, ok := errors.AsType[*lock.Error](err); ok && refusal.Reason == lock.ErrNotHolder && refusal.Lock != nil && !refusal.Lock.Held() {
+		e.Cause = lock.Expired // the server remembers
+	}
+	return e
+}
+
+// overdue is why a hold is over whose lease has run out by the clock.
+func (h *Hold) overdue() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.failure == nil {
+		return &LostError{Name: h.name, Token: h.token, Cause: lock.Expired}
+	}
+	return h.lost(h.failure)
+}
+
+// begin notes that the lease began anew with a call that began at a time on the boot
+// clock, and what that call returned. An answer that comes after the end changes
+// nothing, whether that end has been noticed or not.
+func (h *Hold) begin(begun time.Duration, l lock.Lock) {
+	if h.Err() != nil {
+		return
+	}
+	h.mu.Lock()
+	h.renewed = max(h.renewed, begun)
+	h.failure = nil
+	h.mu.Unlock()
+	h.observe(l)
+}
+
+// observe notes how the lock stands, unless that is old news.
+func (h *Hold) observe(l lock.Lock) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l.Revision >= h.lock.Revision {
+		h.lock = l
+	}
+}
+
+// left returns how long the lease goes on.
+func (h *Hold) left() time.Duration { return h.leftOf(h.ttl) }
+
+// leftOf returns how long it is until d after the lease last began.
+func (h *Hold) leftOf(d time.Duration) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.renewed + d - h.client.boottime()
+}
+
+// pass waits until d after the lease last began, however often it begins anew
+// meanwhile. It reports false when the hold is over.
+func (h *Hold) pass(d time.Duration) bool {
+	for {
+		left := h.leftOf(d)
+		if left <= 0 {
+			return h.running.Err() == nil
+		}
+		if !sleep(h.running, min(left, clockCheck)) {
+			return false
+		}
+	}
+}
+
+// expire ends the hold when its lease has run out.
+func (h *Hold) expire() {
+	if h.pass(h.ttl) {
+		h.end(h.overdue())
+	}
+}
+
+// renewAlways renews the hold until it is over. All errors but those that say just that
+// may pass before the lease has run out.
+func (h *Hold) renewAlways() {
+	for h.pass(h.ttl/renewals) && h.Err() == nil {
+		err := h.renew()
+		if isOver(err) {
+			_ = h.refused(err)
+			return
+		}
+		if err != nil {
+			h.mu.Lock()
+			h.failure = err
+			h.mu.Unlock()
+			sleep(h.running, min(h.ttl/20, time.Second))
+		}
+	}
+}
+
+// renew asks once for a renewal. A request without an answer is given up in time for
+// another.
+func (h *Hold) renew() error {
+	ctx, cancel := context.WithTimeout(h.running, h.ttl/renewals)
+	defer cancel()
+	message, err := renewMessage(lock.RenewRequest{Name: h.name, Token: h.token, TTL: h.ttl})
+	if err != nil {
+		return err
+	}
+	begun := h.client.boottime()
+	response, err := h.client.service.Renew(ctx, message, grpc.WaitForReady(true))
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = &UnreachableError{
+			Address: h.client.address,
+			Sent:    true,
+			Err:     status.Errorf(codes.DeadlineExceeded, "no answer within %v", h.ttl/renewals),
+		}
+	}
+	if err != nil {
+		return err
+	}
+	l, err := lockFromProto(response.GetLock())
+	if err != nil {
+		return err
+	}
+	h.begin(begun, l)
+	return nil
+}
+
+// refused ends a hold that the server says is over: with what the refusal says of how
+// it ended, or else with what a watch tells, if that comes soon. It returns why.
+func (h *Hold) refused(err error) error {
+	lost := h.lost(err)
+	if lost.Cause == 0 {
+		ctx, cancel := context.WithTimeout(h.running, explainWithin)
+		defer cancel()
+		if h.watched {
+			<-ctx.Done() // by the watch that there is
+		} else {
+			h.watch(ctx)
+		}
+	}
+	h.end(lost)
+	return h.why()
+}
+
+// watch ends the hold when a change of its lock has ended it. It returns when ctx ends
+// or the watch fails for good.
+func (h *Hold) watch(ctx context.Context) {
+	seen := true // since the last Reset, if there was one
+	for event, err := range h.client.Watch(ctx, h.name.String(), h.Lock().Revision) {
+		if err != nil {
+			return
+		}
+		ours := event.Lock.Token == h.token
+		switch event.Type {
+		case lock.Reset:
+			seen = false
+		case lock.Locked, lock.Updated:
+			if ours {
+				seen = true
+				h.observe(event.Lock)
+				continue
+			}
+			h.end(h.ended(event)) // another hold has taken its place
+		case lock.Unlocked:
+			if ours {
+				h.end(h.ended(event))
+			}
+		case lock.Synced:
+			if !seen {
+				h.end(h.lost(nil))
+			}
+		}
+	}
+}
+
+// ended makes the error for a hold that an event has ended. An event without a cause is
+// one of the present state and does not tell how that came about.
+func (h *Hold) ended(event lock.Event) error {
+	e := h.lost(nil)
+	if event.Cause != 0 {
+		e.Cause, e.Actor, e.Reason = event.Cause, event.Actor, event.Reason
+	}
+	return e
+}

@@ -1,0 +1,94 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pylok/pylok/lock"
+)
+
+const (
+	retryFor     = 10 * time.Second // how long a server that has gone away is waited for
+	firstRetry   = 50 * time.Millisecond
+	longestRetry = time.Second
+)
+
+// retry sends a request until the server has answered it, or has been gone for
+// retryFor, or ctx ends. One that is not repeatable is sent again only when the one
+// before certainly changed nothing. The parameter again of send says that an earlier
+// sending may have been carried out.
+func (c *Client) retry(ctx context.Context, repeatable bool, send func(again bool) error) error {
+	var unknown error          // of an earlier sending that may have been carried out
+	var failingSince time.Time // zero: it is not
+	var delay time.Duration
+	for {
+		sent := time.Now()
+		err := send(unknown != nil)
+		switch {
+		case !c.isPassing(err):
+			if unknown != nil && errors.Is(err, lock.ErrReadOnly) {
+				return unknown // "nothing changed" is about the last sending alone
+			}
+			return err
+		case isOutcomeUnknown(err) && !repeatable:
+			return err
+		case isOutcomeUnknown(err):
+			unknown = err
+		}
+		if failingSince.IsZero() || time.Since(sent) > retryFor { // else it stood in line with a server that was there
+			failingSince, delay = time.Now(), firstRetry
+		}
+		if time.Since(failingSince)+delay > retryFor {
+			return cmp.Or(unknown, err)
+		}
+		if !sleep(ctx, jitter(delay)) {
+			return fmt.Errorf("%w; %w", cmp.Or(unknown, err), ctx.Err())
+		}
+		delay = min(2*delay, longestRetry)
+	}
+}
+
+// isPassing reports whether an error comes of a server that is away or about to be,
+// and that has been there before. It takes note of a server that answers.
+func (c *Client) isPassing(err error) bool {
+	unreachable, gone := errors.AsType[*UnreachableError](err)
+	if err == nil || gone && unreachable.Sent || isRefusal(err) {
+		c.reached.Store(true)
+	}
+	return gone && c.reached.Load() || errors.Is(err, lock.ErrOutcomeUnknown) || errors.Is(err, lock.ErrShuttingDown)
+}
+
+func isRefusal(err error) bool {
+	_, refused := errors.AsType[*lock.Error](err)
+	return refused
+}
+
+// isOutcomeUnknown reports whether a request that failed may have been carried out.
+func isOutcomeUnknown(err error) bool {
+	unreachable, gone := errors.AsType[*UnreachableError](err)
+	return gone && unreachable.Sent || errors.Is(err, lock.ErrOutcomeUnknown)
+}
+
+// isOver reports whether a request with a token was refused because the hold is over.
+func isOver(err error) bool {
+	return errors.Is(err, lock.ErrNotHolder) || errors.Is(err, lock.ErrNotLocked)
+}
+
+// jitter keeps clients that lost the same server from coming back in step.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2) }
+
+// sleep reports false when ctx ends before d has passed.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
