@@ -47,6 +47,10 @@ func (m *Manager) Renew(ctx context.Context, request RenewRequest) (Lock, error)
 			m.leave(t)
 			return Lock{}, err
 		}
+		if !l.Held() {
+			m.leave(t) // what is left to say takes time and decides nothing
+			return Lock{}, m.overError(ctx, request.Name, request.Token)
+		}
 		next := l
 		if request.Data != nil {
 			next = next.WithData(*request.Data)
@@ -87,7 +91,8 @@ func (m *Manager) Renew(ctx context.Context, request RenewRequest) (Lock, error)
 	}
 }
 
-// renewable returns the hold if the request may renew it. The caller has the turn.
+// renewable returns the hold if the request may renew it, or the lock if it is free.
+// The caller has the turn.
 func (m *Manager) renewable(ctx context.Context, t *turn, request RenewRequest) (Lock, error) {
 	l, err := m.present(ctx, request.Name)
 	for err == nil && l.Held() && m.leases.due(l) {
@@ -103,28 +108,35 @@ func (m *Manager) renewable(ctx context.Context, t *turn, request RenewRequest) 
 		return Lock{}, err
 	case l.Held() && l.Token != request.Token:
 		return Lock{}, m.staleToken(l, request.Token)
-	case l.Held():
-		return l, nil
 	}
-	how, err := m.howEnded(ctx, request.Name, request.Token)
-	if err != nil {
-		return Lock{}, err
-	}
-	if how == Expired {
-		return Lock{}, &Error{
+	return l, nil
+}
+
+// overError refuses a token whose hold is over, while nobody has the lock.
+func (m *Manager) overError(ctx context.Context, name Name, token Token) error {
+	how, err := m.howEnded(ctx, name, token)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		// The hold is over, and that its holder must be told.
+		m.config.Logger.Error("the history of a hold cannot be read", "name", name, "token", token, "error", err)
+	case how == Expired:
+		return &Error{
 			Reason:  ErrNotHolder,
-			Message: fmt.Sprintf("the hold with token %d has expired and %s is free; lock it again, and look at what it protects first", request.Token, l.Name),
-			Lock:    &l,
+			Message: fmt.Sprintf("the hold with token %d has expired and %s is free; lock it again, and look at what it protects first", token, name),
+			Lock:    &Lock{Name: name},
 		}
 	}
-	return Lock{}, notLocked(l.Name)
+	return notLocked(name)
 }
 
 // howEnded returns what ended a hold of a lock that is free now, 0: it was never
-// granted, or too long ago to tell.
+// granted, or too long ago to look for.
 func (m *Manager) howEnded(ctx context.Context, name Name, token Token) (Cause, error) {
+	const scan = 16384 // events; a client may ask again and again
 	after, until := Revision(token), m.Revision(ctx)
-	for scanned := 0; after < until && scanned < historyScan; {
+	for scanned := 0; after < until && scanned < scan; {
 		events, err := m.store.Events(ctx, after)
 		if errors.Is(err, ErrCompacted) {
 			return 0, nil
