@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -66,6 +67,10 @@ var faultCases = []faultCase{
 		_ = w.commit(t, updated(w.get(t, "a"), `{"msg":"updated"}`))
 		_ = w.commit(t, updated(w.get(t, "d"), `{"msg":"updated"}`))
 	}},
+	{name: "extend", work: func(t *testing.T, w *world) {
+		_ = w.commit(t, extended(w.get(t, "a"), time.Hour))
+		_ = w.commit(t, extended(w.get(t, "d"), time.Hour))
+	}},
 	{name: "unlock", work: func(t *testing.T, w *world) {
 		_ = w.commit(t, unlocked(w.get(t, "a")))
 		_ = w.commit(t, unlocked(w.get(t, "d")))
@@ -83,7 +88,7 @@ var faultCases = []faultCase{
 		w.ledger.outside[taken] = text
 		_ = w.commit(t, locked(w.get(t, "x"), "xen", `{"n":1}`), locked(lock.Lock{Name: taken}, "xen", `{"n":2}`))
 		// It is another's, whatever became of us.
-		w.ledger.possible[taken] = []state{{token: anyToken, data: mustData(t, `{"msg":"mine"}`)}}
+		w.ledger.possible[taken] = []state{{data: mustData(t, `{"msg":"mine"}`), token: anyToken}}
 	}},
 	{name: "lock and unlock again", work: func(t *testing.T, w *world) {
 		for range 3 {

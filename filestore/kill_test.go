@@ -94,8 +94,11 @@ func serve(root string, in io.Reader, out io.Writer) error {
 	}
 	go func() { // what happens every 30 s, more often
 		w := &world{Store: s}
-		for {
-			w.makeCheckpoint(false)
+		for last := lock.Revision(0); ; {
+			if now := w.view.Load().revision; now != last {
+				w.makeCheckpoint(false)
+				last = now
+			}
 		}
 	}()
 	_, err = io.Copy(io.Discard, in)
@@ -179,10 +182,11 @@ func noteAnswer(t *testing.T, possible map[string][]state, highest *lock.Token, 
 	if states == nil {
 		states = []state{{}}
 	}
-	after := state{a.Data, a.Holder, a.Token}
+	after := state{data: a.Data, holder: a.Holder, token: a.Token}
 	switch {
 	case a.Error != "":
 		t.Errorf("a commit of %s failed: %s", a.Name, a.Error)
+		return 0
 	case a.Type == lock.Unlocked.String():
 		after = state{}
 	case a.Type == lock.Locked.String() && a.Doing:
@@ -261,11 +265,7 @@ func checkKilled(t *testing.T, n int, root string, possible map[string][]state, 
 	}
 	b.check(t, fmt.Sprintf("kill %d", n+1), s)
 	for name := range possible { // what was in doubt is so no more
-		l := present(t.Context(), t, s, lock.MustParseName(name))
-		possible[name] = []state{{l.Data, l.Holder, l.Token}}
-		if !l.Held() {
-			possible[name] = []state{{}}
-		}
+		possible[name] = []state{stateOf(present(t.Context(), t, s, lock.MustParseName(name)))}
 	}
 	if n%2 == 0 { // every other server finds a root that was stopped cleanly
 		if err := s.Close(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/filestore/internal/lockfile"
@@ -51,6 +52,15 @@ type state struct {
 	data   lock.Data
 	holder string
 	token  lock.Token // anyToken: held with a token that was not told
+	ttl    time.Duration
+}
+
+// stateOf is the state that a lock is in.
+func stateOf(l lock.Lock) state {
+	if !l.Held() {
+		return state{}
+	}
+	return state{l.Data, l.Holder, l.Token, l.TTL}
 }
 
 const anyToken = ^lock.Token(0)
@@ -60,9 +70,9 @@ func (s state) String() string {
 	case 0:
 		return "free"
 	case anyToken:
-		return fmt.Sprintf("held by %q with a new token and %.60s", s.holder, s.data.JSON())
+		return fmt.Sprintf("held by %q for %v with a new token and %.60s", s.holder, s.ttl, s.data.JSON())
 	}
-	return fmt.Sprintf("held by %q with token %d and %.60s", s.holder, s.token, s.data.JSON())
+	return fmt.Sprintf("held by %q for %v with token %d and %.60s", s.holder, s.ttl, s.token, s.data.JSON())
 }
 
 func newLedger() *ledger {
@@ -99,6 +109,11 @@ func updated(l lock.Lock, data string) lock.Change {
 	return lock.Change{Type: lock.Updated, Cause: lock.Request, Prev: l.Revision, Lock: l.WithData(parsed)}
 }
 
+func extended(l lock.Lock, ttl time.Duration) lock.Change {
+	l.TTL = ttl
+	return lock.Change{Type: lock.Extended, Cause: lock.Request, Prev: l.Revision, Lock: l}
+}
+
 func unlocked(l lock.Lock) lock.Change {
 	return lock.Change{Type: lock.Unlocked, Cause: lock.Request, Prev: l.Revision, Lock: l}
 }
@@ -115,7 +130,7 @@ func (b *ledger) commit(t *testing.T, s *Store, d *testDisk, changes ...lock.Cha
 	defer b.mu.Unlock()
 	if err == nil {
 		for i, e := range events {
-			if lock.Token(e.Revision) <= before {
+			if changes[i].Type != lock.Extended && lock.Token(e.Revision) <= before {
 				t.Errorf("the event of %v has revision %d, which is not above %d", changes[i].Lock.Name, e.Revision, before)
 			}
 			b.note(changes[i], e)
@@ -126,11 +141,10 @@ func (b *ledger) commit(t *testing.T, s *Store, d *testDisk, changes ...lock.Cha
 	if d.isKilled() || !refused {
 		for _, c := range changes {
 			after := state{}
-			if c.Type != lock.Unlocked {
-				after = state{c.Lock.Data, c.Lock.Holder, c.Lock.Token}
-				if c.Type == lock.Locked {
-					after.token = anyToken
-				}
+			if c.Type == lock.Locked {
+				after = state{c.Lock.Data, c.Lock.Holder, anyToken, c.Lock.TTL}
+			} else if c.Type != lock.Unlocked {
+				after = stateOf(c.Lock)
 			}
 			b.possible[c.Lock.Name] = append(b.states(c.Lock.Name), after)
 		}
@@ -147,13 +161,17 @@ func (b *ledger) states(name lock.Name) []state {
 
 // note notes an acknowledged change.
 func (b *ledger) note(c lock.Change, e lock.Event) {
+	switch c.Type {
+	case lock.Extended: // has no event
+		b.possible[c.Lock.Name] = []state{stateOf(c.Lock)}
+		return
+	case lock.Unlocked:
+		b.possible[c.Lock.Name] = []state{{}}
+	default:
+		b.possible[c.Lock.Name] = []state{stateOf(e.Lock)}
+	}
 	b.events[e.Revision] = e
 	b.highest = max(b.highest, lock.Token(e.Revision))
-	after := state{}
-	if c.Type != lock.Unlocked {
-		after = state{e.Lock.Data, e.Lock.Holder, e.Lock.Token}
-	}
-	b.possible[c.Lock.Name] = []state{after}
 }
 
 // violations returns what an opened store and its files do not have as they should.
@@ -165,20 +183,17 @@ func (b *ledger) violations(t *testing.T, s *Store) (found []string) {
 	for name := range b.possible {
 		got := present(t.Context(), t, s, name)
 		is := func(want state) bool {
-			switch want.token {
-			case 0:
-				return !got.Held()
-			case anyToken:
-				return got.Held() && got.Data == want.data && got.Holder == want.holder
+			if want.token == anyToken && got.Held() {
+				want.token = got.Token
 			}
-			return got.Data == want.data && got.Holder == want.holder && got.Token == want.token
+			return stateOf(got) == want
 		}
 		ok := false
 		for _, want := range b.states(name) {
 			ok = ok || is(want)
 		}
 		if !ok || got.Problem != "" {
-			say("%v is %v (problem %q), want one of %v", name, state{got.Data, got.Holder, got.Token}, got.Problem, b.states(name))
+			say("%v is %v (problem %q), want one of %v", name, stateOf(got), got.Problem, b.states(name))
 		}
 		b.highest = max(b.highest, got.Token)
 		text, err := os.ReadFile(filepath.Join(s.Root(), fileOf(name)))
@@ -196,7 +211,7 @@ func (b *ledger) violations(t *testing.T, s *Store) (found []string) {
 		case !got.Held():
 			say("%v is free and has a lock file:\n%.400q", name, text)
 		case content.Data != got.Data || content.Token != got.Token || content.Holder != got.Holder:
-			say("%v is %v and its lock file of %d bytes says:\n%.40q", name, state{got.Data, got.Holder, got.Token}, len(text), text)
+			say("%v is %v and its lock file of %d bytes says:\n%.40q", name, stateOf(got), len(text), text)
 		}
 	}
 	for _, name := range leftNew(t, s.Root()) {

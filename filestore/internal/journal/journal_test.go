@@ -191,8 +191,10 @@ func TestLostPages(t *testing.T) {
 		tl.wholeCommits(t, what, got)
 		goOn(t, what, m, j, got)
 	}
-	for at := tl.start; at < tl.end; at++ {
+	for at := tl.start; at < tl.end; at += 3 {
 		lose(fmt.Sprintf("64 bytes at %d", at), [2]int{at, at + 64})
+	}
+	for at := tl.start; at < tl.end; at++ {
 		lose(fmt.Sprintf("1 byte at %d", at), [2]int{at, at + 1})
 	}
 	const seed = 1
@@ -371,7 +373,7 @@ func TestRead(t *testing.T) {
 		all = append(all, revisionsOf(batch)...)
 	}
 	for pass, j := range []*Journal{j, reopened(t, m)} {
-		for after := lock.Revision(10); after < j.Last(); after += lock.Revision(1 + 4*pass) {
+		for after := lock.Revision(10); after < j.Last(); after += lock.Revision(2 + 3*pass) {
 			events, err := j.Read(after)
 			if err != nil || len(events) == 0 {
 				t.Fatalf("pass %d: Read(%d): %d events, error %v", pass, after, len(events), err)
@@ -439,6 +441,27 @@ func TestReadWhileWriting(t *testing.T) {
 	}
 	if n := len(m.segments()); n < 5 {
 		t.Errorf("there are %d segments; the test wants some", n)
+	}
+}
+
+// TestSegmentWithoutEvents fills more than a segment with records that have no
+// revision of their own, for which a segment could be named.
+func TestSegmentWithoutEvents(t *testing.T) {
+	m := newMemory()
+	j, _ := mustOpen(t, m, smallConfig)
+	mustCommit(t, j, commitOf(event(1, "")))
+	const renewals = 200
+	for range renewals {
+		mustCommit(t, j, commitOf(Record{Kind: KindExtended, Event: event(1, "").Event}))
+	}
+	mustCommit(t, j, commitOf(event(2, "")))
+	mustCommit(t, j, commitOf(event(3, "")))
+	if n := len(m.segments()); n < 2 {
+		t.Errorf("there is %d segment after the events; want another", n)
+	}
+	_, records := mustOpen(t, m.afterPowerCut(), smallConfig)
+	if got := revisionsOf(records); !slices.Equal(got, []lock.Revision{1, 2, 3}) || len(records) < renewals+3 {
+		t.Errorf("revisions %v and %d records are there, want 1, 2, 3 and all renewals", got, len(records))
 	}
 }
 

@@ -111,7 +111,7 @@ func FuzzWriteRead(f *testing.F) {
 		l := lock.Lock{
 			Data:        data,
 			Holder:      strings.ToValidUTF8(holder, "?"),
-			Token:       lock.Token(token>>11 + 1),
+			Token:       lock.Token(token>>3 + 1),
 			TTL:         time.Duration(max(ttl, -(ttl + 1))),
 			RequestID:   strings.ToValidUTF8(requestID, "?"),
 			AcquireTime: keptTime(acquired),
