@@ -59,8 +59,8 @@ const patternHelp = `In PATTERN, * stands for anything within a segment, ** acro
 '**/web'. Without a star it is the name of one lock; without a PATTERN it is all.`
 
 // holderFlag gives cmd the flag --holder.
-func holderFlag(cmd *cobra.Command, usage string) *string {
-	holder := cmd.Flags().String("holder", defaultHolder(), usage)
+func holderFlag(cmd *cobra.Command, otherwise, usage string) *string {
+	holder := cmd.Flags().String("holder", otherwise, usage)
 	must(cmd.RegisterFlagCompletionFunc("holder", cobra.NoFileCompletions))
 	return holder
 }

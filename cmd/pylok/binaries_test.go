@@ -82,31 +82,53 @@ type process struct {
 	cmd            *exec.Cmd
 	stdout, stderr transcript
 	output         transcript    // both, as they came
-	ended          chan struct{} // closed when the program has ended
+	exited         chan struct{} // closed when the program has ended
 	err            error         // how, then
+	ended          chan struct{} // closed when its outputs have ended too, which it may have handed on
 }
 
 // start runs a program.
 func start(name, dir string, environment []string, path string, args ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(path, args...), ended: make(chan struct{})}
+	p := &process{name: name, cmd: exec.Command(path, args...), exited: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env = dir, environment
-	p.cmd.Stdout = io.MultiWriter(&p.stdout, &p.output)
-	p.cmd.Stderr = io.MultiWriter(&p.stderr, &p.output)
+	var copying sync.WaitGroup
+	for _, output := range []struct {
+		file *io.Writer
+		text *transcript
+	}{{&p.cmd.Stdout, &p.stdout}, {&p.cmd.Stderr, &p.stderr}} {
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		defer writer.Close()
+		*output.file = writer
+		copying.Go(func() {
+			defer reader.Close()
+			io.Copy(io.MultiWriter(output.text, &p.output), reader)
+		})
+	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
 	go func() {
 		p.err = p.cmd.Wait()
+		close(p.exited)
+		copying.Wait()
 		p.output.end()
 		close(p.ended)
 	}()
 	return p, nil
 }
 
-// wait returns the exit code.
-func (p *process) wait() (int, error) {
+// wait returns the exit code when the outputs have ended too.
+func (p *process) wait() (int, error) { return p.waitFor(p.ended) }
+
+// waitForExit returns the exit code as soon as there is one.
+func (p *process) waitForExit() (int, error) { return p.waitFor(p.exited) }
+
+func (p *process) waitFor(done <-chan struct{}) (int, error) {
 	select {
-	case <-p.ended:
+	case <-done:
 	case <-time.After(watchdog):
 		return 0, fmt.Errorf("%s is still running after %v\n%s", p.name, watchdog, p.said())
 	}
@@ -171,10 +193,18 @@ func (s *transcript) String() string {
 
 // await waits until what was written matches re, and returns the submatches.
 func (s *transcript) await(re *regexp.Regexp) ([]string, error) {
+	match, _, err := s.awaitAfter(0, re)
+	return match, err
+}
+
+// awaitAfter is await for what was written after so many bytes. It also returns how
+// many there are with the match.
+func (s *transcript) awaitAfter(start int, re *regexp.Regexp) (match []string, end int, err error) {
 	timeout := time.After(watchdog)
 	for {
 		s.mu.Lock()
-		match := re.FindStringSubmatch(s.text.String())
+		text := s.text.String()[start:]
+		match := re.FindStringSubmatchIndex(text)
 		ended := s.ended
 		if s.more == nil {
 			s.more = make(chan struct{})
@@ -183,14 +213,20 @@ func (s *transcript) await(re *regexp.Regexp) ([]string, error) {
 		s.mu.Unlock()
 		switch {
 		case match != nil:
-			return match, nil
+			submatches := make([]string, len(match)/2)
+			for i := range submatches {
+				if match[2*i] >= 0 {
+					submatches[i] = text[match[2*i]:match[2*i+1]]
+				}
+			}
+			return submatches, start + match[1], nil
 		case ended:
-			return nil, fmt.Errorf("it ended without writing %q", re)
+			return nil, 0, fmt.Errorf("it ended without writing %q", re)
 		}
 		select {
 		case <-more:
 		case <-timeout:
-			return nil, fmt.Errorf("it has not written %q within %v", re, watchdog)
+			return nil, 0, fmt.Errorf("it has not written %q within %v", re, watchdog)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// The exit codes. A signal gives 128 and its number, as in a shell.
+// The exit codes; run has the command's own beside them.
 const (
 	exitDone        = 0
 	exitFailed      = 1
@@ -19,6 +19,11 @@ const (
 	exitHeld        = 3 // held by somebody else, or --ensure-unlock found it locked
 	exitNotHeld     = 4 // not held by you, or --ensure-lock found it unlocked
 	exitUnreachable = 5 // the server gave no answer
+
+	// As in a shell:
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitSignaled      = 128 // and the signal's number
 )
 
 // exitError is an error whose text is what the person needs to read.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sort"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,52 +32,111 @@ func (p *program) historyCommand() *cobra.Command {
 		if *limit < 0 || *limit == 0 && cmd.Flags().Changed("limit") {
 			return usagef("--limit must be at least 1")
 		}
-		var from time.Time
+		h := historian{program: p, client: c, pattern: patternOf(args)}
 		if since != 0 {
-			from = p.now().Add(-time.Duration(since))
+			h.from = p.now().Add(-time.Duration(since))
 		}
-		events, err := p.history(ctx, c, patternOf(args), from, *limit)
-		if err != nil {
-			return err
-		}
-		if len(events) == 0 && p.output == textOutput {
+		shown, err := h.show(ctx, *limit)
+		if err == nil && shown == 0 && p.output == textOutput {
 			p.say("nothing has changed%s", matching(args))
 		}
-		for _, event := range events {
-			if err := p.printEvent(event, true); err != nil {
-				return err
-			}
-		}
-		return nil
+		return err
 	})
 	return cmd
 }
 
-// history returns the changes since from, the last limit of them if limit is not 0.
-func (p *program) history(ctx context.Context, c *client.Client, pattern string, from time.Time, limit int) ([]*pylokv1.Event, error) {
-	var events []*pylokv1.Event
-	request := &pylokv1.HistoryRequest{Pattern: pattern, PageSize: pageSize}
+// historian shows the changes of the locks that match a pattern.
+type historian struct {
+	*program
+	client  *client.Client
+	pattern string
+	from    time.Time // no change before it is shown; zero: all are
+}
+
+// show prints the changes, the last limit of them if limit is not 0, and returns
+// how many it printed. Without a limit it prints each page as it comes.
+func (h *historian) show(ctx context.Context, limit int) (shown int, err error) {
+	request := &pylokv1.HistoryRequest{Pattern: h.pattern, PageSize: pageSize}
+	if !h.from.IsZero() {
+		if request.AfterRevision, err = h.revisionBefore(ctx, h.from); err != nil {
+			return 0, err
+		}
+	}
+	var last []*pylokv1.Event
 	for {
-		page, err := p.historyPage(ctx, c, request)
+		page, err := h.page(ctx, request)
+		if err != nil {
+			return shown, err
+		}
+		for _, event := range page.GetEvents() {
+			if event.GetTime().AsTime().Before(h.from) {
+				continue
+			}
+			if limit > 0 {
+				last = append(last, event)
+				continue
+			}
+			if err := h.printEvent(event, true); err != nil {
+				return shown, err
+			}
+			shown++
+		}
+		if limit > 0 && len(last) > limit {
+			last = append([]*pylokv1.Event(nil), last[len(last)-limit:]...)
+		}
+		if request.PageToken = page.GetNextPageToken(); request.GetPageToken() == "" {
+			break
+		}
+	}
+	for _, event := range last {
+		if err := h.printEvent(event, true); err != nil {
+			return shown, err
+		}
+		shown++
+	}
+	return shown, nil
+}
+
+// revisionBefore returns the last revision before the first change at or after a
+// time. It is found by bisection, which takes the times of changes to be in their
+// order; where the server's clock was set back, it is one of several that fit.
+func (h *historian) revisionBefore(ctx context.Context, from time.Time) (uint64, error) {
+	infoCtx, cancel := h.withTimeout(ctx, 0)
+	defer cancel()
+	info, err := h.client.Service().Info(infoCtx, &pylokv1.InfoRequest{})
+	if err != nil {
+		return 0, err
+	}
+	revision := sort.Search(int(info.GetRevision()), func(after int) bool {
+		if err != nil {
+			return true
+		}
+		var event *pylokv1.Event
+		event, err = h.firstAfter(ctx, uint64(after))
+		return event == nil || !event.GetTime().AsTime().Before(from)
+	})
+	return uint64(revision), err
+}
+
+// firstAfter returns the first change after a revision, of any lock, or nil.
+func (h *historian) firstAfter(ctx context.Context, revision uint64) (*pylokv1.Event, error) {
+	request := &pylokv1.HistoryRequest{AfterRevision: revision, PageSize: 1}
+	for {
+		page, err := h.page(ctx, request)
 		if err != nil {
 			return nil, err
 		}
-		for _, event := range page.GetEvents() {
-			if !event.GetTime().AsTime().Before(from) {
-				events = append(events, event)
-			}
-		}
-		if limit > 0 && len(events) > limit {
-			events = append([]*pylokv1.Event(nil), events[len(events)-limit:]...)
+		if len(page.GetEvents()) > 0 {
+			return page.GetEvents()[0], nil
 		}
 		if request.PageToken = page.GetNextPageToken(); request.GetPageToken() == "" {
-			return events, nil
+			return nil, nil
 		}
 	}
 }
 
-func (p *program) historyPage(ctx context.Context, c *client.Client, request *pylokv1.HistoryRequest) (*pylokv1.HistoryResponse, error) {
-	ctx, cancel := p.withTimeout(ctx, 0)
+func (h *historian) page(ctx context.Context, request *pylokv1.HistoryRequest) (*pylokv1.HistoryResponse, error) {
+	ctx, cancel := h.withTimeout(ctx, 0)
 	defer cancel()
-	return c.Service().History(ctx, request)
+	return h.client.Service().History(ctx, request)
 }

@@ -34,7 +34,7 @@ the same name as you; --wait stands in line for it.
 	}
 	cmd.Flags().SortFlags = false
 	data := addDataFlags(cmd, "the data")
-	holder := holderFlag(cmd, "who takes the lock, as `TEXT`; empty: anonymous, so that anyone may release it")
+	holder := holderFlag(cmd, defaultHolder(), "who takes the lock, as `TEXT`; empty: anonymous, so that anyone may release it")
 	expiry := addExpiryFlags(cmd)
 	var wait duration
 	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
@@ -65,7 +65,11 @@ the same name as you; --wait stands in line for it.
 		case expireTime != nil:
 			request.Expiry = &pylokv1.LockRequest_ExpireTime{ExpireTime: expireTime}
 		}
-		response, err := p.take(ctx, c, request, time.Duration(wait))
+		var response *pylokv1.LockResponse
+		err = p.take(ctx, c, time.Duration(wait), func(ctx context.Context, wait time.Duration) (err error) {
+			response, err = send(ctx, c, request, wait)
+			return err
+		})
 		if err != nil {
 			return p.explainHeld(err, time.Duration(wait))
 		}
@@ -76,38 +80,14 @@ the same name as you; --wait stands in line for it.
 	return cmd
 }
 
-// take sends the request, and tells the person what it waits for when it has to.
-func (p *program) take(ctx context.Context, c *client.Client, request *pylokv1.LockRequest, wait time.Duration) (*pylokv1.LockResponse, error) {
-	response, err := p.send(ctx, c, request, 0)
-	if wait == 0 || !errors.Is(err, lock.ErrLockHeld) {
-		return response, err
-	}
-	if l, ok := holdIn(err); ok {
-		p.say("waiting up to %s for %s, held by %s", formatDuration(wait), l.Name, p.style().heldBy(l))
-	}
-	response, err = p.send(ctx, c, request, wait)
-	if err == nil {
-		p.say("got %s after waiting %s", request.GetName(), roughly(response.GetQueued().AsDuration()))
-	}
-	return response, err
-}
-
 // send sends the request until there is an answer, a few times at most.
-func (p *program) send(ctx context.Context, c *client.Client, request *pylokv1.LockRequest, wait time.Duration) (*pylokv1.LockResponse, error) {
-	p.changing = true
+func send(ctx context.Context, c *client.Client, request *pylokv1.LockRequest, wait time.Duration) (*pylokv1.LockResponse, error) {
 	waitEnd := time.Now().Add(wait)
-	ctx, cancel := p.withTimeout(ctx, wait)
-	defer cancel()
 	for retry := 0; ; retry++ {
 		request.Wait = durationpb.New(max(time.Until(waitEnd), 0))
 		response, err := c.Service().Lock(ctx, request)
-		if err == nil || retry == len(retryDelays) || !mayRetry(err, retry > 0) {
+		if err == nil || retry == len(retryDelays) || !mayRetry(err, retry > 0) || !pause(ctx, retryDelays[retry]) {
 			return response, err
-		}
-		select {
-		case <-time.After(retryDelays[retry]):
-		case <-ctx.Done():
-			return nil, err
 		}
 	}
 }

@@ -13,7 +13,11 @@ import (
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		if !signal.Ignored(s) { // by a shell, for what runs in its background
+			signal.Notify(signals, s)
+		}
+	}
 	go func() {
 		s := <-signals
 		signal.Stop(signals) // a second one ends the program as if it had no say
@@ -31,8 +35,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil && !p.started {
 		err = asUsageError(err) // cobra's own complaints are all of this kind
 	}
-	if signaled, ok := errors.AsType[interrupted](context.Cause(ctx)); ok && err != nil {
-		return 128 + int(signaled.signal)
+	_, definite := errors.AsType[*exitError](err) // it stands, signal or not
+	if signaled, ok := errors.AsType[interrupted](context.Cause(ctx)); ok && err != nil && !definite {
+		return exitSignaled + int(signaled.signal)
 	}
 	return p.report(err)
 }

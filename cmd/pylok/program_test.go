@@ -141,10 +141,19 @@ func TestUsageErrors(t *testing.T) {
 		{"list a b", "quote a pattern"},
 		{"list a***", "three stars together"},
 		{"watch .a", "is not a pattern of lock names"},
+		{"watch --exec=", "--exec needs a command to run"},
 		{"watch --after x", `--after: "x" is not a number that it can be`},
 		{"history --limit 0", "--limit must be at least 1"},
 		{"history --limit -1", "--limit must be at least 1"},
 		{"history --since yesterday", `--since: "yesterday" is not a duration`},
+		{"run", "give the name of a lock: pylok run NAME -- COMMAND [ARG]..."},
+		{"run -- true", "give the name of a lock: pylok run NAME -- COMMAND [ARG]..."},
+		{"run a true", "write -- before the command: pylok run NAME -- COMMAND [ARG]..."},
+		{"run a --", "give a command to run: pylok run NAME -- COMMAND [ARG]..."},
+		{"run a b -- true", `give one name; "b" is one too many`},
+		{"run .a -- true", `".a" is not a lock name`},
+		{"run a --ttl 0s -- true", "--ttl must be more than 0"},
+		{"run a --data-file - -- true", "the standard input is the command's"},
 		{"completion", "name one shell: bash, zsh or fish"},
 		{"completion tcsh", `there is no completion for "tcsh"`},
 	} {
@@ -332,46 +341,10 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-func TestWatchEnds(t *testing.T) {
-	t.Run("the server goes away", func(t *testing.T) {
-		address, stop := serveMemory(t)
-		pylok(t, address, "lock", "x").want(t, exitDone)
-		said, stderr := io.Pipe()
-		var stdout bytes.Buffer
-		code := make(chan int)
-		go func() {
-			defer stderr.Close()
-			code <- run(t.Context(), []string{"watch", "--address", address}, strings.NewReader(""), &stdout, stderr)
-		}()
-		line := make([]byte, 1024)
-		if _, err := said.Read(line); err != nil {
-			t.Fatal(err)
-		}
-		rest := make(chan string)
-		go func() {
-			text, err := io.ReadAll(said)
-			if err != nil {
-				t.Error(err)
-			}
-			rest <- string(text)
-		}()
-		stop()
-		if got := <-code; got != exitUnreachable {
-			t.Errorf("exit code %d, want %d", got, exitUnreachable)
-		}
-		want := fmt.Sprintf("pylok: the server at %s went away; --after 1 goes on from here when it is back\n", address)
-		if got := <-rest; got != want {
-			t.Errorf("stderr ends with %q, want %q", got, want)
-		}
-		if got := stdout.String(); !strings.Contains(got, "  locked    x  ") {
-			t.Errorf("stdout is %q, want what is held", got)
-		}
-	})
-	t.Run("it was never there", func(t *testing.T) {
-		address, stop := serveMemory(t)
-		stop()
-		pylok(t, address, "watch", "--after", "7").want(t, exitUnreachable, "cannot reach a server at "+address, "Is pylokd running there?")
-	})
+func TestWatchOfNobody(t *testing.T) {
+	address, stop := serveMemory(t)
+	stop()
+	pylok(t, address, "watch", "--after", "7").want(t, exitUnreachable, "cannot reach a server at "+address, "Is pylokd running there?")
 }
 
 func TestPagesAreJoined(t *testing.T) {
@@ -406,6 +379,7 @@ func TestPagesAreJoined(t *testing.T) {
 		{[]string{"history"}, n, "many/02000"},
 		{[]string{"history", "--limit", "3"}, 3, "many/02000"},
 		{[]string{"history", "--limit", "3", "--since", "1h", "many/00*"}, 3, "many/00999"},
+		{[]string{"history", "--since", "1h"}, n, "many/02000"},
 		{[]string{"history", "-o", "json"}, n, "many/02000"},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
@@ -428,6 +402,54 @@ func TestPagesAreJoined(t *testing.T) {
 			t.Errorf("the message ends with %q", got.stdout[max(0, len(got.stdout)-60):])
 		}
 	})
+}
+
+// longHistory is a server that has made a change a second for a long time.
+type longHistory struct {
+	pylokv1.UnimplementedLockServiceServer
+	changes int64 // the last one of which was just now
+	now     time.Time
+	asked   int // pages
+}
+
+func (s *longHistory) Info(context.Context, *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
+	return &pylokv1.InfoResponse{Revision: uint64(s.changes)}, nil
+}
+
+func (s *longHistory) History(_ context.Context, request *pylokv1.HistoryRequest) (*pylokv1.HistoryResponse, error) {
+	s.asked++
+	response := &pylokv1.HistoryResponse{}
+	for revision := int64(request.GetAfterRevision()) + 1; revision <= s.changes; revision++ {
+		if len(response.Events) == int(request.GetPageSize()) {
+			response.NextPageToken = "more"
+			break
+		}
+		at := s.now.Add(-time.Duration(s.changes-revision) * time.Second)
+		response.Events = append(response.Events, &pylokv1.Event{Revision: uint64(revision), Time: timestamppb.New(at), Lock: &pylokv1.Lock{Name: "x"}})
+	}
+	return response, nil
+}
+
+// TestHistorySinceIsFoundByBisection: not by reading all that was before.
+func TestHistorySinceIsFoundByBisection(t *testing.T) {
+	for _, test := range []struct {
+		since string
+		lines int
+	}{
+		{"90s", 91}, // the first was half a second less ago: time for the test
+		{"1s", 2},
+		{"200d", 1000},
+	} {
+		server := &longHistory{changes: 10_000_000, now: time.Now().Add(500 * time.Millisecond)}
+		if test.lines == 1000 {
+			server.changes = 1000
+		}
+		address, _ := serve(t, server)
+		got := pylok(t, address, "history", "--since", test.since)
+		if lines := strings.Count(got.stdout, "\n"); got.code != exitDone || lines != test.lines || server.asked > 30 {
+			t.Errorf("--since %s: %d lines from %d pages, want %d from at most 30", test.since, lines, server.asked, test.lines)
+		}
+	}
 }
 
 // moving is a server whose locks change while it lists them.
@@ -516,11 +538,16 @@ func (s hostile) Watch(_ *pylokv1.WatchRequest, stream grpc.ServerStreamingServe
 	if s.refuse != nil {
 		return s.refuse
 	}
-	return errors.Join(
-		stream.Send(&pylokv1.WatchResponse{Event: &pylokv1.Event{Type: pylokv1.EventType_EVENT_TYPE_RESET}}),
-		stream.Send(&pylokv1.WatchResponse{Event: s.event()}),
-		stream.Send(&pylokv1.WatchResponse{Event: &pylokv1.Event{Type: pylokv1.EventType_EVENT_TYPE_SYNCED, Revision: 42}}),
-	)
+	for _, event := range []*pylokv1.Event{
+		{Type: pylokv1.EventType_EVENT_TYPE_RESET},
+		s.event(),
+		{Type: pylokv1.EventType_EVENT_TYPE_SYNCED, Revision: 42},
+	} {
+		if err := stream.Send(&pylokv1.WatchResponse{Event: event}); err != nil {
+			return err
+		}
+	}
+	return status.Error(codes.Internal, evil)
 }
 
 func (s hostile) Info(context.Context, *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {

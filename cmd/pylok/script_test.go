@@ -9,11 +9,11 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // TestScripts runs the sessions in testdata/script with the real programs. Beside
@@ -25,9 +25,11 @@ import (
 //	exits N COMMAND ARG...   run a program, which must exit with N
 //	begin ID COMMAND ARG...  start a program beside the script
 //	await ID REGEXP          wait until it has written a match
-//	signal ID INT|TERM       send it a signal
-//	finish ID N              wait until it exits, with N; stdout and stderr then
-//	                         look at what it wrote
+//	signal ID NAME           send it a signal, such as TERM
+//	gone ID N                wait until it exits, with N
+//	finish ID N              wait until it exits, with N, and its outputs end, which
+//	                         others may have too; stdout and stderr then look at
+//	                         what was written
 //	until REGEXP COMMAND...  run a program until its stdout matches
 func TestScripts(t *testing.T) {
 	build(t)
@@ -49,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"begin":  positive(scriptBegin),
 			"await":  positive(scriptAwait),
 			"signal": positive(scriptSignal),
+			"gone":   positive(scriptGone),
 			"finish": positive(scriptFinish),
 			"until":  positive(scriptUntil),
 		},
@@ -98,6 +101,16 @@ func environment(ts *testscript.TestScript) []string {
 	return variables
 }
 
+// pathOf returns the path of one of the programs, or of another.
+func pathOf(ts *testscript.TestScript, command string) string {
+	path := filepath.Join(programs, command)
+	if _, err := os.Stat(path); err != nil {
+		path, err = exec.LookPath(command)
+		ts.Check(err)
+	}
+	return path
+}
+
 func scriptServer(ts *testscript.TestScript, args []string) {
 	running := processesOf(ts)
 	if len(args) == 1 && args[0] == "stop" {
@@ -137,8 +150,7 @@ func expectExit(ts *testscript.TestScript, want, command string, args []string) 
 
 func scriptBegin(ts *testscript.TestScript, args []string) {
 	usage(ts, len(args) >= 2, "begin ID COMMAND ARG...")
-	path := filepath.Join(programs, args[1])
-	p, err := start(args[0], ts.MkAbs("."), environment(ts), path, args[2:]...)
+	p, err := start(args[0], ts.MkAbs("."), environment(ts), pathOf(ts, args[1]), args[2:]...)
 	ts.Check(err)
 	processesOf(ts)[args[0]] = p
 	ts.Defer(func() { p.stop() })
@@ -155,9 +167,18 @@ func scriptAwait(ts *testscript.TestScript, args []string) {
 }
 
 func scriptSignal(ts *testscript.TestScript, args []string) {
-	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}
-	usage(ts, len(args) == 2 && signals[args[1]] != 0, "signal ID INT|TERM")
-	ts.Check(processOf(ts, args[0]).cmd.Process.Signal(signals[args[1]]))
+	usage(ts, len(args) == 2 && unix.SignalNum("SIG"+args[1]) != 0, "signal ID NAME")
+	ts.Check(processOf(ts, args[0]).cmd.Process.Signal(unix.SignalNum("SIG" + args[1])))
+}
+
+func scriptGone(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) == 2, "gone ID N")
+	p := processOf(ts, args[0])
+	code, err := p.waitForExit()
+	ts.Check(err)
+	if strconv.Itoa(code) != args[1] {
+		ts.Fatalf("%s exits with %d, want %s\n%s", args[0], code, args[1], p.said())
+	}
 }
 
 func scriptFinish(ts *testscript.TestScript, args []string) {
@@ -178,8 +199,8 @@ func scriptUntil(ts *testscript.TestScript, args []string) {
 	re, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	for begun := time.Now(); ; {
-		cmd := exec.Command(filepath.Join(programs, args[1]), args[2:]...)
-		cmd.Env = environment(ts)
+		cmd := exec.Command(pathOf(ts, args[1]), args[2:]...)
+		cmd.Dir, cmd.Env = ts.MkAbs("."), environment(ts)
 		output, err := cmd.Output()
 		ts.Check(err)
 		if re.Match(output) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -21,18 +22,25 @@ type style struct {
 	width  int // columns; 0: no limit
 }
 
-// style returns the style for the standard output: plain unless it is a terminal.
-func (p *program) style() style {
+// style returns the style for the standard output.
+func (p *program) style() style { return p.styleFor(p.stdout) }
+
+// styleFor returns the style for an output: plain unless it is a terminal.
+func (p *program) styleFor(output io.Writer) style {
 	s := style{now: p.now()}
-	file, ok := p.stdout.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
+	if !isTerminal(output) {
 		return s
 	}
-	if width, _, err := term.GetSize(int(file.Fd())); err == nil {
+	if width, _, err := term.GetSize(int(output.(*os.File).Fd())); err == nil {
 		s.width = width
 	}
 	s.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	return s
+}
+
+func isTerminal(output io.Writer) bool {
+	file, ok := output.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // Colours, as terminals number them.
@@ -253,13 +261,14 @@ func causeText(event *pylokv1.Event) string {
 func (s style) infoBlock(info *pylokv1.InfoResponse, address string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "pylokd %s at %s\n", printable(info.GetVersion()), printable(address))
+	fact := func(label, text string) { fmt.Fprintf(&b, "  %-10s%s\n", label, printable(text)) }
 	if info.GetRoot() != "" {
-		b.WriteString(row("root", info.GetRoot()))
+		fact("root", info.GetRoot())
 	}
-	b.WriteString(row("store", info.GetStore()))
-	b.WriteString(row("revision", fmt.Sprint(info.GetRevision())))
+	fact("store", info.GetStore())
+	fact("revision", fmt.Sprint(info.GetRevision()))
 	if info.GetStartTime() != nil {
-		b.WriteString(row("since", s.when(info.GetStartTime().AsTime())))
+		fact("since", s.when(info.GetStartTime().AsTime()))
 	}
 	return b.String()
 }

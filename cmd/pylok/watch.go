@@ -3,10 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/pylok/pylok/client"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
@@ -20,85 +21,157 @@ func (p *program) watchCommand() *cobra.Command {
 		Long: `Follow the changes of locks, a line each. What is held already comes first, as
 locked; with --after N it is the changes since that revision instead. -o json and
 -o yaml also show the marks in the stream: EVENT_TYPE_RESET, forget what you know,
-and EVENT_TYPE_SYNCED, all changes up to that revision have been told.
+and EVENT_TYPE_SYNCED, all changes up to that revision have been told. When the
+server goes away, the watch waits for it and goes on where it was.
+
+--exec runs a command for each line instead, one at a time, in order. It gets the
+event as JSON on its standard input, and PYLOK_EVENT_TYPE (locked, updated,
+unlocked), PYLOK_CAUSE (request, forced, expired, file; empty for what was held
+already), PYLOK_NAME, PYLOK_HOLDER, PYLOK_TOKEN, PYLOK_REVISION and PYLOK_REASON.
 
 ` + patternHelp,
 		Example: `  pylok watch
   pylok watch 'lb/**' -o json
-  pylok watch --after 42`,
+  pylok watch --after 42
+  pylok watch 'lb/**' --exec 'logger "$PYLOK_NAME is $PYLOK_EVENT_TYPE"'`,
 		Args:              patternArg,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
+	cmd.Flags().SortFlags = false
 	after := cmd.Flags().Uint64("after", 0, "tell the changes after this revision `N`, then go on")
+	command := cmd.Flags().String("exec", "", "run `COMMAND` in a shell for each change, instead of printing it")
 	must(cmd.RegisterFlagCompletionFunc("after", cobra.NoFileCompletions))
+	must(cmd.RegisterFlagCompletionFunc("exec", cobra.NoFileCompletions))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
-		stream, err := c.Service().Watch(ctx, &pylokv1.WatchRequest{Pattern: patternOf(args), AfterRevision: *after})
-		if err != nil {
-			return err
+		w := watcher{program: p, client: c, pattern: patternOf(args), seen: *after, whole: *after > 0}
+		w.tell = func(ctx context.Context, event *pylokv1.Event) error { return p.printEvent(event, false) }
+		w.tellsMarks = p.output != textOutput
+		if *command != "" {
+			w.tell = func(ctx context.Context, event *pylokv1.Event) error { return p.execute(ctx, *command, event) }
+			w.tellsMarks = false
+		} else if cmd.Flags().Changed("exec") {
+			return usagef("--exec needs a command to run")
 		}
-		w := watcher{program: p, matching: matching(args), seen: *after, whole: *after > 0}
-		for {
-			response, err := stream.Recv()
-			if err != nil {
-				return w.ended(err)
-			}
-			if err := w.show(response.GetEvent()); err != nil {
-				return err
-			}
-		}
+		return w.watch(ctx)
 	})
 	return cmd
 }
 
-// watcher shows one stream of events.
+// watcher tells the changes of the locks that match a pattern. It follows the
+// service's own streams, not client.Watch, because it tells messages as they are, and
+// when the server goes away.
 type watcher struct {
 	*program
-	matching string
-	seen     uint64 // the revision of the last event
-	whole    bool   // every change up to seen has been told
-	greeted  bool   // the person knows where it starts
+	client     *client.Client
+	pattern    string
+	tell       func(context.Context, *pylokv1.Event) error
+	tellsMarks bool // RESET and SYNCED too
+
+	seen    uint64 // the revision of the last event
+	whole   bool   // every change up to seen has been told
+	reached bool   // the server has sent something
+	away    bool   // but it is away now
+	greeted bool   // the person knows where it starts
 }
 
-// show prints an event.
-func (w *watcher) show(event *pylokv1.Event) error {
-	kind := event.GetType()
-	switch kind {
+// How long to wait for a server that has gone away.
+const (
+	firstReconnect   = 50 * time.Millisecond
+	longestReconnect = time.Second
+)
+
+// watch tells changes until ctx ends or something is wrong with them. A server that
+// goes away is waited for, but for one that was never there.
+func (w *watcher) watch(ctx context.Context) error {
+	delay := firstReconnect
+	for {
+		before := w.seen
+		err := w.follow(ctx)
+		if !w.reached || ctx.Err() != nil || !isGone(err) {
+			return err
+		}
+		if !w.away {
+			w.say("the server at %s went away; the watch goes on when it is back", w.address)
+			w.away = true
+		}
+		if w.seen != before {
+			delay = firstReconnect
+		}
+		if !pause(ctx, delay) {
+			return ctx.Err()
+		}
+		delay = min(2*delay, longestReconnect)
+	}
+}
+
+// follow tells the events of one stream, from where the one before ended.
+func (w *watcher) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	request := &pylokv1.WatchRequest{Pattern: w.pattern}
+	if w.whole {
+		request.AfterRevision = w.seen
+	}
+	stream, err := w.client.Service().Watch(ctx, request, grpc.WaitForReady(w.reached))
+	if err != nil {
+		return err
+	}
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if w.away {
+			w.say("the server at %s is back", w.address)
+		}
+		w.reached, w.away = true, false
+		if err := w.take(ctx, response.GetEvent()); err != nil {
+			return err
+		}
+	}
+}
+
+// take tells an event and notes how far it brings the watch.
+func (w *watcher) take(ctx context.Context, event *pylokv1.Event) error {
+	switch event.GetType() {
 	case pylokv1.EventType_EVENT_TYPE_RESET:
-		if w.output == textOutput && w.whole {
+		if !w.tellsMarks && w.whole && w.seen > 0 {
 			w.say("the server cannot tell every change after revision %d; what follows first is what is locked now", w.seen)
 		}
 		w.whole = false
+		if !w.tellsMarks {
+			return nil
+		}
 	case pylokv1.EventType_EVENT_TYPE_SYNCED:
 		w.seen, w.whole = event.GetRevision(), true
-		if w.output == textOutput && !w.greeted {
-			w.say("watching for changes%s after revision %d", w.matching, w.seen)
+		if !w.tellsMarks {
+			w.greet()
+			return nil
 		}
-		w.greeted = true
 	default:
 		w.seen = event.GetRevision()
 	}
-	isMark := kind == pylokv1.EventType_EVENT_TYPE_RESET || kind == pylokv1.EventType_EVENT_TYPE_SYNCED
-	if isMark && w.output == textOutput {
-		return nil
-	}
-	return w.printEvent(event, false)
+	return w.tell(ctx, event)
 }
 
-// ended returns the error for the end of the stream, which has none of its own.
-func (w *watcher) ended(err error) error {
-	unreachable, lost := errors.AsType[*client.UnreachableError](err)
-	if !lost && !errors.Is(err, lock.ErrShuttingDown) && !errors.Is(err, io.EOF) {
-		return err
+// greet says, once, that what follows are changes as they happen.
+func (w *watcher) greet() {
+	if w.greeted {
+		return
 	}
-	if lost && !unreachable.Sent {
-		return err // it was never there
+	w.greeted = true
+	what := ""
+	if w.pattern != "" {
+		what = " of " + w.pattern
 	}
-	text := "the server at " + w.address + " went away"
-	if w.whole {
-		text += fmt.Sprintf("; --after %d goes on from here when it is back", w.seen)
-	}
-	return &exitError{exitUnreachable, text}
+	w.say("watching for changes%s after revision %d", what, w.seen)
+}
+
+// isGone reports whether a stream ended because its server went away.
+func isGone(err error) bool {
+	_, unreachable := errors.AsType[*client.UnreachableError](err)
+	return unreachable || errors.Is(err, lock.ErrShuttingDown) || errors.Is(err, io.EOF)
 }
 
 // printEvent prints an event: a line of text or JSON, or a YAML document.

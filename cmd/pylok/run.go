@@ -1,0 +1,387 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pylok/pylok/client"
+	"github.com/pylok/pylok/lock"
+)
+
+// killAfter is how long a command that has lost its lock may take to end.
+const killAfter = 5 * time.Second
+
+// stopWithin is how soon a process stops that stops itself. One that has not stopped
+// then has no shell that would let it go on.
+const stopWithin = 100 * time.Millisecond
+
+func (p *program) runCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run NAME [flags] -- COMMAND [ARG]...",
+		Short: "Run a command while holding a lock",
+		Long: `Take a lock, run a command, and release the lock when the command has ended. The hold
+has a ttl and is renewed while the command runs, so that a crash leaves no lock
+behind. Signals go on to the command and the processes it has started, and its exit
+code comes back (128 and the number for a signal). PYLOK_NAME and PYLOK_TOKEN in its
+environment are the lock's name and the hold's token: send the token along to what
+the lock protects.
+
+When the lock is lost, because somebody broke the hold, or the server could not be
+reached for the whole ttl, the command gets SIGTERM, after 5 s SIGKILL, and the exit
+code is 4. Processes that the command leaves behind go on, without the lock. A
+command that is stopped from the keyboard is not renewed for.
+
+Before the command runs: 2 for a wrong command line, 3 when the lock is held by
+somebody else, 5 when the server cannot be reached, 126 and 127 for a command that
+cannot be executed or found.
+
+` + dataHelp,
+		Example: `  pylok run lb/server-1 --wait 5m -- ./deploy --canary
+  pylok run nightly-backup -- sh -c 'backup --fence "$PYLOK_TOKEN"'`,
+		Args:                  runArgs,
+		DisableFlagsInUseLine: true,
+		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if cmd.ArgsLenAtDash() < 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		},
+	}
+	cmd.Flags().SortFlags = false
+	ttl := duration(15 * time.Second)
+	cmd.Flags().Var(&ttl, "ttl", "how long the lock stays held when pylok is killed or cut off from the server")
+	var wait duration
+	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
+	holder := holderFlag(cmd, defaultHolder()+"/"+strconv.Itoa(os.Getpid()), "who takes the lock, as `TEXT`")
+	cmd.Flags().Lookup("holder").DefValue = defaultHolder() + "/PROCESS-ID"
+	data := addDataFlags(cmd, "the data")
+	cmd.Flags().Lookup("data-file").Usage = "take the data from a YAML or JSON `FILE`"
+	must(cmd.RegisterFlagCompletionFunc("ttl", cobra.NoFileCompletions))
+	must(cmd.RegisterFlagCompletionFunc("wait", cobra.NoFileCompletions))
+
+	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
+		if ttl == 0 {
+			return usagef("--ttl must be more than 0: a lock that did not end by itself would outlive a crash")
+		}
+		if data.file == "-" {
+			return usagef("--data-file -: the standard input is the command's; give a file")
+		}
+		fields, err := data.read(p.stdin)
+		if err != nil {
+			return err
+		}
+		document, err := lock.NewData(fields.AsMap())
+		if err != nil {
+			return err
+		}
+		path, err := lookUp(args[1])
+		if err != nil {
+			return err
+		}
+		r := &runner{program: p, client: c, name: args[0], path: path, command: args[1:]}
+		requestID := rand.Text()
+		return r.run(ctx, time.Duration(wait),
+			client.WithTTL(time.Duration(ttl)), client.WithHolder(*holder), client.WithData(document),
+			func(request *lock.LockRequest) { request.RequestID = requestID })
+	})
+	return cmd
+}
+
+// runArgs is for NAME -- COMMAND [ARG]...
+func runArgs(cmd *cobra.Command, args []string) error {
+	const form = "pylok run NAME -- COMMAND [ARG]..."
+	dash := cmd.ArgsLenAtDash()
+	switch {
+	case len(args) == 0 || dash == 0:
+		return usagef("give the name of a lock: %s", form)
+	case dash < 0:
+		return usagef("write -- before the command: %s", form)
+	case dash == len(args):
+		return usagef("give a command to run: %s", form)
+	}
+	return nameArg(cmd, args[:dash])
+}
+
+// lookUp returns the path of a command.
+func lookUp(command string) (string, error) {
+	path, err := exec.LookPath(command)
+	if err != nil {
+		return "", cannotStart(command, err)
+	}
+	return path, nil
+}
+
+// cannotStart is the error for a command that does not begin to run.
+func cannotStart(command string, err error) error {
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return &exitError{exitNotFound, "command not found: " + command}
+	}
+	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathError.Err
+	}
+	if execError, ok := errors.AsType[*exec.Error](err); ok {
+		err = execError.Err
+	}
+	return &exitError{exitNotExecutable, fmt.Sprintf("cannot execute %s: %v", command, err)}
+}
+
+// runner runs one command under one lock.
+type runner struct {
+	*program
+	client  *client.Client
+	name    string
+	path    string   // of the command
+	command []string // as it was given, with its arguments
+
+	signals   chan os.Signal // that go on to the command
+	continued chan os.Signal // this process goes on after it was stopped
+	children  chan os.Signal // the command may have ended or stopped
+
+	hold  *client.Hold
+	group *group
+	lost  error            // why the lock was lost; nil: it was not
+	kill  <-chan time.Time // when the lock was lost: the command's time is over
+}
+
+// passedOn are the signals that go on to the command. Before it runs they end pylok,
+// but for SIGTSTP, which does what it always does.
+var passedOn = []os.Signal{
+	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+}
+
+// run takes the lock, runs the command and releases the lock. The error that it
+// returns has the exit code of them all.
+func (r *runner) run(ctx context.Context, wait time.Duration, options ...client.AcquireOption) error {
+	r.signals = make(chan os.Signal, 16)
+	for _, s := range passedOn {
+		if !signal.Ignored(s) { // by nohup, or by a shell for what runs in its background: the command ignores it too
+			signal.Notify(r.signals, s)
+		}
+	}
+	if err := r.acquire(ctx, wait, options); err != nil {
+		return err
+	}
+	code, err := r.execute()
+	return r.release(code, err)
+}
+
+// acquire takes the lock. A signal ends it, and then the lock is not held.
+func (r *runner) acquire(ctx context.Context, wait time.Duration, options []client.AcquireOption) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case s := <-r.signals:
+			cancel(interrupted{s.(syscall.Signal)})
+		case <-over:
+		}
+	}()
+	err := r.take(ctx, r.client, wait, func(ctx context.Context, wait time.Duration) (err error) {
+		r.hold, err = r.client.Acquire(ctx, r.name, append(options, client.WithWait(wait))...)
+		return err
+	})
+	close(over)
+	<-ended
+	if signaled, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
+		if err == nil {
+			r.complain(r.hold.Release(ctx))
+		}
+		return &exitError{exitSignaled + int(signaled.signal), ""}
+	}
+	return r.explainHeld(err, wait)
+}
+
+// execute runs the command to its end and returns its exit code.
+func (r *runner) execute() (code int, err error) {
+	// The kernel sends the command the signal for its parent's death when the
+	// thread that started it ends, so that must be one that does not.
+	runtime.LockOSThread()
+	r.children = make(chan os.Signal, 1)
+	signal.Notify(r.children, syscall.SIGCHLD)
+	r.continued = make(chan os.Signal, 1)
+	signal.Notify(r.continued, syscall.SIGCONT)
+	signal.Notify(r.signals, syscall.SIGTSTP)
+	// Nobody reading what it says must not end pylok before the command.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+
+	if r.hold.Err() != nil {
+		return 0, nil // release says so
+	}
+	environment := exec.Cmd{Env: append(os.Environ(),
+		"PYLOK_NAME="+r.name,
+		"PYLOK_TOKEN="+strconv.FormatUint(uint64(r.hold.Token()), 10),
+		"PYLOK_ADDRESS="+r.address)}
+	if r.group, err = startGroup(r.path, r.command, environment.Environ()); err != nil {
+		return 0, cannotStart(r.command[0], err)
+	}
+	defer r.group.close()
+	code, err = r.supervise()
+	switch {
+	case r.lost != nil:
+		r.endGroup()
+	case r.group.isAlive():
+		r.say("pylok: processes that the command left behind go on without %s", r.name)
+	}
+	return code, err
+}
+
+// supervise looks after the command until it ends, and returns its exit code.
+func (r *runner) supervise() (code int, err error) {
+	for {
+		over := r.hold.Done()
+		if r.lost != nil {
+			over = nil
+		}
+		var next func() error
+		select {
+		case <-over:
+		case s := <-r.signals:
+			next = func() error { return r.group.signal(s.(syscall.Signal)) }
+		case <-r.continued:
+			next = r.goOn
+		case <-r.kill:
+			next = func() error { return r.killGroup() }
+		case <-r.children:
+		}
+		// This comes before all else: a process that wakes up after its lease has
+		// run out must not do a thing under it.
+		r.checkLock()
+		if next != nil {
+			r.complain(next())
+		}
+		for {
+			status, changed, err := r.group.poll()
+			switch {
+			case err != nil:
+				return exitFailed, err
+			case !changed:
+			case status.Exited():
+				return status.ExitStatus(), nil
+			case status.Signaled():
+				return exitSignaled + int(status.Signal()), nil
+			case status.Stopped():
+				r.stopped(status.StopSignal())
+			}
+			if !changed {
+				break
+			}
+		}
+	}
+}
+
+// checkLock begins to end the command when the lock is lost.
+func (r *runner) checkLock() {
+	if r.lost != nil {
+		return
+	}
+	if r.lost = r.hold.Err(); r.lost == nil {
+		return
+	}
+	r.kill = time.After(killAfter)
+	err := r.group.signal(syscall.SIGTERM)
+	if err == nil {
+		err = r.group.signal(syscall.SIGCONT) // what is stopped would not see it
+	}
+	r.say("pylok: %v\nstopping the command", r.lost)
+	r.complain(err)
+}
+
+// killGroup ends a command that has not ended in time.
+func (r *runner) killGroup() error {
+	r.say("pylok: the command has not ended within %v; killing it", killAfter)
+	return r.group.signal(syscall.SIGKILL)
+}
+
+// endGroup ends what a command has left behind that has lost its lock.
+func (r *runner) endGroup() {
+	for r.group.isAlive() {
+		select {
+		case <-r.kill:
+			r.complain(r.killGroup())
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// stopped does what a shell expects of its job when the command stops: give it back
+// the terminal, and stop too. Where no shell does that, a stopped command is a slow
+// one: it keeps the lock.
+func (r *runner) stopped(by syscall.Signal) {
+	if r.lost != nil {
+		r.complain(r.group.signal(syscall.SIGCONT))
+		return
+	}
+	if r.group.wantsTerminal(by) {
+		r.complain(r.group.goOn())
+		return
+	}
+	if !r.group.isJob(by) {
+		return
+	}
+	r.say("pylok: stopped; %s is not renewed meanwhile, and is lost after %s", r.name, formatDuration(r.hold.Lock().TTL))
+	r.group.takeTerminal()
+	select {
+	case <-r.continued: // an old one
+	default:
+	}
+	wentOn, err := stopJob()
+	r.complain(err)
+	select {
+	case <-r.continued:
+	case <-time.After(stopWithin):
+	}
+	wentOn()
+	r.checkLock()
+	r.complain(r.goOn())
+}
+
+// goOn lets a stopped command go on.
+func (r *runner) goOn() error { return r.group.goOn() }
+
+// complain says what could not be done to the command.
+func (r *runner) complain(err error) {
+	if err != nil {
+		r.say("pylok: %v", err)
+	}
+}
+
+// release releases the lock and returns the error for the exit code, that of the
+// command or of err.
+func (r *runner) release(code int, err error) error {
+	var options []client.ReleaseOption
+	if err != nil {
+		options = append(options, client.WithReason("the command did not start"))
+	} else if code != 0 {
+		options = append(options, client.WithReason(fmt.Sprintf("the command ended with exit code %d", code)))
+	}
+	released := r.hold.Release(context.Background(), options...)
+	switch {
+	case errors.Is(released, client.ErrLost) && r.lost == nil:
+		return &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command may have ended without it, with exit code %d", released, code)}
+	case errors.Is(released, client.ErrLost):
+		return &exitError{exitNotHeld, ""}
+	case released != nil:
+		r.say("pylok: %v", released)
+	}
+	if err != nil {
+		return err
+	}
+	return &exitError{code, ""}
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pylok/pylok/client"
+	"github.com/pylok/pylok/lock"
+)
+
+// againAfter is how long a waiter whose server has gone away waits before it asks
+// again for its place in the line.
+const againAfter = time.Second
+
+// take calls try, which asks for a lock and stands in line for it as long as it is
+// told. It is told not to at first; where that does not do, and wait is not 0, take
+// shows the person what it waits for. Every try must have the same request_id.
+func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration, try func(ctx context.Context, wait time.Duration) error) error {
+	p.changing = true
+	ask := func(wait time.Duration) error {
+		ctx, cancel := p.withTimeout(ctx, wait)
+		defer cancel()
+		return try(ctx, wait)
+	}
+	err := ask(0)
+	held, ok := holdIn(err)
+	if wait == 0 || !ok || !errors.Is(err, lock.ErrLockHeld) {
+		return err
+	}
+	line := p.showLine(ctx, c, held, wait)
+	for {
+		err = ask(max(wait-time.Since(line.since), 0))
+		if !mayRetry(err, true) || time.Since(line.since) >= wait || !pause(ctx, againAfter) {
+			break
+		}
+	}
+	line.close()
+	if err == nil {
+		p.say("got %s after waiting %s", held.Name, roughly(time.Since(line.since)))
+	}
+	return err
+}
+
+// pause waits. It reports false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// refreshEvery is how often a terminal shows the line anew.
+const refreshEvery = time.Second
+
+// maxRows is the most rows that are shown: one that the terminal scrolled away could
+// not be gone back to.
+const maxRows = 12
+
+// line shows a person who waits for a lock what there is to know: on a terminal each
+// second anew, in place, otherwise once.
+type line struct {
+	*program
+	client *client.Client
+	name   string
+	since  time.Time // on this machine's clock
+	wait   time.Duration
+
+	rows    int // of the terminal, that show it now
+	atMost  int // our place in the line is this one or a better one; 0: not known
+	cancel  context.CancelFunc
+	stopped chan struct{} // closed when nothing is shown any more; nil: nothing is
+}
+
+// showLine begins to show what a waiter waits for.
+func (p *program) showLine(ctx context.Context, c *client.Client, held lock.Lock, wait time.Duration) *line {
+	l := &line{program: p, client: c, name: held.Name.String(), since: time.Now(), wait: wait}
+	s := p.styleFor(p.stderr)
+	if !isTerminal(p.stderr) || os.Getenv("TERM") == "dumb" {
+		p.say("waiting up to %s for %s, held by %s", formatDuration(wait), held.Name, s.heldBy(held))
+		return l
+	}
+	ctx, l.cancel = context.WithCancel(ctx)
+	l.stopped = make(chan struct{})
+	l.draw(s, s.holdRows(held))
+	go func() {
+		defer close(l.stopped)
+		for pause(ctx, refreshEvery) {
+			l.refresh(ctx)
+		}
+	}()
+	return l
+}
+
+// close takes what is shown off the terminal.
+func (l *line) close() {
+	if l.stopped == nil {
+		return
+	}
+	l.cancel()
+	<-l.stopped
+	l.write(l.over())
+}
+
+// refresh shows how things are now.
+func (l *line) refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, refreshEvery)
+	defer cancel()
+	held, err := l.client.Status(ctx, l.name)
+	s := l.styleFor(l.stderr)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+	case err != nil:
+		l.atMost = 0 // a server that has started again has a new line
+		l.draw(s, row("server", "it does not answer; it is asked again"))
+	case held.Held():
+		l.draw(s, l.place(held.Waiters)+s.holdRows(held))
+	}
+}
+
+// draw puts a text under a heading, in the place of the one before.
+func (l *line) draw(s style, facts string) {
+	waited := time.Since(l.since)
+	text := fmt.Sprintf("waiting for %s, %s of up to %s\n%s", l.name, roughly(waited), formatDuration(l.wait), facts)
+	var b strings.Builder
+	b.WriteString(l.over())
+	for row := range strings.Lines(text) {
+		if l.rows == maxRows {
+			break
+		}
+		// One column stays free: a terminal may begin a new row after the last.
+		s := style{width: max(s.width-1, 0)}
+		b.WriteString(s.cut(strings.TrimSuffix(row, "\n")) + "\x1b[K\n")
+		l.rows++
+	}
+	l.write(b.String())
+}
+
+// over returns what goes back over the rows that are shown, and forgets them.
+func (l *line) over() string {
+	if l.rows == 0 {
+		return ""
+	}
+	rows := l.rows
+	l.rows = 0
+	return fmt.Sprintf("\x1b[%dA\x1b[J", rows)
+}
+
+// write sends text to the terminal, which may be gone.
+func (l *line) write(text string) { _, _ = l.stderr.Write([]byte(text)) }
+
+// place shows how many waiters there are, and what is known of our place among them.
+// Whoever leaves the line may have stood before us or behind us, so the place is a
+// bound; the first waiters that are counted can only be those before us and we.
+func (l *line) place(waiters int) string {
+	switch {
+	case waiters == 0:
+		l.atMost = 0
+		return ""
+	case l.atMost == 0 || waiters < l.atMost:
+		l.atMost = waiters
+	}
+	if l.atMost == 1 {
+		return row("waiters", fmt.Sprintf("%d, you are next", waiters))
+	}
+	return row("waiters", fmt.Sprintf("%d, at most %d before you", waiters, l.atMost-1))
+}
