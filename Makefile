@@ -12,22 +12,37 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
-test: debian tools lint check-generated breaking ## the default suite: installs what it needs, then all checks and tests
+test: debian tools npm lint check-generated breaking test-python test-examples ## the default suite: installs what it needs, then all checks and tests
 	go test -race -timeout 20m ./...
+
+PYTHON_TESTS := PYLOKD=$(CURDIR)/.tools/pylokd PYTHONPATH=$(CURDIR)/python PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -W error::ResourceWarning -m unittest
+
+.PHONY: test-python
+test-python: debian .tools/pylokd ## python/: its types, and its tests against real daemons
+	cd python && mypy
+	cd python && $(PYTHON_TESTS) discover --top-level-directory .
+
+.PHONY: test-examples
+test-examples: debian tools npm .tools/pylokd ## examples/, each against a real daemon
+	cd examples && PATH=$(CURDIR)/.tools:$$PATH $(PYTHON_TESTS) test_examples
+
+.PHONY: .tools/pylokd
+.tools/pylokd:
+	go build -o $@ ./cmd/pylokd
 
 .PHONY: build
 build: ## the programs, into bin/
 	go build -o bin/ ./cmd/...
 
 .PHONY: generate
-generate: tools ## gen/ from proto/
+generate: debian tools npm ## gen/ from proto/
 	$(BUF) generate
 
 .PHONY: check-generated
-check-generated: tools ## gen/ is what proto/ generates
+check-generated: debian tools npm ## gen/ is what proto/ generates
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(BUF) generate -o "$$fresh"; \
-	diff -r "$$fresh/gen" gen || { echo "gen/ is not what proto/ generates: run \`make generate\` and commit the result." >&2; exit 1; }
+	diff -r -x __pycache__ "$$fresh/gen" gen || { echo "gen/ is not what proto/ generates: run \`make generate\` and commit the result." >&2; exit 1; }
 
 .PHONY: lint
 lint: tools ## buf lint, gofmt, go vet
@@ -61,12 +76,27 @@ tools: .tools/built ## buf and grpcurl of the pinned versions, into .tools/
 	cd tools && GOBIN=$(CURDIR)/.tools go install tool
 	@touch $@
 
-# PyYAML is the other reader of lock files: tests hold our files to it.
+# PyYAML is the other reader of lock files: tests hold our files to it. The power-cut
+# test makes file systems. The rest is for python/ and what is generated for it.
+DEBIAN := python3-yaml python3-grpcio python3-protobuf python3-setuptools python3-wheel mypy openssl \
+	protobuf-compiler protobuf-compiler-grpc e2fsprogs mount
+
 .PHONY: debian
 debian:
-	@/usr/bin/python3 -c 'import yaml' 2>/dev/null || { \
-		echo "installing the Debian package python3-yaml"; \
+	@missing=; for package in $(DEBIAN); do \
+		[ "$$(dpkg-query --show --showformat '$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing+=" $$package"; \
+	done; \
+	[ -z "$$missing" ] || { \
+		echo "installing the Debian packages$$missing"; \
 		root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 		$$root apt-get update; \
-		$$root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3-yaml; \
+		$$root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing; \
 	}
+
+.PHONY: npm
+npm: tools/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
+%/node_modules/.package-lock.json: %/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or later." >&2; exit 1; }
+	@echo "installing the npm packages of $*"
+	npm ci --prefix $* --no-audit --no-fund --ignore-scripts
+	@touch $@

@@ -1,0 +1,71 @@
+"""Locks you can read: one YAML file for each held lock, and a service that makes
+them safe.
+
+`from pylok import *` gives the original library's functions, over the service: see
+pylok.original. New programs take pylok.Client, or pylok.aio.Client for asyncio:
+
+    with pylok.Client() as client, client.acquire("lb/server-1") as hold:
+        deploy(fence=hold.token)
+"""
+
+import os as _os
+
+# Programs of the original's fork as they please, and gRPC's handlers for forks hang
+# such a program now and then. See pylok.forked for what is done instead. gRPC looks
+# at this when the first channel is made.
+_os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+from pylok.client import Client as Client
+from pylok.errors import DataTooLargeError as DataTooLargeError
+from pylok.errors import Error as Error
+from pylok.errors import InvalidArgumentError as InvalidArgumentError
+from pylok.errors import InvalidNameError as InvalidNameError
+from pylok.errors import LockHeldError as LockHeldError
+from pylok.errors import LostError as LostError
+from pylok.errors import NotHolderError as NotHolderError
+from pylok.errors import NotLockedError as NotLockedError
+from pylok.errors import OutcomeUnknownError as OutcomeUnknownError
+from pylok.errors import PermissionDeniedError as PermissionDeniedError
+from pylok.errors import ShuttingDownError as ShuttingDownError
+from pylok.errors import StoreReadOnlyError as StoreReadOnlyError
+from pylok.errors import TimeLimitError as TimeLimitError
+from pylok.errors import TooManyLocksError as TooManyLocksError
+from pylok.errors import TooManyWaitersError as TooManyWaitersError
+from pylok.errors import UnauthenticatedError as UnauthenticatedError
+from pylok.errors import UnreachableError as UnreachableError
+from pylok.hold import Hold as Hold
+from pylok.messages import Event as Event
+from pylok.messages import EventCause as EventCause
+from pylok.messages import EventType as EventType
+from pylok.messages import Info as Info
+from pylok.messages import Lock as Lock
+from pylok.original import (
+    DirectoryError as DirectoryError,
+)
+from pylok.original import (
+    LockAction,
+    LockActionError,
+    LockFileNotPresentError,
+    LockFileNotPresentForRemoval,
+    LockFilePresentError,
+    ensure_lock,
+    ensure_unlock,
+    is_locked,
+    lock,
+)
+from pylok.original import configure as configure
+from pylok.watch import Watch as Watch
+
+# What the original has. The names of new programs are not among them, so that
+# `from pylok import *` gives a script no more than it expects.
+__all__ = [
+    "LockAction",
+    "LockActionError",
+    "LockFileNotPresentError",
+    "LockFileNotPresentForRemoval",
+    "LockFilePresentError",
+    "ensure_lock",
+    "ensure_unlock",
+    "is_locked",
+    "lock",
+]

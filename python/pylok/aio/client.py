@@ -1,0 +1,304 @@
+"""pylok.Client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from types import TracebackType
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from pylok import connection, requests
+from pylok.aio.hold import Hold
+from pylok.aio.watch import Watch
+from pylok.errors import (
+    NotHolderError,
+    NotLockedError,
+    OutcomeUnknownError,
+    ShuttingDownError,
+    TimeLimitError,
+    UnreachableError,
+    from_rpc_error,
+)
+from pylok.lease import Lease, now
+from pylok.messages import (
+    Event,
+    Info,
+    Lock,
+    event_from_message,
+    info_from_message,
+    lock_from_message,
+)
+from pylok.requests import Seconds
+from pylok.v1 import lock_service_pb2 as pb
+from pylok.v1.lock_service_pb2_grpc import LockServiceStub
+
+# A server that is gone, or about to go.
+_ABSENT = (UnreachableError, ShuttingDownError)
+
+
+class Client:
+    """A connection to a server, for the tasks of one event loop. It connects when it
+    is first needed and again after a loss. Errors and units are those of
+    pylok.Client."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        holder: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
+    ) -> None:
+        """Makes a client without waiting for the server; the arguments are those of
+        pylok.Client."""
+        self.address = address or connection.default_address()
+        self.holder = connection.default_holder() if holder is None else holder
+        connection.check_address(
+            self.address, encrypted=credentials is not None, insecure=insecure
+        )
+        self._credentials = credentials
+        self._opened: tuple[Any, Any] | None = None  # channel and stub, of the running loop
+
+    def acquire(
+        self,
+        name: str,
+        *,
+        data: Mapping[Any, Any] | None = None,
+        holder: str | None = None,
+        ttl: Seconds = 15.0,
+        wait: Seconds = 0.0,
+        on_lost: Callable[[Hold], None] | None = None,
+    ) -> Acquisition:
+        """Takes a lock and keeps it, as pylok.Client.acquire does. Use it in `async
+        with`, where the loss of the hold also cancels the block and raises LostError;
+        or await it for a Hold to release. on_lost is called in the event loop."""
+
+        async def acquire() -> Hold:
+            sent = now()
+            request = requests.lock(
+                name, data, self._holder(holder), ttl, None, wait, str(uuid.uuid4()), False
+            )
+            response, sent_again = await self._lock(request, wait)
+            lock, lease = lock_from_message(response.lock), Lease(requests.seconds(ttl), sent)
+            if sent_again:  # it is unknown when the hold began
+                sent = now()
+                lock = await self.renew(name, lock.token)
+                lease.renewed(sent)
+            else:
+                lease.renewed(sent + response.queued.ToTimedelta().total_seconds())
+            return Hold(self, lock, lease, on_lost)
+
+        return Acquisition(acquire)
+
+    async def lock(
+        self,
+        name: str,
+        *,
+        data: Mapping[Any, Any] | None = None,
+        holder: str | None = None,
+        ttl: Seconds | None = None,
+        expire_time: datetime.datetime | None = None,
+        wait: Seconds = 0.0,
+        request_id: str | None = None,
+        overwrite: bool = False,
+    ) -> Lock:
+        """Takes a lock, as pylok.Client.lock does."""
+        if request_id is None:
+            request_id = str(uuid.uuid4())
+        request = requests.lock(
+            name, data, self._holder(holder), ttl, expire_time, wait, request_id, overwrite
+        )
+        response, _ = await self._lock(request, wait)
+        return lock_from_message(response.lock)
+
+    async def unlock(
+        self,
+        name: str,
+        token: int = 0,
+        *,
+        holder: str | None = None,
+        force: bool = False,
+        reason: str = "",
+        data: Mapping[Any, Any] | None = None,
+    ) -> Lock:
+        """Releases a hold, as pylok.Client.unlock does."""
+        request = requests.unlock(name, token, self._holder(holder), force, reason, data)
+        response, _ = await self._call("Unlock", request, again=token != 0)
+        return lock_from_message(response.lock)
+
+    async def renew(
+        self,
+        name: str,
+        token: int,
+        *,
+        ttl: Seconds | None = None,
+        expire_time: datetime.datetime | None = None,
+        data: Mapping[Any, Any] | None = None,
+    ) -> Lock:
+        """Pushes a hold's deadline out, and replaces its data when data is given."""
+        request = requests.renew(name, token, ttl, expire_time, data)
+        response, _ = await self._call("Renew", request)
+        return lock_from_message(response.lock)
+
+    async def status(self, name: str) -> Lock:
+        """Returns a lock, held or free."""
+        response, _ = await self._call("Status", pb.StatusRequest(name=name))
+        return lock_from_message(response.lock)
+
+    async def list(self, pattern: str = "") -> AsyncIterator[Lock]:
+        """Yields the held locks that match a pattern, in name order."""
+        request = pb.ListRequest(pattern=pattern, page_size=requests.PAGE_SIZE)
+        while True:
+            response, _ = await self._call("List", request)
+            for lock in response.locks:
+                yield lock_from_message(lock)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    async def history(
+        self, pattern: str = "", *, after_revision: int = 0
+    ) -> AsyncIterator[Event]:
+        """Yields past changes of the locks that match a pattern, oldest first."""
+        request = pb.HistoryRequest(
+            pattern=pattern, after_revision=after_revision, page_size=requests.PAGE_SIZE
+        )
+        while True:
+            response, _ = await self._call("History", request)
+            for event in response.events:
+                yield event_from_message(event)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    def watch(self, pattern: str = "", *, after_revision: int = 0) -> Watch:
+        """Returns an async iterator over the changes of the locks that match a
+        pattern, as pylok.Client.watch does."""
+        return Watch(self._open()[1].Watch, self.address, pattern, after_revision)
+
+    async def info(self) -> Info:
+        """Returns what the server is."""
+        response, _ = await self._call("Info", pb.InfoRequest())
+        return info_from_message(response)
+
+    async def close(self) -> None:
+        """Ends all calls and the connection. Holds stay held until they expire."""
+        if self._opened is not None:
+            await self._opened[0].close()
+
+    async def __aenter__(self) -> Client:
+        """Returns the client."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the client."""
+        await self.close()
+
+    def _open(self) -> tuple[Any, Any]:
+        """Returns channel and stub. They belong to the loop that first needs them."""
+        if self._opened is None:
+            channel = connection.make_channel(
+                grpc.aio.insecure_channel, grpc.aio.secure_channel, self.address, self._credentials
+            )
+            make_stub: Any = LockServiceStub  # generated without types
+            self._opened = channel, make_stub(channel)
+        return self._opened
+
+    def _holder(self, holder: str | None) -> str:
+        return self.holder if holder is None else holder
+
+    async def _lock(self, request: pb.LockRequest, wait: Seconds) -> tuple[Any, bool]:
+        timeout = connection.TIMEOUT + requests.seconds(wait)
+        return await self._call("Lock", request, timeout=timeout, again=bool(request.request_id))
+
+    async def _call(
+        self, method: str, request: Any, *, timeout: float = connection.TIMEOUT, again: bool = True
+    ) -> tuple[Any, bool]:
+        """Makes a call as pylok.Client does, anew after a loss of the connection."""
+        _, stub = self._open()
+        rpc = getattr(stub, method)
+        try:
+            return await rpc(request, timeout=timeout), False
+        except grpc.RpcError as error:
+            lost = from_rpc_error(error, self.address)
+        if not again or not isinstance(lost, (*_ABSENT, OutcomeUnknownError)):
+            raise lost
+        until = now() + connection.RECONNECT
+        while (left := until - now()) > 0:
+            try:
+                # Only the connection is in a hurry; the answer may take its time.
+                await stub.Info(pb.InfoRequest(), timeout=left, wait_for_ready=True)
+            except grpc.RpcError as error:
+                if isinstance(from_rpc_error(error, self.address), (*_ABSENT, TimeLimitError)):
+                    await asyncio.sleep(connection.PAUSE)
+                    continue
+            try:
+                return await rpc(request, timeout=timeout), True
+            except grpc.RpcError as error:
+                made = from_rpc_error(error, self.address)
+                made.sent_again = True
+                if not isinstance(made, _ABSENT):
+                    raise made from lost
+                lost = made
+        raise lost
+
+    async def _renew_hold(self, name: str, token: int, timeout: float) -> Lock:
+        """Renews a hold, and waits with it for the server to be there."""
+        _, stub = self._open()
+        try:
+            response = await stub.Renew(
+                pb.RenewRequest(name=name, token=token), timeout=timeout, wait_for_ready=True
+            )
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.address) from None
+        return lock_from_message(response.lock)
+
+    async def _release_hold(
+        self, name: str, token: int, reason: str, data: Mapping[Any, Any] | None
+    ) -> None:
+        """Releases a hold; one whose end was asked for twice may be over."""
+        try:
+            await self.unlock(name, token, reason=reason, data=data)
+        except (NotLockedError, NotHolderError) as error:
+            if not error.sent_again:
+                raise
+
+
+class Acquisition:
+    """What Client.acquire returns: await it, or use it in `async with`."""
+
+    def __init__(self, acquire: Callable[[], Any]) -> None:
+        """Is for Client.acquire."""
+        self._acquire = acquire
+        self._hold: Hold | None = None
+
+    def __await__(self) -> Generator[Any, None, Hold]:
+        """Takes the lock and returns the hold, which is to be released."""
+        hold: Hold = yield from self._acquire().__await__()
+        return hold
+
+    async def __aenter__(self) -> Hold:
+        """Takes the lock and returns the hold."""
+        hold: Hold = await self._acquire()
+        self._hold = hold
+        return await hold.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unlocks the lock, as Hold does."""
+        assert self._hold is not None
+        await self._hold.__aexit__(kind, error, traceback)

@@ -1,0 +1,281 @@
+"""The client for programs that are new: holds that renew themselves, tokens,
+waits, watches, and an error for each reason."""
+
+from __future__ import annotations
+
+import datetime
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from pylok import connection, requests
+from pylok.errors import (
+    NotHolderError,
+    NotLockedError,
+    OutcomeUnknownError,
+    ShuttingDownError,
+    TimeLimitError,
+    UnreachableError,
+    from_rpc_error,
+)
+from pylok.hold import Hold
+from pylok.lease import Lease, now
+from pylok.messages import (
+    Event,
+    Info,
+    Lock,
+    event_from_message,
+    info_from_message,
+    lock_from_message,
+)
+from pylok.requests import Seconds
+from pylok.v1 import lock_service_pb2 as pb
+from pylok.v1.lock_service_pb2_grpc import LockServiceStub
+from pylok.watch import Watch
+
+# A server that is gone, or about to go.
+_ABSENT = (UnreachableError, ShuttingDownError)
+
+
+class Client:
+    """A connection to a server, for any number of threads. It connects when it is
+    first needed and again after a loss.
+
+    Every method raises an Error: one for each reason that the server refuses for,
+    UnreachableError when there is no answer, TimeLimitError when there is none in
+    time. Times without a unit are seconds. gRPC does not survive a fork: a process
+    that was forked from one with a Client cannot use it, nor make one of its own.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        holder: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
+    ) -> None:
+        """Makes a client without waiting for the server.
+
+        address is HOST:PORT; default PYLOK_ADDRESS, else 127.0.0.1:5625. holder is
+        who its holds belong to; default user@host. credentials turn TLS on:
+        grpc.ssl_channel_credentials(). Without them only this machine is connected
+        to, unless insecure.
+        """
+        self.address = address or connection.default_address()
+        self.holder = connection.default_holder() if holder is None else holder
+        connection.check_address(
+            self.address, encrypted=credentials is not None, insecure=insecure
+        )
+        self._channel = connection.make_channel(
+            grpc.insecure_channel, grpc.secure_channel, self.address, credentials
+        )
+        make_stub: Any = LockServiceStub  # generated without types
+        self._stub = make_stub(self._channel)
+
+    def acquire(
+        self,
+        name: str,
+        *,
+        data: Mapping[Any, Any] | None = None,
+        holder: str | None = None,
+        ttl: Seconds = 15.0,
+        wait: Seconds = 0.0,
+        on_lost: Callable[[Hold], None] | None = None,
+    ) -> Hold:
+        """Takes a lock and keeps it by renewing it in the background, until the
+        `with` block that it is used in ends, or its release.
+
+        ttl is how long the lock stays held when this process dies or is cut off;
+        it is renewed after a third of it. wait is how long to queue. on_lost is
+        called from another thread when the hold is lost.
+        """
+        sent = now()
+        request = requests.lock(
+            name, data, self._holder(holder), ttl, None, wait, str(uuid.uuid4()), False
+        )
+        response, sent_again = self._lock(request, wait)
+        lock, lease = lock_from_message(response.lock), Lease(requests.seconds(ttl), sent)
+        if sent_again:  # it is unknown when the hold began
+            sent = now()
+            lock = self.renew(name, lock.token)
+            lease.renewed(sent)
+        else:
+            lease.renewed(sent + response.queued.ToTimedelta().total_seconds())
+        return Hold(self, lock, lease, on_lost)
+
+    def lock(
+        self,
+        name: str,
+        *,
+        data: Mapping[Any, Any] | None = None,
+        holder: str | None = None,
+        ttl: Seconds | None = None,
+        expire_time: datetime.datetime | None = None,
+        wait: Seconds = 0.0,
+        request_id: str | None = None,
+        overwrite: bool = False,
+    ) -> Lock:
+        """Takes a lock, which then is held until its unlock, or until it expires.
+
+        holder "" takes it anonymously. request_id is a new one for each call unless
+        it is given; with it a lost answer is asked for again. overwrite replaces a
+        hold that is anonymous or has the same holder.
+        """
+        if request_id is None:
+            request_id = str(uuid.uuid4())
+        request = requests.lock(
+            name, data, self._holder(holder), ttl, expire_time, wait, request_id, overwrite
+        )
+        return lock_from_message(self._lock(request, wait)[0].lock)
+
+    def unlock(
+        self,
+        name: str,
+        token: int = 0,
+        *,
+        holder: str | None = None,
+        force: bool = False,
+        reason: str = "",
+        data: Mapping[Any, Any] | None = None,
+    ) -> Lock:
+        """Releases a hold and returns it as it was.
+
+        With token exactly that hold, else one that is anonymous or has the holder.
+        force breaks any hold, or only that of token. reason and data, a closing
+        message in place of the hold's data, go to those who watch and into the
+        history.
+        """
+        request = requests.unlock(name, token, self._holder(holder), force, reason, data)
+        response, _ = self._call(self._stub.Unlock, request, again=token != 0)
+        return lock_from_message(response.lock)
+
+    def renew(
+        self,
+        name: str,
+        token: int,
+        *,
+        ttl: Seconds | None = None,
+        expire_time: datetime.datetime | None = None,
+        data: Mapping[Any, Any] | None = None,
+    ) -> Lock:
+        """Pushes a hold's deadline out, and replaces its data when data is given."""
+        request = requests.renew(name, token, ttl, expire_time, data)
+        response, _ = self._call(self._stub.Renew, request)
+        return lock_from_message(response.lock)
+
+    def status(self, name: str) -> Lock:
+        """Returns a lock, held or free."""
+        response, _ = self._call(self._stub.Status, pb.StatusRequest(name=name))
+        return lock_from_message(response.lock)
+
+    def list(self, pattern: str = "") -> Iterator[Lock]:
+        """Yields the held locks that match a pattern, in name order: `*` within a
+        segment, `**` across segments, empty for all."""
+        request = pb.ListRequest(pattern=pattern, page_size=requests.PAGE_SIZE)
+        while True:
+            response, _ = self._call(self._stub.List, request)
+            yield from map(lock_from_message, response.locks)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    def history(self, pattern: str = "", *, after_revision: int = 0) -> Iterator[Event]:
+        """Yields past changes of the locks that match a pattern, oldest first, as
+        far back as the server keeps them."""
+        request = pb.HistoryRequest(
+            pattern=pattern, after_revision=after_revision, page_size=requests.PAGE_SIZE
+        )
+        while True:
+            response, _ = self._call(self._stub.History, request)
+            yield from map(event_from_message, response.events)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    def watch(self, pattern: str = "", *, after_revision: int = 0) -> Watch:
+        """Returns an iterator over the changes of the locks that match a pattern, as
+        they happen; without end, and through breaks of the connection."""
+        return Watch(self._stub.Watch, self.address, pattern, after_revision)
+
+    def info(self) -> Info:
+        """Returns what the server is."""
+        return info_from_message(self._call(self._stub.Info, pb.InfoRequest())[0])
+
+    def close(self) -> None:
+        """Ends all calls and the connection. Holds stay held until they expire."""
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        """Returns the client."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the client."""
+        self.close()
+
+    def _holder(self, holder: str | None) -> str:
+        return self.holder if holder is None else holder
+
+    def _lock(self, request: pb.LockRequest, wait: Seconds) -> tuple[Any, bool]:
+        timeout = connection.TIMEOUT + requests.seconds(wait)
+        return self._call(self._stub.Lock, request, timeout=timeout, again=bool(request.request_id))
+
+    def _call(
+        self, rpc: Any, request: Any, *, timeout: float = connection.TIMEOUT, again: bool = True
+    ) -> tuple[Any, bool]:
+        """Makes a call, and with again makes it anew for some seconds while the
+        connection is lost. Returns the answer and whether it was made anew."""
+        try:
+            return rpc(request, timeout=timeout), False
+        except grpc.RpcError as error:
+            lost = from_rpc_error(error, self.address)
+        if not again or not isinstance(lost, (*_ABSENT, OutcomeUnknownError)):
+            raise lost
+        until = now() + connection.RECONNECT
+        while (left := until - now()) > 0:
+            try:
+                # Only the connection is in a hurry; the answer may take its time.
+                self._stub.Info(pb.InfoRequest(), timeout=left, wait_for_ready=True)
+            except grpc.RpcError as error:
+                if isinstance(from_rpc_error(error, self.address), (*_ABSENT, TimeLimitError)):
+                    time.sleep(connection.PAUSE)
+                    continue
+            try:
+                return rpc(request, timeout=timeout), True
+            except grpc.RpcError as error:
+                made = from_rpc_error(error, self.address)
+                made.sent_again = True
+                if not isinstance(made, _ABSENT):
+                    raise made from lost
+                lost = made
+        raise lost
+
+    def _renew_hold(self, name: str, token: int, timeout: float) -> Lock:
+        """Renews a hold, and waits with it for the server to be there."""
+        try:
+            response = self._stub.Renew(
+                pb.RenewRequest(name=name, token=token), timeout=timeout, wait_for_ready=True
+            )
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.address) from None
+        return lock_from_message(response.lock)
+
+    def _release_hold(
+        self, name: str, token: int, reason: str, data: Mapping[Any, Any] | None
+    ) -> None:
+        """Releases a hold; one whose end was asked for twice may be over."""
+        try:
+            self.unlock(name, token, reason=reason, data=data)
+        except (NotLockedError, NotHolderError) as error:
+            if not error.sent_again:
+                raise

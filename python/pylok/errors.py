@@ -1,0 +1,216 @@
+"""Errors of the service. They go by the reason that the server gives, never by
+the text of a message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from pylok.messages import Lock, lock_from_message
+from pylok.v1 import lock_service_pb2 as pb
+
+
+class Error(Exception):
+    """A request that was refused, or that got no answer. Its text is for people."""
+
+    reason: str = ""
+    """The reason that the server gave, such as `LOCK_HELD`; empty: none."""
+    code: str = ""
+    """The name of the gRPC status code; empty: the request was not sent."""
+    lock: Lock | None = None
+    """The lock as it stands, for LockHeldError and NotHolderError."""
+    sent_again: bool = False
+    """The request was sent again after its first answer was lost, so the first
+    may have had its effect."""
+
+
+class LockHeldError(Error):
+    """The lock is held by someone else, also after a wait."""
+
+    reason = "LOCK_HELD"
+
+
+class NotHolderError(Error):
+    """The present hold has another token, or another holder."""
+
+    reason = "NOT_HOLDER"
+
+
+class NotLockedError(Error):
+    """The lock is free."""
+
+    reason = "NOT_LOCKED"
+
+
+class InvalidNameError(Error, ValueError):
+    """The name of the lock breaks a rule."""
+
+    reason = "INVALID_NAME"
+
+
+class InvalidArgumentError(Error, ValueError):
+    """Another part of the request breaks a rule."""
+
+    reason = "INVALID_ARGUMENT"
+
+
+class DataTooLargeError(Error):
+    """The lock file would be larger than 64 KiB."""
+
+    reason = "DATA_TOO_LARGE"
+
+
+class TooManyWaitersError(Error):
+    """The queue for the lock is full."""
+
+    reason = "TOO_MANY_WAITERS"
+
+
+class TooManyLocksError(Error):
+    """The server holds as many locks as it may."""
+
+    reason = "TOO_MANY_LOCKS"
+
+
+class UnauthenticatedError(Error):
+    """The server does not know the caller."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(Error):
+    """The caller may not do this."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class StoreReadOnlyError(Error):
+    """The server's disk is full or failing. Nothing changed."""
+
+    reason = "STORE_READ_ONLY"
+
+
+class OutcomeUnknownError(Error):
+    """The change may or may not have been made."""
+
+    reason = "OUTCOME_UNKNOWN"
+
+
+class ShuttingDownError(Error):
+    """The server is stopping. Nothing changed."""
+
+    reason = "SHUTTING_DOWN"
+
+
+class UnreachableError(Error, ConnectionError):
+    """The server gave no answer: nothing listens there, or the connection was lost.
+    A change that was asked for may have been made."""
+
+
+class TimeLimitError(Error, TimeoutError):
+    """The server has not answered in time. A change that was asked for may have
+    been made."""
+
+
+class LostError(Error):
+    """The hold is over although its holder did not release it: stop the work that
+    it protects. The cause says why."""
+
+
+_BY_REASON: dict[str, type[Error]] = {
+    kind.reason: kind
+    for kind in (
+        LockHeldError,
+        NotHolderError,
+        NotLockedError,
+        InvalidNameError,
+        InvalidArgumentError,
+        DataTooLargeError,
+        TooManyWaitersError,
+        TooManyLocksError,
+        UnauthenticatedError,
+        PermissionDeniedError,
+        StoreReadOnlyError,
+        OutcomeUnknownError,
+        ShuttingDownError,
+    )
+}
+
+_DOMAIN = "pylok"  # of the ErrorInfo details that are the service's own
+
+
+def from_rpc_error(error: grpc.RpcError, address: str) -> Error:
+    """Returns the Error that a gRPC error stands for. This is the one place for it,
+    as service/errors.go is for the other way."""
+    code, text = error.code(), error.details() or ""
+    reason, lock = _details(error)
+    if reason in _BY_REASON:
+        made = _BY_REASON[reason](text)
+    elif code == grpc.StatusCode.UNAVAILABLE:
+        made = UnreachableError(
+            f"no answer from the server at {address}: {text}; is pylokd running there? "
+            "PYLOK_ADDRESS says where to look"
+        )
+    elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        made = TimeLimitError(f"the server at {address} has not answered in time")
+    else:
+        made = Error(f"the server at {address} failed: {text}")
+    made.reason = reason
+    made.code = code.name
+    made.lock = lock
+    return made
+
+
+def _details(error: grpc.RpcError) -> tuple[str, Lock | None]:
+    """Returns the reason and the lock that come with a gRPC error."""
+    reason, lock = "", None
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin":
+            continue
+        for detail in _Status.FromString(value).details:
+            kind = detail.type_url.rpartition("/")[2]
+            if kind == "google.rpc.ErrorInfo":
+                info = _ErrorInfo.FromString(detail.value)
+                reason = info.reason if info.domain == _DOMAIN else reason
+            elif kind == "pylok.v1.Lock":
+                lock = lock_from_message(pb.Lock.FromString(detail.value))
+    return reason, lock
+
+
+def _make_details() -> tuple[Any, Any]:
+    """Makes the parts of google.rpc.Status and google.rpc.ErrorInfo that are read
+    here, under names of their own: googleapis-common-protos is no dependency, and
+    where it is installed its own definitions must not clash with these."""
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="pylok/python/status_details.proto", package="pylok.python", syntax="proto3"
+    )
+
+    one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
+    detail = file.message_type.add(name="Detail")
+    detail.field.add(number=1, name="type_url", label=one, type=field.TYPE_STRING)
+    detail.field.add(number=2, name="value", label=one, type=field.TYPE_BYTES)
+    file.message_type.add(name="Status").field.add(
+        number=3,
+        name="details",
+        label=many,
+        type=field.TYPE_MESSAGE,
+        type_name=".pylok.python.Detail",
+    )
+    info = file.message_type.add(name="ErrorInfo")
+    info.field.add(number=1, name="reason", label=one, type=field.TYPE_STRING)
+    info.field.add(number=2, name="domain", label=one, type=field.TYPE_STRING)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    get_class = getattr(message_factory, "GetMessageClass", None)  # protobuf 4.22 and later
+    if get_class is None:
+        get_class = message_factory.MessageFactory(pool).GetPrototype
+    return (
+        get_class(pool.FindMessageTypeByName("pylok.python.Status")),
+        get_class(pool.FindMessageTypeByName("pylok.python.ErrorInfo")),
+    )
+
+
+_Status, _ErrorInfo = _make_details()

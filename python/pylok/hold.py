@@ -1,0 +1,166 @@
+"""A hold that renews itself in the background."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pylok.errors import Error, LostError, NotHolderError, NotLockedError, TimeLimitError
+from pylok.lease import Lease, now
+from pylok.messages import Lock
+
+if TYPE_CHECKING:
+    from pylok.client import Client
+
+
+class Hold:
+    """One possession of a lock, from Client.acquire. Use it in a `with` statement:
+    the lock is unlocked at its end, and a hold that was lost meanwhile raises
+    LostError there.
+
+        with client.acquire("lb/server-1", wait=60) as hold:
+            for server in servers:
+                hold.check()
+                deploy(server, fence=hold.token)
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        lock: Lock,
+        lease: Lease,
+        on_lost: Callable[[Hold], None] | None,
+    ) -> None:
+        """Is for Client.acquire."""
+        self.name = lock.name
+        self.token = lock.token
+        self.lock = lock
+        self._client = client
+        self._lease = lease
+        self._on_lost = on_lost
+        self._cause: Error | None = None  # why it was lost
+        self._lost = threading.Event()
+        self._stop = threading.Event()  # released, or lost
+        self._deciding = threading.Lock()  # released or lost: whichever comes first
+        self._released = False
+        threading.Thread(target=self._keep, name=f"pylok {self.name}", daemon=True).start()
+
+    name: str
+    """The name of the lock."""
+    token: int
+    """The hold's fencing token, for resources that refuse lower ones than they have
+    seen."""
+    lock: Lock
+    """The lock as it stood at the last renewal."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the hold is over although nobody here released it, as far as this
+        process can know."""
+        if not self._stop.is_set() and self._lease.remaining() <= 0:
+            self._lose(TimeLimitError("the lease ran out before the server could be asked to renew it"))
+        return self._lost.is_set()
+
+    def wait_lost(self, timeout: float | None = None) -> bool:
+        """Waits until the hold is lost, for at most timeout seconds; reports whether
+        it is."""
+        return self._lost.wait(timeout)
+
+    def check(self) -> None:
+        """Raises LostError when the hold is lost."""
+        if self.lost:
+            raise self._lost_error()
+
+    def update(self, data: Mapping[Any, Any]) -> Lock:
+        """Replaces the data in the lock file, and renews the hold."""
+        self.check()
+        sent = now()
+        try:
+            self.lock = self._client.renew(self.name, self.token, data=data)
+        except (NotHolderError, NotLockedError) as error:
+            self._lose(error)
+            raise self._lost_error() from error
+        self._lease.renewed(sent)
+        return self.lock
+
+    def release(self, *, reason: str = "", data: Mapping[Any, Any] | None = None) -> None:
+        """Unlocks the lock; reason and data, a closing message in place of the hold's
+        data, go to those who watch and into the history. LostError when the hold was
+        lost. A second release does nothing."""
+        with self._deciding:
+            if self._released:
+                return
+            self._released = not self._lost.is_set()
+            self._stop.set()
+        if not self._released:
+            raise self._lost_error()
+        try:
+            self._client._release_hold(self.name, self.token, reason, data)
+        except (NotHolderError, NotLockedError) as error:
+            self._cause = error
+            self._lost.set()
+            raise self._lost_error() from error
+
+    def __enter__(self) -> Hold:
+        """Returns the hold."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unlocks the lock. Raises LostError when the hold was lost, but leaves an
+        exception of the block itself as it is."""
+        try:
+            self.release()
+        except Error:
+            if error is None:
+                raise
+
+    def _keep(self) -> None:
+        """Renews until the hold is released or lost."""
+        while not self._stop.wait(self._lease.pause()):
+            sent = now()
+            remaining = self._lease.remaining()
+            error: Error = TimeLimitError("the lease ran out while this process did not run")
+            if remaining > 0:
+                try:
+                    self.lock = self._client._renew_hold(self.name, self.token, remaining)
+                    self._lease.renewed(sent)
+                    continue
+                except (NotHolderError, NotLockedError) as refusal:
+                    self._lose(refusal)
+                    return
+                except Error as failure:
+                    error = failure
+                except ValueError as failure:  # gRPC's word for a closed channel
+                    error = Error(f"the client is closed: {failure}")
+                self._lease.failed()
+            if self._lease.remaining() <= 0:
+                self._lose(error)
+                return
+
+    def _lose(self, cause: Error) -> None:
+        with self._deciding:
+            if self._released or self._lost.is_set():
+                return
+            self._cause = cause
+            self._stop.set()
+            self._lost.set()
+        if self._on_lost is not None:
+            self._on_lost(self)
+
+    def _lost_error(self) -> LostError:
+        return lost_error(self.name, self.token, self._cause)
+
+
+def lost_error(name: str, token: int, cause: Error | None) -> LostError:
+    """Makes the error for a lost hold."""
+    error = LostError(f"the hold on {name} with token {token} is lost: {cause}")
+    error.__cause__ = cause
+    error.lock = cause.lock if cause is not None else None
+    return error

@@ -1,0 +1,167 @@
+"""What the server says: locks, events, and what it is itself."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from pylok.data import from_struct
+from pylok.v1 import lock_service_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock as it stood when the server answered, held or free."""
+
+    name: str
+    """The lock's name, such as `lb/server-cluster3w1-2`."""
+    locked: bool = False
+    """Whether the lock is held. All that follows is empty for a free lock."""
+    lock_file_location: str = ""
+    """The absolute path of the lock file on the server."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """The user's own document; see pylok.data for what becomes of Python values."""
+    holder: str = ""
+    """Who holds the lock; empty: anonymous."""
+    token: int = 0
+    """The hold's fencing token. A later hold always has a higher one."""
+    revision: int = 0
+    """The revision of the lock's last change."""
+    acquire_time: datetime.datetime | None = None
+    """When the hold began, in UTC."""
+    ttl: datetime.timedelta | None = None
+    """The length of the lease; None: the hold has no ttl."""
+    expire_time: datetime.datetime | None = None
+    """When the hold ends unless it is renewed, in UTC; None: not by itself."""
+    waiters: int = 0
+    """How many requests wait for the lock."""
+    problem: str = ""
+    """Why the lock file could not be read, in words; empty when it could."""
+
+
+class EventType(enum.IntEnum):
+    """What an event tells. The numbers are the proto's."""
+
+    UNSPECIFIED = 0
+    """A type that this client is too old to know."""
+    RESET = 1
+    """Forget every lock you know: the present state follows, up to SYNCED."""
+    LOCKED = 2
+    """The lock has a new hold. Between RESET and SYNCED: the lock is held."""
+    UPDATED = 3
+    """The hold goes on, with other data."""
+    UNLOCKED = 4
+    """The hold has ended."""
+    SYNCED = 5
+    """Every change up to the event's revision has been told."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> EventType:
+        return cls.UNSPECIFIED
+
+
+class EventCause(enum.IntEnum):
+    """Why a change came about. The numbers are the proto's."""
+
+    UNSPECIFIED = 0
+    """The event is no change: RESET, SYNCED, or a LOCKED between the two."""
+    REQUEST = 1
+    """The holder, or who became it, asked for the change."""
+    FORCED = 2
+    """Somebody broke the hold on purpose."""
+    EXPIRED = 3
+    """The hold's ttl ran out or its expiry came."""
+    FILE = 4
+    """Somebody created, edited or removed the lock file."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> EventCause:
+        return cls.UNSPECIFIED
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change of one lock, or in a watch a mark in the stream."""
+
+    revision: int
+    """The number of the change; for SYNCED: all up to here have been told; 0 for RESET."""
+    time: datetime.datetime | None
+    """When the change was made, by the server's clock, in UTC."""
+    type: EventType
+    """What the event tells."""
+    cause: EventCause
+    """Why the change came about."""
+    lock: Lock | None
+    """The lock after the change; for UNLOCKED with the holder, the token and the
+    data of the hold that ended, or its closing data. None for RESET and SYNCED."""
+    actor: str
+    """Who made the change; empty: not known."""
+    reason: str
+    """The actor's own words; empty: none."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a server is."""
+
+    version: str
+    """The version of the server program."""
+    root: str
+    """The absolute path of the directory with the lock files; empty: it keeps none."""
+    store: str
+    """Which store keeps the locks, such as `file`."""
+    revision: int
+    """The revision of the last change."""
+    start_time: datetime.datetime | None
+    """When the server started, in UTC."""
+
+
+def _time(message: Any, name: str) -> datetime.datetime | None:
+    if not message.HasField(name):
+        return None
+    at: datetime.datetime = getattr(message, name).ToDatetime(tzinfo=datetime.timezone.utc)
+    return at
+
+
+def lock_from_message(message: pb.Lock) -> Lock:
+    """Returns the Lock that a message stands for."""
+    return Lock(
+        name=message.name,
+        locked=message.state == pb.LOCK_STATE_LOCKED,
+        lock_file_location=message.lock_file_location,
+        data=from_struct(message.data),
+        holder=message.holder,
+        token=message.token,
+        revision=message.revision,
+        acquire_time=_time(message, "acquire_time"),
+        ttl=message.ttl.ToTimedelta() if message.HasField("ttl") else None,
+        expire_time=_time(message, "expire_time"),
+        waiters=message.waiters,
+        problem=message.problem,
+    )
+
+
+def event_from_message(message: pb.Event) -> Event:
+    """Returns the Event that a message stands for."""
+    return Event(
+        revision=message.revision,
+        time=_time(message, "time"),
+        type=EventType(message.type),
+        cause=EventCause(message.cause),
+        lock=lock_from_message(message.lock) if message.HasField("lock") else None,
+        actor=message.actor,
+        reason=message.reason,
+    )
+
+
+def info_from_message(message: pb.InfoResponse) -> Info:
+    """Returns the Info that a message stands for."""
+    return Info(
+        version=message.version,
+        root=message.root,
+        store=message.store,
+        revision=message.revision,
+        start_time=_time(message, "start_time"),
+    )

@@ -1,0 +1,86 @@
+"""The requests, from Python arguments; for both kinds of client."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from pylok.data import to_struct
+from pylok.v1 import lock_service_pb2 as pb
+
+Seconds = float | datetime.timedelta
+"""A length of time: seconds, or a timedelta."""
+
+PAGE_SIZE = 1000
+"""How many locks or events are asked for at a time."""
+
+
+def seconds(length: Seconds) -> float:
+    """Returns a length of time in seconds."""
+    return length.total_seconds() if isinstance(length, datetime.timedelta) else float(length)
+
+
+def lock(
+    name: str,
+    data: Mapping[Any, Any] | None,
+    holder: str,
+    ttl: Seconds | None,
+    expire_time: datetime.datetime | None,
+    wait: Seconds,
+    request_id: str,
+    overwrite: bool,
+) -> pb.LockRequest:
+    """Makes the request of lock."""
+    request = pb.LockRequest(
+        name=name, holder=holder, request_id=request_id, overwrite=overwrite
+    )
+    if data is not None:
+        request.data.CopyFrom(to_struct(data))
+    _set_expiry(request, ttl, expire_time)
+    if seconds(wait):
+        request.wait.FromTimedelta(datetime.timedelta(seconds=seconds(wait)))
+    return request
+
+
+def unlock(
+    name: str,
+    token: int,
+    holder: str,
+    force: bool,
+    reason: str,
+    data: Mapping[Any, Any] | None,
+) -> pb.UnlockRequest:
+    """Makes the request of unlock."""
+    request = pb.UnlockRequest(name=name, token=token, holder=holder, force=force, reason=reason)
+    if data is not None:
+        request.data.CopyFrom(to_struct(data))
+    return request
+
+
+def renew(
+    name: str,
+    token: int,
+    ttl: Seconds | None,
+    expire_time: datetime.datetime | None,
+    data: Mapping[Any, Any] | None,
+) -> pb.RenewRequest:
+    """Makes the request of renew."""
+    request = pb.RenewRequest(name=name, token=token)
+    _set_expiry(request, ttl, expire_time)
+    if data is not None:
+        request.data.CopyFrom(to_struct(data))
+    return request
+
+
+def _set_expiry(
+    request: Any, ttl: Seconds | None, expire_time: datetime.datetime | None
+) -> None:
+    if ttl is not None and expire_time is not None:
+        raise ValueError("give ttl or expire_time, not both")
+    if ttl is not None:
+        request.ttl.FromTimedelta(datetime.timedelta(seconds=seconds(ttl)))
+    if expire_time is not None:
+        if expire_time.tzinfo is None:
+            raise ValueError("expire_time has no zone; give it one, such as .astimezone()")
+        request.expire_time.FromDatetime(expire_time)
