@@ -79,7 +79,7 @@ def make_channel(
         # Each client has a connection of its own, so that closing one means it.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 5000),  # that is for one attempt to connect
         ("grpc.max_reconnect_backoff_ms", 5000),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),

@@ -41,6 +41,7 @@ class _Stub:
     """What the generated stub is for calls with one answer."""
 
     def __init__(self, settings: connection.Settings) -> None:
+        """Starts the process, which connects as settings say."""
         package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
@@ -79,6 +80,7 @@ class _Failure(grpc.RpcError):  # type: ignore[misc]
     """An error as gRPC raised it in the other process."""
 
     def __init__(self, code: str, details: str, metadata: tuple[tuple[str, Any], ...]) -> None:
+        """An answer with the name of a grpc.StatusCode, its text and its trailers."""
         super().__init__(details)
         self._parts = grpc.StatusCode[code], details, metadata
 

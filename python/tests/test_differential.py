@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import os
 import random
 import unittest
+from concurrent import futures
 from typing import Any
 
 import yaml
@@ -91,18 +93,26 @@ class Differential(DaemonTest):
         """Same results, same dictionaries, same exceptions."""
         seed = int(os.environ.get("PYLOK_TEST_SEED") or random.randrange(2**32))
         print(f"differential: PYLOK_TEST_SEED={seed}", flush=True)
-        actions: dict[str, int] = {}
-        for sequence in range(SEQUENCES):
-            r = random.Random(f"{seed}/{sequence}")
-            with self.subTest(seed=seed, sequence=sequence):
-                self.run_sequence(r, f"{self.daemon.root}/seq{sequence}", actions)
-        print(f"differential: {SEQUENCES} sequences, outcomes {dict(sorted(actions.items()))}")
-        for outcome in ("lock", "status", "unlock", "LockFilePresentError", "LockActionError"):
-            self.assertGreater(actions.get(outcome, 0), SEQUENCES / 10, outcome)
+        outcomes: collections.Counter[str] = collections.Counter()
 
-    def run_sequence(self, r: random.Random, directory: str, outcomes: dict[str, int]) -> None:
-        """Does one sequence of calls in both worlds."""
-        model = Model()
+        def run(sequence: int) -> collections.Counter[str]:
+            directory = f"{self.daemon.root}/seq{sequence}"
+            try:
+                return self.run_sequence(random.Random(f"{seed}/{sequence}"), directory)
+            except Exception as error:
+                raise AssertionError(f"PYLOK_TEST_SEED={seed}, sequence {sequence}") from error
+
+        # Side by side, as each waits for the disk most of the time.
+        with futures.ThreadPoolExecutor(8) as pool:
+            for counted in pool.map(run, range(SEQUENCES)):
+                outcomes += counted
+        print(f"differential: {SEQUENCES} sequences, outcomes {dict(sorted(outcomes.items()))}")
+        for outcome in ("lock", "status", "unlock", "LockFilePresentError", "LockActionError"):
+            self.assertGreater(outcomes[outcome], SEQUENCES / 10, outcome)
+
+    def run_sequence(self, r: random.Random, directory: str) -> collections.Counter[str]:
+        """Does one sequence of calls in both worlds, and counts what came of them."""
+        model, outcomes = Model(), collections.Counter[str]()
         kept: tuple[dict[str, Any], dict[str, Any]] = ({}, {})  # dictionaries used again
         for step in range(r.randrange(3, 12)):
             # With its slash, without, and one below; the model needs the slash.
@@ -139,10 +149,11 @@ class Differential(DaemonTest):
             call = f"step {step}: lock({given!r}, {name!r}, {arguments[1]!r}, {named}, {real_flags})"
             self.assertEqual(got, want, call)
             self.assertEqual(exactly(kept[1]), exactly(kept[0]), call)
-            outcomes[got[0]] = outcomes.get(got[0], 0) + 1
+            outcomes[got[0]] += 1
         for path, text in model.files.items():
             with open(path, encoding="utf-8") as file:
                 self.assertEqual(users_own(file.read()), users_own(text), path)
+        return outcomes
 
 
 def users_own(text: str) -> str:
