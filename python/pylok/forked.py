@@ -57,6 +57,7 @@ class _Stub:
         """Returns the RPC of that name."""
 
         def call(request: Any, **options: Any) -> Any:
+            """Has the other process make the call, and returns its answer."""
             out: Any = self._process.stdin
             with self._one_at_a_time:
                 try:
