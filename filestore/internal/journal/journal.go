@@ -409,7 +409,7 @@ func (j *Journal) Write(reserved bool, records ...Record) error {
 	if j.failed != nil {
 		return j.failed
 	}
-	if j.active == nil || j.written >= j.config.SegmentBytes && !j.pending() {
+	if j.active == nil || j.written >= j.config.SegmentBytes && !j.pending() && j.hasEvents() {
 		if err := j.begin(); err != nil && (j.active == nil || !reserved) {
 			return fmt.Errorf("%w: beginning a segment: %w", ErrNoRoom, err)
 		}
@@ -441,6 +441,10 @@ func (j *Journal) Write(reserved bool, records ...Record) error {
 	}
 	return nil
 }
+
+// hasEvents reports whether the active segment has events, so that the next one has
+// another name.
+func (j *Journal) hasEvents() bool { return j.last > j.segments[len(j.segments)-1].after }
 
 // pending reports whether records wait for a Sync.
 func (j *Journal) pending() bool { return j.written > j.segments[len(j.segments)-1].end }

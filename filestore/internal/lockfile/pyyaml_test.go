@@ -170,15 +170,30 @@ func TestPyYAMLWrites(t *testing.T) {
 		requests = append(requests, r)
 		kept = append(kept, data)
 	}
+	var differing []int
+	var again []pyRequest
 	p.askAll(requests, func(i int, a pyAnswer) {
 		if a.Error != "" {
 			t.Errorf("PyYAML cannot write document %d, %s: %s", i, kept[i].JSON(), a.Error)
 			return
 		}
+		if len(a.Text) > lock.MaxFileBytes {
+			return // with that much indentation it is no lock file
+		}
 		if got := lockfile.Read([]byte(a.Text)); got.Problem != "" || !reflect.DeepEqual(got.Data.Map(), kept[i].Map()) {
-			t.Errorf("document %d as PyYAML writes it (way %d) reads as\n%s (problem %q)\nwant\n%s\nfile:\n%s", i, requests[i].How, got.Data.JSON(), got.Problem, kept[i].JSON(), a.Text)
+			differing, again = append(differing, i), append(again, pyRequest{Load: a.Text})
 		}
 	})
+	p.askAll(again, func(n int, a pyAnswer) {
+		i, got := differing[n], lockfile.Read([]byte(again[n].Load))
+		if !reflect.DeepEqual(a.Value, any(kept[i].Map())) {
+			return // PyYAML itself reads something else: it breaks texts wrongly where lines are short
+		}
+		t.Errorf("document %d as PyYAML writes it (way %d) reads as\n%s (problem %q)\nwant\n%s\nfile:\n%s", i, requests[i].How, got.Data.JSON(), got.Problem, kept[i].JSON(), again[n].Load)
+	})
+	if most := len(docs) / 100; len(again) > most {
+		t.Errorf("PyYAML does not read what it wrote for %d documents; the test wants at most %d", len(again), most)
+	}
 }
 
 func asJSON(value any) string {
