@@ -95,7 +95,8 @@ func TestNotificationOverflow(t *testing.T) {
 	d.signal(t, syscall.SIGCONT)
 	took := settle(t, d)
 	t.Logf("%d changes, made in %v, were seen %v after the daemon went on (poll interval %v); it used %v of CPU time", changes, wrote.Round(time.Millisecond), took.Round(time.Millisecond), pollInterval, cpuTime(t, d.cmd.Process.Pid)-before)
-	if limit := 2*pollInterval + slack; took > limit {
+	// How long the changes took to make says how busy the machine is.
+	if limit := 2*pollInterval + max(slack, wrote); took > limit {
 		t.Errorf("it took %v until List and the files agreed, want two poll intervals, on a busy machine %v", took, limit)
 	}
 	d.stop(t)
