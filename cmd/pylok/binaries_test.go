@@ -91,6 +91,7 @@ type process struct {
 func start(name, dir string, environment []string, path string, args ...string) (*process, error) {
 	p := &process{name: name, cmd: exec.Command(path, args...), exited: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env = dir, environment
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what stops its job is not to stop the test
 	var copying sync.WaitGroup
 	for _, output := range []struct {
 		file *io.Writer

@@ -70,9 +70,9 @@ func (g *group) close() {
 	}
 }
 
-// signal sends all processes of the group a signal.
+// signal sends all processes of the group, if there are any, a signal.
 func (g *group) signal(s syscall.Signal) error {
-	if err := syscall.Kill(-g.pid, s); err != nil {
+	if err := syscall.Kill(-g.pid, s); err != nil && err != syscall.ESRCH {
 		return fmt.Errorf("the command cannot be sent the signal %s: %w", unix.SignalName(s), err)
 	}
 	return nil

@@ -42,8 +42,8 @@ the lock protects.
 
 When the lock is lost, because somebody broke the hold, or the server could not be
 reached for the whole ttl, the command gets SIGTERM, after 5 s SIGKILL, and the exit
-code is 4. Processes that the command leaves behind go on, without the lock. A
-command that is stopped from the keyboard is not renewed for.
+code is 4. While the command is stopped from the keyboard, the lock is not renewed.
+Processes that the command leaves behind go on, without the lock.
 
 Before the command runs: 2 for a wrong command line, 3 when the lock is held by
 somebody else, 5 when the server cannot be reached, 126 and 127 for a command that
@@ -172,6 +172,7 @@ func (r *runner) run(ctx context.Context, wait time.Duration, options ...client.
 			signal.Notify(r.signals, s)
 		}
 	}
+	defer signal.Stop(r.signals)
 	if err := r.acquire(ctx, wait, options); err != nil {
 		return err
 	}
@@ -220,8 +221,8 @@ func (r *runner) execute() (code int, err error) {
 	// Nobody reading what it says must not end pylok before the command.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
-	if r.hold.Err() != nil {
-		return 0, nil // release says so
+	if err := r.hold.Err(); err != nil {
+		return 0, &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command was not started", err)}
 	}
 	environment := exec.Cmd{Env: append(os.Environ(),
 		"PYLOK_NAME="+r.name,
@@ -367,21 +368,20 @@ func (r *runner) complain(err error) {
 func (r *runner) release(code int, err error) error {
 	var options []client.ReleaseOption
 	if err != nil {
-		options = append(options, client.WithReason("the command did not start"))
+		options = append(options, client.WithReason("the command could not be run"))
 	} else if code != 0 {
 		options = append(options, client.WithReason(fmt.Sprintf("the command ended with exit code %d", code)))
 	}
 	released := r.hold.Release(context.Background(), options...)
+	lost := errors.Is(released, client.ErrLost)
 	switch {
-	case errors.Is(released, client.ErrLost) && r.lost == nil:
-		return &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command may have ended without it, with exit code %d", released, code)}
-	case errors.Is(released, client.ErrLost):
-		return &exitError{exitNotHeld, ""}
-	case released != nil:
-		r.say("pylok: %v", released)
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	case lost && r.lost == nil:
+		return &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command may have ended without it, with exit code %d", released, code)}
+	case lost:
+		return &exitError{exitNotHeld, ""} // checkLock has said why
 	}
+	r.complain(released)
 	return &exitError{code, ""}
 }

@@ -126,14 +126,14 @@ func (w *watcher) follow(ctx context.Context) error {
 			w.say("the server at %s is back", w.address)
 		}
 		w.reached, w.away = true, false
-		if err := w.take(ctx, response.GetEvent()); err != nil {
+		if err := w.receive(ctx, response.GetEvent()); err != nil {
 			return err
 		}
 	}
 }
 
-// take tells an event and notes how far it brings the watch.
-func (w *watcher) take(ctx context.Context, event *pylokv1.Event) error {
+// receive tells an event and notes how far it brings the watch.
+func (w *watcher) receive(ctx context.Context, event *pylokv1.Event) error {
 	switch event.GetType() {
 	case pylokv1.EventType_EVENT_TYPE_RESET:
 		if !w.tellsMarks && w.whole && w.seen > 0 {
