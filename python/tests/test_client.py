@@ -152,11 +152,11 @@ class Holds(DaemonTest):
         self.addCleanup(self.other.close)
 
     def test_renewal(self) -> None:
-        """A hold outlives its ttl many times, and ends with its block."""
-        with self.client.acquire("h", data={"n": 1}, ttl=0.3) as hold:
+        """A hold outlives its ttl, and ends with its block."""
+        with self.client.acquire("h", data={"n": 1}, ttl=2) as hold:
             self.assertGreater(hold.token, 0)
             with self.assertRaises(pylok.LockHeldError):
-                self.other.lock("h", wait=1.5)
+                self.other.lock("h", wait=5)
             self.assertFalse(hold.lost)
             hold.check()
             self.assertEqual(self.client.status("h").token, hold.token)
@@ -194,7 +194,7 @@ class Holds(DaemonTest):
         """A hold that somebody breaks is lost with its next renewal."""
         told: list[pylok.Hold] = []
         with self.assertRaisesRegex(pylok.LostError, "hold on b with token .* is lost") as lost:
-            with self.client.acquire("b", ttl=0.3, on_lost=told.append) as hold:
+            with self.client.acquire("b", ttl=3, on_lost=told.append) as hold:
                 self.other.unlock("b", force=True, reason="in the way")
                 self.assertTrue(hold.wait_lost(PATIENCE))
                 self.assertTrue(hold.lost)
@@ -207,7 +207,7 @@ class Holds(DaemonTest):
 
     def test_taken_by_another(self) -> None:
         """The cause carries the lock as it is now."""
-        hold = self.client.acquire("t", ttl=0.3)
+        hold = self.client.acquire("t", ttl=3)
         self.other.unlock("t", force=True)
         now_held = self.other.lock("t")
         self.assertTrue(hold.wait_lost(PATIENCE))
@@ -239,11 +239,11 @@ class Holds(DaemonTest):
     def test_closed_client(self) -> None:
         """A hold whose client is closed is lost when its lease ends, not before."""
         client = pylok.Client()
-        hold = client.acquire("c", ttl=0.5)
         begun = now()
+        hold = client.acquire("c", ttl=0.5)
         client.close()
         self.assertTrue(hold.wait_lost(PATIENCE))
-        self.assertGreater(now() - begun, 0.3)
+        self.assertGreaterEqual(now() - begun, 0.5)
 
 
 class Outages(unittest.TestCase):
@@ -266,16 +266,13 @@ class Outages(unittest.TestCase):
 
     def test_hold_over_a_restart(self) -> None:
         """A hold survives a restart of the server within its ttl."""
-        with self.client.acquire("h", ttl=3) as hold:
-            for end in (self.daemon.stop, self.daemon.kill):
-                end()
-                self.daemon.start()
-                other = pylok.Client(self.daemon.address, holder="bob")
-                self.addCleanup(other.close)
-                # For a whole ttl, with the ten seconds of grace that a restart gives
-                # taken away by a renewal that has come before.
+        with self.client.acquire("h", ttl=5) as hold:
+            self.daemon.kill()
+            self.daemon.start()
+            # A restart gives a lease its whole ttl again, and no more.
+            with pylok.Client(self.daemon.address, holder="bob") as other:
                 with self.assertRaises(pylok.LockHeldError):
-                    other.lock("h", wait=3.5)
+                    other.lock("h", wait=6)
                 self.assertFalse(hold.lost)
                 self.assertEqual(other.status("h").token, hold.token)
 
@@ -293,6 +290,7 @@ class Outages(unittest.TestCase):
             self.daemon.kill()
             starter = threading.Thread(target=self.daemon.start)
             starter.start()
+            self.addCleanup(starter.join)  # before the daemon is closed
             call()
             starter.join()
 
