@@ -183,6 +183,9 @@ func valueOf(sent *structpb.Value) (any, error) {
 
 // What the Manager answers becomes messages.
 
+// lockMessage describes a lock. The data is in the message as its bytes on the wire,
+// among the fields that the message does not know: who receives it finds it in the
+// field data, and GetData finds nothing.
 func (s *Service) lockMessage(l lock.Lock) *pylokv1.Lock {
 	return s.lockMessageAt(l, l.AcquireTime)
 }
@@ -193,7 +196,6 @@ func (s *Service) lockMessageAt(l lock.Lock, renewed time.Time) *pylokv1.Lock {
 	message := &pylokv1.Lock{
 		Name:        l.Name.String(),
 		State:       pylokv1.LockState_LOCK_STATE_UNLOCKED,
-		Data:        dataMessage(l.Data),
 		Holder:      l.Holder,
 		Token:       uint64(l.Token),
 		Revision:    uint64(l.Revision),
@@ -206,6 +208,9 @@ func (s *Service) lockMessageAt(l lock.Lock, renewed time.Time) *pylokv1.Lock {
 	if l.Held() {
 		message.State = pylokv1.LockState_LOCK_STATE_LOCKED
 		message.LockFileLocation = s.lockFileLocation(l.Name)
+	}
+	if !l.Data.IsEmpty() {
+		message.ProtoReflect().SetUnknown(appendDataField(make([]byte, 0, 2*len(l.Data.JSON())), l.Data))
 	}
 	return message
 }
@@ -267,18 +272,6 @@ var eventCauses = map[lock.Cause]pylokv1.EventCause{
 	lock.Forced:  pylokv1.EventCause_EVENT_CAUSE_FORCED,
 	lock.Expired: pylokv1.EventCause_EVENT_CAUSE_EXPIRED,
 	lock.File:    pylokv1.EventCause_EVENT_CAUSE_FILE,
-}
-
-// dataMessage writes a document; the empty one is left out.
-func dataMessage(data lock.Data) *structpb.Struct {
-	if data.IsEmpty() {
-		return nil
-	}
-	message, err := structpb.NewStruct(data.Map())
-	if err != nil {
-		panic(fmt.Sprintf("service: a lock.Data that no Struct can hold: %v", err))
-	}
-	return message
 }
 
 func timestampMessage(t time.Time) *timestamppb.Timestamp {

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -122,24 +121,25 @@ func (s *Service) refusal(refused *lock.Error, request any) *status.Status {
 	if refused.Lock == nil {
 		return withDetails(bare, details)
 	}
-	l := s.lockMessage(*refused.Lock)
-	full := withDetails(bare, append(details, l))
+	full := withDetails(bare, append(details, s.lockMessage(*refused.Lock)))
 	if proto.Size(full.Proto()) <= maxStatusBytes {
 		return full
 	}
-	l.Data = messageOnly(*refused.Lock)
-	return withDetails(bare, append(details, l))
+	short := *refused.Lock
+	short.Data = messageOnly(short.Data)
+	return withDetails(bare, append(details, s.lockMessage(short)))
 }
 
 // messageOnly is what is left of data that are too large for a status: why the lock
 // is held, as far as that is a line.
-func messageOnly(l lock.Lock) *structpb.Struct {
+func messageOnly(data lock.Data) lock.Data {
 	const mostBytes = 512
-	msg := l.Data.String("msg")
+	msg := data.String("msg")
 	if msg == "" || len(msg) > mostBytes {
-		return nil
+		return lock.Data{}
 	}
-	return &structpb.Struct{Fields: map[string]*structpb.Value{"msg": structpb.NewStringValue(msg)}}
+	data, _ = lock.NewData(map[string]any{"msg": msg}) // what was in one Data fits in another
+	return data
 }
 
 // errorMetadata says in ErrorInfo which lock it is about and who holds it.
