@@ -33,6 +33,7 @@ type Service struct {
 	manager *lock.Manager
 	config  Config
 	started time.Time
+	encoded encodedEvents
 }
 
 var _ pylokv1.LockServiceServer = (*Service)(nil)
@@ -153,11 +154,18 @@ func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockServic
 		if err != nil {
 			return s.statusError(err, request)
 		}
-		if err := stream.Send(&pylokv1.WatchResponse{Event: s.eventMessage(event)}); err != nil {
+		if err := stream.Send(s.watchResponse(event)); err != nil {
 			return err // gRPC's own; the stream is gone
 		}
 	}
 	return nil
+}
+
+func (s *Service) watchResponse(e lock.Event) *pylokv1.WatchResponse {
+	if e.Cause == 0 { // not a change, but the present state or a mark in the stream
+		return &pylokv1.WatchResponse{Event: s.eventMessage(e)}
+	}
+	return s.encoded.response(e, s.eventMessage)
 }
 
 // History implements pylokv1.LockServiceServer.
