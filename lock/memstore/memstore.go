@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/btree"
+
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/feed"
 )
@@ -31,7 +33,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	revision lock.Revision
-	locks    map[lock.Name]lock.Lock // the held ones
+	locks    *btree.BTreeG[lock.Lock] // the held ones, in name order
 	closed   bool
 }
 
@@ -45,7 +47,7 @@ func New(config Config) *Store {
 	return &Store{
 		maxLocks: config.MaxLocks,
 		feed:     feed.New(0, config.Feed),
-		locks:    make(map[lock.Name]lock.Lock),
+		locks:    btree.NewG(32, func(a, b lock.Lock) bool { return a.Name.Compare(b.Name) < 0 }),
 	}
 }
 
@@ -56,33 +58,26 @@ func (s *Store) Get(ctx context.Context, name lock.Name) (lock.Lock, error) {
 	if s.closed {
 		return lock.Lock{}, shuttingDown()
 	}
-	l, held := s.locks[name]
+	l, held := s.locks.Get(lock.Lock{Name: name})
 	if !held {
 		return lock.Lock{}, lock.ErrNotLocked
 	}
 	return l, nil
 }
 
-// List implements lock.Store. It copies what it is going to yield.
+// List implements lock.Store. The present state is cloned, which copies nothing, so
+// that who only asks for the revision pays for no more.
 func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock.Revision, iter.Seq2[lock.Lock, error]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return s.revision, func(yield func(lock.Lock, error) bool) { yield(lock.Lock{}, shuttingDown()) }
 	}
-	var page []lock.Lock
-	for name, l := range s.locks {
-		if name.Compare(after) > 0 && p.Match(name) {
-			page = append(page, l)
-		}
-	}
-	slices.SortFunc(page, func(a, b lock.Lock) int { return a.Name.Compare(b.Name) })
+	locks := s.locks.Clone()
 	return s.revision, func(yield func(lock.Lock, error) bool) {
-		for _, l := range page {
-			if !yield(l, nil) {
-				return
-			}
-		}
+		locks.AscendGreaterOrEqual(lock.Lock{Name: after}, func(l lock.Lock) bool {
+			return l.Name == after || !p.Match(l.Name) || yield(l, nil)
+		})
 	}
 }
 
@@ -93,7 +88,7 @@ func (s *Store) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Even
 	if s.closed {
 		return nil, shuttingDown()
 	}
-	held := len(s.locks)
+	held := s.locks.Len()
 	for i, change := range changes {
 		sameLock := func(other lock.Change) bool { return other.Lock.Name == change.Lock.Name }
 		if slices.ContainsFunc(changes[:i], sameLock) {
@@ -105,10 +100,10 @@ func (s *Store) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Even
 		}
 		held += more
 	}
-	if held > s.maxLocks && held > len(s.locks) {
+	if held > s.maxLocks && held > s.locks.Len() {
 		return nil, &lock.Error{
 			Reason:  lock.ErrTooManyLocks,
-			Message: fmt.Sprintf("%d locks are held, the most that may be; unlock some", len(s.locks)),
+			Message: fmt.Sprintf("%d locks are held, the most that may be; unlock some", s.locks.Len()),
 		}
 	}
 	events := make([]lock.Event, len(changes))
@@ -122,7 +117,7 @@ func (s *Store) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Even
 
 // check returns how many more locks are held after a change, or why it cannot be.
 func (s *Store) check(change lock.Change) (more int, err error) {
-	present, held := s.locks[change.Lock.Name] // Revision 0 when free
+	present, held := s.locks.Get(change.Lock) // Revision 0 when free
 	switch {
 	case change.Lock.Name.IsZero():
 		_, err := lock.ParseName("")
@@ -148,9 +143,9 @@ func (s *Store) check(change lock.Change) (more int, err error) {
 func (s *Store) apply(change lock.Change) lock.Event {
 	l := change.Lock
 	if change.Type == lock.Extended {
-		present := s.locks[l.Name]
+		present, _ := s.locks.Get(l)
 		present.TTL, present.ExpireTime = l.TTL, l.ExpireTime
-		s.locks[l.Name] = present
+		s.locks.ReplaceOrInsert(present)
 		return lock.Event{}
 	}
 	s.revision++
@@ -163,9 +158,9 @@ func (s *Store) apply(change lock.Change) lock.Event {
 		}
 	}
 	if change.Type == lock.Unlocked {
-		delete(s.locks, l.Name)
+		s.locks.Delete(l)
 	} else {
-		s.locks[l.Name] = l
+		s.locks.ReplaceOrInsert(l)
 	}
 	return lock.Event{
 		Revision: s.revision,
