@@ -50,11 +50,11 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 	}
 	r := newRecovery(s)
 	r.readSnapshot()
-	if err := r.findNewFiles(); err != nil {
+	if err := r.findWritten(); err != nil {
 		return err
 	}
-	for revision := range r.unanswered {
-		report(fmt.Sprintf("%s is left over from a crash; it will be removed", newFileOf(revision)))
+	if n := len(r.leftover); n > 0 {
+		report(fmt.Sprintf("%s has names of %d files that a server wrote before it crashed; they will be removed", ownDir, n))
 	}
 	s.journal, err = journal.Load(fsys, journalDir, r.snapshotAt, r.replay)
 	var damage *journal.DamageError
@@ -75,9 +75,6 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 	}
 	daemon, err := readWhole(fsys, daemonFile)
 	r.believe(err == nil && fsys.Mount() != "" && mountOf(daemon) == fsys.Mount())
-	if err := r.findOrphans(); err != nil {
-		return err
-	}
 	return r.compareAll(ctx, func(name lock.Name, _ lockFile, v verdict) error {
 		if v.why != "" {
 			report(fmt.Sprintf("%s: %s; %s", name, v.why, v.consequence()))

@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/journal"
@@ -103,9 +104,11 @@ func (s *Store) probe() {
 	if s.failed != nil {
 		return
 	}
-	_, err := s.files.writeNew(0, make([]byte, lock.MaxFileBytes))
+	name := newFile(0)
+	file, err := s.work.create(name)
 	if err == nil {
-		err = s.files.Remove(newFileOf(0))
+		_, err = file.WriteAt(make([]byte, lock.MaxFileBytes), 0)
+		err = errors.Join(err, file.Close(), s.work.Remove(name))
 	}
 	if err == nil {
 		err = s.journal.MakeRoom()

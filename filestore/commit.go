@@ -50,7 +50,8 @@ type step struct {
 	before *entry // nil: the lock was free
 	after  *entry // nil: it will be free
 	record journal.Record
-	linked bool // the new file already has its place
+	file   string // the name in .pylok of the new file; empty: there is none
+	linked bool   // it already has its place
 }
 
 // run is the committer: it takes what has queued up and commits it together.
@@ -78,6 +79,7 @@ func (s *Store) run() {
 // commitBatch commits a batch and answers it, but for the commits that it returns:
 // they change a lock that one before them changes, and come after it.
 func (s *Store) commitBatch(batch []*commit) (later []*commit) {
+	defer s.held.Release()
 	touched := make(map[lock.Name]bool)
 	var answered, staged []*commit
 	added := 0 // locks, by what is staged
@@ -133,11 +135,6 @@ func (s *Store) commitBatch(batch []*commit) (later []*commit) {
 			c.err = c.outside.err
 		}
 		close(c.done)
-	}
-	if s.failed == nil { // else what is left behind tells the next start
-		for _, c := range committed {
-			s.clean(c)
-		}
 	}
 	return later
 }
@@ -230,7 +227,7 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 	}
 	if before != nil {
 		// Best seen now: once the journal has the line it is too late.
-		p, err := s.files.look(l.Name)
+		p, err := s.work.look(l.Name)
 		if err != nil {
 			return step{}, s.ioError(err)
 		}
@@ -241,14 +238,14 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 			return step{}, &lock.Error{
 				Reason:  lock.ErrInvalidName,
 				Field:   "name",
-				Message: fmt.Sprintf("%s is a directory, which the server leaves alone; remove it by hand", s.files.location(l.Name)),
+				Message: fmt.Sprintf("%s is a directory, which the server leaves alone; remove it by hand", s.work.location(l.Name)),
 			}
 		}
 	}
 	if change.Type == lock.Unlocked {
 		return st, nil
 	}
-	text := lockfile.Append(nil, l, s.files.location(l.Name))
+	text := lockfile.Append(nil, l, s.work.location(l.Name))
 	if len(text) > lock.MaxFileBytes {
 		return step{}, &lock.Error{
 			Reason:  lock.ErrDataTooLarge,
@@ -256,13 +253,17 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 			Message: fmt.Sprintf("the lock file of %s would be %d bytes long; at most %d are allowed: keep the bulk elsewhere and lock with a link to it", l.Name, len(text), lock.MaxFileBytes),
 		}
 	}
-	p, err := s.files.writeNew(s.revision, text)
+	if err := s.beginBatch(); err != nil {
+		return step{}, s.ioError(err)
+	}
+	file, p, err := s.writeNew(l, text)
 	if err != nil {
 		return step{}, s.ioError(err)
 	}
+	st.file = file
 	st.after = &entry{key: l.Name.String(), lock: l, fileToken: l.Token, print: p}
 	if before == nil {
-		if err := s.files.link(s.revision, l.Name); err != nil {
+		if err := s.work.link(file, l.Name); err != nil {
 			return st, s.linkError(l.Name, err)
 		}
 		st.linked = true
@@ -290,31 +291,13 @@ func (s *Store) linkError(name lock.Name, err error) error {
 func (s *Store) unstage(c *commit) {
 	for _, st := range c.steps {
 		if st.linked {
-			if err := s.files.Remove(fileOf(st.after.lock.Name)); err != nil && !isAbsent(err) {
-				// Its .new name stays and tells the next start.
+			if err := s.work.Remove(fileOf(st.after.lock.Name)); err != nil && !isAbsent(err) {
+				// Its .new name tells the next start.
 				s.fail(fmt.Errorf("taking back a lock file: %w", err), nil)
-				continue
 			}
-		}
-		if st.writesFile() {
-			s.complain(s.files.Remove(newFileOf(st.record.Event.Revision)))
 		}
 	}
 	c.steps = nil
-}
-
-// clean removes the .new names of a commit's files.
-func (s *Store) clean(c *commit) {
-	for _, st := range c.steps {
-		if st.writesFile() {
-			s.complain(s.files.Remove(newFileOf(st.record.Event.Revision)))
-		}
-	}
-}
-
-// writesFile reports whether a step has a new file, made by the server.
-func (st *step) writesFile() bool {
-	return st.after != nil && st.record.Kind == journal.KindEvent && st.record.Event.Cause != lock.File
 }
 
 // complain logs a failure that costs nothing but room.
@@ -399,9 +382,9 @@ func (s *Store) apply(committed []*commit) error {
 			name := st.record.Event.Lock.Name
 			var err error
 			if st.after == nil {
-				err = s.files.Remove(fileOf(name))
+				err = s.work.Remove(fileOf(name))
 			} else {
-				err = s.files.replace(st.record.Event.Revision, name)
+				err = s.work.replace(st.file, name)
 			}
 			switch {
 			case err == nil:
@@ -429,10 +412,14 @@ func (s *Store) settle(committed []*commit) {
 		for _, st := range c.steps {
 			if st.record.Kind == journal.KindCheckpoint {
 				s.marked = c.mark
+				s.forgetDurable(c.mark.revision)
 				c.mark.pruned = s.journal.Prune(s.config.History, c.mark.snapshot)
 				continue
 			}
 			name := st.record.Event.Lock.Name
+			if st.record.Kind == journal.KindExtended {
+				st.after.print = find(s.locks, name).print // forget may have been there
+			}
 			if st.after != nil {
 				s.locks.ReplaceOrInsert(st.after)
 			} else {
@@ -448,6 +435,7 @@ func (s *Store) settle(committed []*commit) {
 			events = append(events, st.record.Event)
 		}
 	}
+	s.written.answered = s.revision
 	s.publish()
 	s.feed.Append(events...)
 }

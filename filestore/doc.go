@@ -1,19 +1,21 @@
 // Package filestore is a lock.Store on lock files and a journal.
 //
 //	<root>/lb/server-1.lock    a held lock, readable and complete at any moment
-//	<root>/.pylok/             the server's own: format, daemon, journal/, *.new
+//	<root>/.pylok/             the server's own: format, daemon, batch, journal/, *.new
 //
 // The file decides whether a lock is held; the journal makes an answer durable.
 // One goroutine makes all changes, in batches, each step for the whole batch:
 //
-//  1. stage: write each new lock file as .pylok/<token>.new and link it to its
+//  1. stage: write each new lock file as .pylok/<number>.new and link it to its
 //     place, which of several creators exactly one achieves; look whether what is
 //     to be replaced or removed is still ours.
 //  2. write the journal lines.
 //  3. rename what replaces, remove what is released.
 //  4. fdatasync the journal, once.
 //  5. publish the new state, answer.
-//  6. remove the .new names.
+//
+// The .new names of the last files written stay: a file whose hold is over is written
+// again for another.
 //
 // A crash between two steps is mended at the next start: a file whose .new name is
 // still there and whose token is not in the journal was never answered for and is

@@ -22,8 +22,8 @@ const (
 	// names do not start with a dot.
 	ownDir     = ".pylok"
 	journalDir = ownDir + "/journal"
-	newSuffix  = ".new"  // a complete file, until what it is for is durable
-	moveSuffix = ".move" // a second name of it, on the way to its place
+	newSuffix  = ".new"  // a file that the server wrote; see written
+	moveSuffix = ".move" // another name of it, on the way to its place
 
 	filePerm = 0o644 // lock files are for everybody to read
 	dirPerm  = 0o755
@@ -37,11 +37,6 @@ type files struct {
 }
 
 func fileOf(name lock.Name) string { return name.String() + lock.FileSuffix }
-
-// newFileOf is where the file of the lock's state as of a revision is written.
-func newFileOf(revision lock.Revision) string {
-	return fmt.Sprintf("%s/%d%s", ownDir, revision, newSuffix)
-}
 
 func (f *files) location(name lock.Name) string { return f.root + "/" + fileOf(name) }
 
@@ -104,64 +99,8 @@ func (p fingerprint) sameFile(q fingerprint) bool {
 	return p.inode == q.inode && p.birth == q.birth && p.birth != 0
 }
 
-// writeNew writes a complete file under its .new name.
-func (f *files) writeNew(revision lock.Revision, text []byte) (fingerprint, error) {
-	name := newFileOf(revision)
-	file, err := f.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
-	if errors.Is(err, fs.ErrExist) {
-		// Of a commit that failed and could not be cleaned up.
-		if err = f.Remove(name); err == nil {
-			file, err = f.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
-		}
-	}
-	if err != nil {
-		return fingerprint{}, err
-	}
-	_, err = file.WriteAt(text, 0)
-	var stat disk.Stat
-	if err == nil {
-		stat, err = file.Stat()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return fingerprint{}, errors.Join(err, f.Remove(name))
-	}
-	p := fingerprintOf(stat)
-	p.ctime, p.fresh = 0, true
-	return p, nil
-}
-
 // errBlocked: something that is no directory is on the way to a lock file's place.
 var errBlocked = errors.New("something above it in the root is not a directory")
-
-// link gives a .new file its place, which must be empty: else the error is
-// fs.ErrExist. Missing directories are made.
-func (f *files) link(revision lock.Revision, name lock.Name) error {
-	err := f.Link(newFileOf(revision), fileOf(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = f.MkdirAll(path.Dir(fileOf(name)), dirPerm); errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%w: %w", errBlocked, syscall.ENOTDIR)
-		}
-		if err == nil {
-			err = f.Link(newFileOf(revision), fileOf(name))
-		}
-	}
-	if isBlocked(err) {
-		return fmt.Errorf("%w: %s", errBlocked, reasonOf(err))
-	}
-	return err
-}
-
-// replace gives a .new file the place of another. The .new name stays.
-func (f *files) replace(revision lock.Revision, name lock.Name) error {
-	move := strings.TrimSuffix(newFileOf(revision), newSuffix) + moveSuffix
-	if err := f.Link(newFileOf(revision), move); err != nil {
-		return err
-	}
-	if err := f.Rename(move, fileOf(name)); err != nil {
-		return errors.Join(err, f.Remove(move))
-	}
-	return nil
-}
 
 // look describes the lock file; the zero fingerprint means that there is none.
 func (f *files) look(name lock.Name) (fingerprint, error) {

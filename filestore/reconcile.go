@@ -24,7 +24,7 @@ func (s *Store) reconcile(names []lock.Name) (*commit, error) {
 // replaced or removed it.
 func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 	before := find(s.locks, name)
-	found, err := s.files.read(name, before)
+	found, err := s.work.read(name, before)
 	if err != nil {
 		return err
 	}

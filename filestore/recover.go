@@ -3,9 +3,7 @@ package filestore
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strconv"
@@ -29,14 +27,15 @@ type recovery struct {
 	*Store
 	past       map[lock.Name]*history
 	checkpoint lock.Revision
-	finished   bool                     // a start has come to its end before
-	snapshotAt lock.Revision            // the locks that it has are in Store.locks
-	unanswered map[lock.Revision]bool   // of .new files; false: the journal has it
-	orphans    map[uint64]lock.Revision // inodes of those that it does not have
-	terms      map[lock.Name]lock.Lock  // of holds that were renewed with other terms
-	highest    lock.Token               // in any lock file
-	leftover   []string                 // files to be removed in the end
-	outside    *commit                  // the changes that others made
+	finished   bool                    // a start has come to its end before
+	snapshotAt lock.Revision           // the locks that it has are in Store.locks
+	written    map[uint64]bool         // inodes of the files that the last server wrote last
+	intact     bool                    // no file has lost what was written to it
+	terms      map[lock.Name]lock.Lock // of holds that were renewed with other terms
+	highest    lock.Token              // in any lock file
+	unread     bool                    // a power cut has taken the token of a file that the server wrote
+	leftover   []string                // files to be removed in the end
+	outside    *commit                 // the changes that others made
 	mended     int
 	now        time.Time
 }
@@ -79,9 +78,6 @@ func (s *Store) recover(ctx context.Context) error {
 		r.highest = max(r.highest, forgotten) // no revision is ever used again
 	}
 	r.believe(s.claim.intact)
-	if err := r.findOrphans(); err != nil {
-		return err
-	}
 	if err := r.compareAll(ctx, r.carryOut); err != nil {
 		return err
 	}
@@ -106,7 +102,7 @@ func (s *Store) recoverWithoutSnapshot() (*recovery, error) {
 
 // openJournal opens the journal and takes it in.
 func (r *recovery) openJournal() error {
-	if err := r.findNewFiles(); err != nil {
+	if err := r.findWritten(); err != nil {
 		return err
 	}
 	config := r.config.journal
@@ -121,6 +117,7 @@ func (r *recovery) openJournal() error {
 // believe moves the checkpoint forward if the file system has been intact since the
 // last server wrote to it: then all but its last batch is in the files.
 func (r *recovery) believe(intact bool) {
+	r.intact = intact
 	if intact {
 		r.checkpoint = max(r.checkpoint, r.journal.Confirmed())
 	}
@@ -128,31 +125,47 @@ func (r *recovery) believe(intact bool) {
 
 func newRecovery(s *Store) *recovery {
 	return &recovery{
-		Store:      s,
-		past:       make(map[lock.Name]*history),
-		unanswered: make(map[lock.Revision]bool),
-		orphans:    make(map[uint64]lock.Revision),
-		terms:      make(map[lock.Name]lock.Lock),
-		outside:    &commit{},
-		now:        time.Now().UTC().Truncate(time.Millisecond),
+		Store:   s,
+		past:    make(map[lock.Name]*history),
+		written: make(map[uint64]bool),
+		terms:   make(map[lock.Name]lock.Lock),
+		outside: &commit{},
+		now:     time.Now().UTC().Truncate(time.Millisecond),
 	}
 }
 
-// findNewFiles finds what a crash left under .new names.
-func (r *recovery) findNewFiles() error {
+// findWritten finds the files that still have the name in .pylok under which the last
+// server wrote them.
+func (r *recovery) findWritten() error {
+	var err error
+	if r.batchAfter, err = readBatchFile(r.files); err != nil {
+		return err
+	}
 	entries, err := disk.List(r.files, ownDir)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
+		name := ownDir + "/" + entry.Name()
 		digits, isNew := strings.CutSuffix(entry.Name(), newSuffix)
-		revision, err := strconv.ParseUint(digits, 10, 63)
-		if isNew && err == nil {
-			r.unanswered[lock.Revision(revision)] = lock.Revision(revision) > r.snapshotAt
-			r.highest = max(r.highest, lock.Token(revision))
+		if _, err := strconv.ParseUint(digits, 10, 64); isNew && err == nil {
+			stat, err := r.files.Lstat(name)
+			if err != nil {
+				return err
+			}
+			text, err := readWhole(r.files, name)
+			if err != nil {
+				return err
+			}
+			r.written[stat.Inode] = true
+			// Somebody may have seen its token, although nothing came of it.
+			token := lockfile.Read(text).Token
+			r.highest = max(r.highest, token)
+			r.unread = r.unread || token == 0
+			r.leftover = append(r.leftover, name)
 		}
 		if strings.HasSuffix(entry.Name(), moveSuffix) {
-			r.leftover = append(r.leftover, ownDir+"/"+entry.Name())
+			r.leftover = append(r.leftover, name)
 		}
 	}
 	return nil
@@ -197,9 +210,6 @@ func (r *recovery) replay(record journal.Record) error {
 		}
 		delete(r.terms, name)
 		delete(r.extended, name)
-		if r.unanswered[event.Revision] {
-			r.unanswered[event.Revision] = false
-		}
 	}
 	return nil
 }
@@ -218,19 +228,14 @@ func (r *recovery) historyOf(name lock.Name) *history {
 	return h
 }
 
-// findOrphans finds the inodes of new files that the journal does not have.
-func (r *recovery) findOrphans() error {
-	for revision, unanswered := range r.unanswered {
-		if !unanswered {
-			continue
-		}
-		stat, err := r.files.Lstat(newFileOf(revision))
-		if err != nil {
-			return err
-		}
-		r.orphans[stat.Inode] = revision
-	}
-	return nil
+// isOrphan reports whether a file is one that the last server wrote and the journal
+// does not account for: for a grant that nobody was told of, or, after a power cut,
+// for one that is over, or for another lock's, where what the directory says and what
+// the file says are not of the same time. A journal that lacks more than the last
+// batch is not asked.
+func (r *recovery) isOrphan(found lockFile) bool {
+	return r.written[found.print.inode] && r.finished && r.journal.Last() >= r.batchAfter &&
+		(!r.intact || lock.Revision(found.Token) > r.journal.Last())
 }
 
 // compareAll calls act with the verdict on every lock that has a file or a history,
@@ -292,7 +297,7 @@ func (r *recovery) isAsKnown(name lock.Name, stat func() (disk.Stat, error)) boo
 		return false
 	}
 	now, err := stat()
-	return err == nil && e.print.matches(fingerprintOf(now)) && r.orphans[now.Inode] == 0
+	return err == nil && e.print.matches(fingerprintOf(now)) && !r.written[now.Inode]
 }
 
 // remedy is what is done about a lock whose file and history are compared.
@@ -332,11 +337,11 @@ func (r *recovery) compare(name lock.Name, found lockFile) verdict {
 	case !found.exists():
 		return verdict{tell, "the lock file was removed while no server ran", h.hold, lock.Unlocked}
 
-	case r.orphans[found.print.inode] != 0 && !h.isHeld():
-		return verdict{remedy: remove, why: "the lock was being granted when the server stopped, and nobody was told"}
+	case r.isOrphan(found) && !h.isHeld():
+		return verdict{remedy: remove, why: "the lock was being granted or released when the server stopped"}
 
-	case r.orphans[found.print.inode] != 0:
-		return verdict{remedy: rewrite, why: "the hold was being replaced when the server stopped, and nobody was told", lock: r.withTerms(h.hold)}
+	case r.isOrphan(found) && !h.byFile && !h.isAsHeld(found):
+		return verdict{remedy: rewrite, why: "the lock file was being written when the server stopped", lock: r.withTerms(h.hold)}
 
 	case h.isHeld():
 		return r.compareHold(h, found, recent)
@@ -364,13 +369,18 @@ func (r *recovery) compare(name lock.Name, found lockFile) verdict {
 	})}
 }
 
+// isAsHeld reports whether a file says what the history does.
+func (h *history) isAsHeld(found lockFile) bool {
+	own := found.Token != 0 && found.Token == h.hold.Token
+	return (own || h.byFile) && h.hold.Data == found.Data && h.hold.Problem == found.Problem
+}
+
 // compareHold is compare for a lock that is held by its history and has a file.
 func (r *recovery) compareHold(h *history, found lockFile, recent bool) verdict {
 	own := found.Token != 0 && found.Token == h.hold.Token
-	same := h.hold.Data == found.Data && h.hold.Problem == found.Problem
 	hold := r.withTerms(h.hold)
 	switch {
-	case (own || h.byFile) && same:
+	case h.isAsHeld(found):
 		return verdict{remedy: keep, lock: hold}
 
 	case own && recent && !h.byFile:
@@ -414,15 +424,7 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 	case keep:
 		r.insert(&entry{lock: v.lock, byFile: h != nil && h.byFile, fileToken: found.Token, print: found.print})
 	case rewrite:
-		p, err := r.files.writeNew(v.lock.Revision, lockfile.Append(nil, v.lock, r.files.location(name)))
-		if err == nil {
-			err = r.files.Rename(newFileOf(v.lock.Revision), fileOf(name))
-		}
-		if errors.Is(err, fs.ErrNotExist) { // the directory is gone too
-			if err = r.files.link(v.lock.Revision, name); err == nil {
-				err = r.files.Remove(newFileOf(v.lock.Revision))
-			}
-		}
+		p, err := r.files.restore(name, v.lock.Revision, lockfile.Append(nil, v.lock, r.files.location(name)))
 		if err != nil {
 			return fmt.Errorf("writing the lock file of %s again: %w", name, err)
 		}
@@ -452,6 +454,9 @@ func (r *recovery) insert(e *entry) {
 	}
 	r.locks.ReplaceOrInsert(e)
 }
+
+// mostUnread is more revisions than the last batch can have given out.
+const mostUnread = 1 << 16
 
 // timeGrain is what an event's time is rounded down by.
 const timeGrain = time.Millisecond
@@ -491,6 +496,9 @@ func isTornOf(text, written []byte) bool {
 // given out, and makes what was mended durable.
 func (r *recovery) finish() error {
 	r.revision = max(r.journal.Last(), lock.Revision(r.highest))
+	if r.unread {
+		r.revision += mostUnread
+	}
 	r.journal.Advance(r.revision)
 	var records []journal.Record
 	for i := range r.outside.steps {
@@ -518,17 +526,15 @@ func (r *recovery) finish() error {
 			return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
 		}
 	}
-	for revision := range r.unanswered {
-		r.leftover = append(r.leftover, newFileOf(revision))
-	}
-	for _, file := range r.leftover {
-		r.complain(r.files.Remove(file))
-	}
 	if r.mended > 0 {
 		r.config.Logger.Warn("the last server did not stop cleanly; lock files were brought in line with the journal", "files", r.mended)
 	}
 	err := r.checkpointNow()
 	if err == nil {
+		// They tell a next start what a power cut may have done, until here.
+		for _, file := range r.leftover {
+			r.complain(r.files.Remove(file))
+		}
 		err = r.claim.sign(r.files, r.files.Mount())
 	}
 	if err != nil {

@@ -257,7 +257,7 @@ var recoverCases = []recoverCase{
 	}, free: []string{"unheard"}},
 	{name: "a new file that the journal has", ruin: func(t *testing.T, r *ruin) {
 		l := r.holds["last"]
-		err := os.Link(filepath.Join(r.root, "last.lock"), filepath.Join(r.root, newFileOf(l.Revision)))
+		err := os.Link(filepath.Join(r.root, "last.lock"), filepath.Join(r.root, newFile(uint64(l.Revision))))
 		if err != nil && !errors.Is(err, fs.ErrExist) { // the kill may have left it there
 			t.Fatal(err)
 		}
@@ -275,7 +275,7 @@ func orphan(t *testing.T, r *ruin, n int, name string) {
 	t.Helper()
 	revision := r.end + lock.Revision(n)
 	l := lock.Lock{Name: lock.MustParseName("x"), Holder: "nobody yet", Token: lock.Token(revision), Data: mustData(t, `{"msg":"unheard"}`)}
-	file := filepath.Join(r.root, newFileOf(revision))
+	file := filepath.Join(r.root, newFile(uint64(revision)))
 	if err := os.WriteFile(file, lockfile.Append(nil, l, "/x"), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,7 @@ type Config struct {
 	History Retention
 
 	journal journal.Config
+	written int // files; default mostWritten
 }
 
 func (c Config) withDefaults() Config {
@@ -92,12 +93,17 @@ type Store struct {
 	background sync.WaitGroup     // what looks at files and makes checkpoints
 
 	// Only the committer uses these.
-	locks    *btree.BTreeG[*entry]
-	revision lock.Revision          // the last one given out
-	marked   *checkpoint            // the last one
-	failed   error                  // why nothing can be written any more
-	stale    bool                   // readers do not see yet what is known of some files
-	extended map[lock.Name]struct{} // holds whose terms are not those in their file
+	work       files     // its own way to the files
+	held       disk.Held // what work reaches them through
+	written    written
+	batch      disk.File     // batchFile; nil: not yet opened
+	batchAfter lock.Revision // what it says
+	locks      *btree.BTreeG[*entry]
+	revision   lock.Revision          // the last one given out
+	marked     *checkpoint            // the last one
+	failed     error                  // why nothing can be written any more
+	stale      bool                   // readers do not see yet what is known of some files
+	extended   map[lock.Name]struct{} // holds whose terms are not those in their file
 }
 
 // view is the state as of one revision. It is never changed.
@@ -153,6 +159,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 		done:     make(chan struct{}),
 		locks:    newTree(),
 		extended: make(map[lock.Name]struct{}),
+		written:  written{most: cmp.Or(config.written, mostWritten)},
 	}
 	s.config.journal.Carry = s.carry
 	if s.claim, err = claimRoot(root, fsys); err != nil {
@@ -169,6 +176,8 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	if err := s.recover(ctx); err != nil {
 		return nil, err
 	}
+	s.held = fsys.Hold()
+	s.work = files{FS: s.held, root: root}
 	s.publish()
 	s.feed = feed.New(s.journal.Last(), feed.Config{})
 	go s.run()
@@ -324,7 +333,14 @@ func (s *Store) Close() error {
 	s.background.Wait()
 	s.view.Store(nil)
 	s.feed.Close()
+	if s.batch != nil {
+		s.complain(s.batch.Close())
+	}
+	defer s.held.Release()
 	err := s.checkpointNow()
+	if err == nil && s.failed == nil { // else they tell the next start
+		s.forgetAll()
+	}
 	if err == nil && s.failed == nil && s.journal.Last() != s.snapshot {
 		err = s.writeSnapshot(&view{revision: s.journal.Last(), locks: s.locks})
 	}

@@ -12,10 +12,20 @@ import (
 type Stat struct {
 	Mode  fs.FileMode
 	Inode uint64
-	Size  int64 // bytes
-	Mtime int64 // of the content; nanoseconds since the Unix epoch
-	Ctime int64 // of anything; likewise
-	Birth int64 // when it was created; likewise; 0: the file system does not tell
+	Size  int64  // bytes
+	Mtime int64  // of the content; nanoseconds since the Unix epoch
+	Ctime int64  // of anything; likewise
+	Birth int64  // when it was created; likewise; 0: the file system does not tell
+	Links uint32 // how many names it has
+}
+
+// Access is who may do what with a file, as far as others can have changed it.
+type Access struct {
+	Mode     fs.FileMode
+	UID, GID uint32
+	// Attributes is the size of the names of its extended attributes, of
+	// which access control lists are some; bytes.
+	Attributes int
 }
 
 // FS is a directory tree. Names are relative to its root, slash-separated, and
@@ -43,8 +53,19 @@ type FS interface {
 	// as long as it is the same, no file has lost what was written to it. Empty:
 	// the operating system does not tell.
 	Mount() string
+	// Hold returns the same tree for the use of one goroutine, which is quick
+	// to come again to a directory that it has come to before.
+	Hold() Held
 	// Close gives the tree back.
 	Close() error
+}
+
+// Held is a tree that keeps the directories open through which it reaches files.
+type Held interface {
+	FS
+	// Release closes these directories. Until then a directory that others
+	// move away is still the one that was there.
+	Release()
 }
 
 // Dir is an open directory. Names are of files directly in it.
@@ -67,6 +88,11 @@ type File interface {
 	io.Closer
 	// Stat describes the open file.
 	Stat() (Stat, error)
+	// Access says who may do what with the file.
+	Access() (Access, error)
+	// IsOpenElsewhere reports whether anybody else has the file open or mapped.
+	// Where the file system does not tell, somebody might.
+	IsOpenElsewhere() bool
 	// TryLock takes the file's exclusive flock(2), or fails at once with
 	// ErrLocked.
 	TryLock() error

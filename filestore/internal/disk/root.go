@@ -22,37 +22,83 @@ func Open(dir string, keep ...string) (FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &osRoot{root: root, kept: make(map[string]*os.File)}
+	r := &osRoot{root: root, kept: make(map[string]openDir)}
 	for _, name := range append(keep, ".") {
-		f, err := root.Open(name)
+		d, err := r.open(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
-		r.kept[name] = f
+		r.kept[name] = d
 	}
 	return r, nil
 }
 
 type osRoot struct {
 	root *os.Root
-	kept map[string]*os.File
+	kept map[string]openDir
+	held map[string]openDir // nil: no others are kept
+}
+
+// openDir is an open directory.
+type openDir struct {
+	file *os.File
+	fd   int // to ask for it takes system calls
+}
+
+func (r *osRoot) open(dir string) (openDir, error) {
+	f, err := r.root.Open(dir)
+	if err != nil {
+		return openDir{}, err
+	}
+	return openDir{f, int(f.Fd())}, nil
+}
+
+// mostHeld is how many directories a Held keeps open.
+const mostHeld = 64
+
+// Hold implements FS.
+func (r *osRoot) Hold() Held {
+	return &osRoot{root: r.root, kept: r.kept, held: make(map[string]openDir)}
+}
+
+// Release implements Held.
+func (r *osRoot) Release() {
+	for _, d := range r.held {
+		d.file.Close()
+	}
+	clear(r.held)
 }
 
 // in calls do with the open directory of a file and the file's name in it.
 func (r *osRoot) in(op, name string, do func(dir int, base string) error) error {
 	dir, base := path.Split(name)
-	f, isKept := r.kept[path.Clean(dir)]
+	dir = path.Clean(dir)
+	d, isKept := r.kept[dir]
+	isHeld := false
 	if !isKept {
+		d, isHeld = r.held[dir]
+	}
+	if !isKept && !isHeld {
 		var err error
-		if f, err = r.root.Open(path.Clean(dir)); err != nil {
+		if d, err = r.open(dir); err != nil {
 			return err
 		}
-		defer f.Close()
+		if isHeld = r.held != nil && len(r.held) < mostHeld; isHeld {
+			r.held[dir] = d
+		} else {
+			defer d.file.Close()
+		}
 	}
-	if err := retry(func() error { return do(int(f.Fd()), base) }); err != nil {
+	err := retry(func() error { return do(d.fd, base) })
+	if err == unix.ENOENT && isHeld {
+		// Perhaps the directory itself is gone, and another has its place.
+		d.file.Close()
+		delete(r.held, dir)
+	}
+	if err != nil {
 		return &fs.PathError{Op: op, Path: name, Err: err}
 	}
 	return nil
@@ -101,6 +147,7 @@ func statx(fd int, name string) (Stat, error) {
 		Size:  int64(x.Size),
 		Mtime: nanoseconds(x.Mtime),
 		Ctime: nanoseconds(x.Ctime),
+		Links: x.Nlink,
 	}
 	if x.Mask&unix.STATX_BTIME != 0 {
 		s.Birth = nanoseconds(x.Btime)
@@ -122,11 +169,11 @@ func statx(fd int, name string) (Stat, error) {
 func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
 
 func (r *osRoot) OpenDir(name string) (Dir, error) {
-	f, err := r.root.Open(name)
+	d, err := r.open(name)
 	if err != nil {
 		return nil, err
 	}
-	return osDir{f}, nil
+	return osDir(d), nil
 }
 
 func (r *osRoot) MkdirAll(name string, perm fs.FileMode) error { return r.root.MkdirAll(name, perm) }
@@ -163,7 +210,7 @@ func (r *osRoot) SyncDir(name string) error {
 }
 
 func (r *osRoot) Sync() error {
-	if err := retry(func() error { return unix.Syncfs(int(r.kept["."].Fd())) }); err != nil {
+	if err := retry(func() error { return unix.Syncfs(r.kept["."].fd) }); err != nil {
 		return fmt.Errorf("syncfs %s: %w", r.root.Name(), err)
 	}
 	return nil
@@ -175,7 +222,7 @@ func (r *osRoot) Mount() string {
 		return ""
 	}
 	var x unix.Statx_t
-	err = unix.Statx(int(r.kept["."].Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID_UNIQUE, &x)
+	err = unix.Statx(r.kept["."].fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID_UNIQUE, &x)
 	if err != nil || x.Mask&unix.STATX_MNT_ID_UNIQUE == 0 {
 		return "" // Linux before 6.8
 	}
@@ -184,17 +231,17 @@ func (r *osRoot) Mount() string {
 
 func (r *osRoot) Close() error {
 	var errs []error
-	for _, f := range r.kept {
-		errs = append(errs, f.Close())
+	for _, d := range r.kept {
+		errs = append(errs, d.file.Close())
 	}
 	return errors.Join(append(errs, r.root.Close())...)
 }
 
-type osDir struct{ file *os.File }
+type osDir openDir
 
 func (d osDir) Lstat(name string) (s Stat, err error) {
 	err = retry(func() (err error) {
-		s, err = statx(int(d.file.Fd()), name)
+		s, err = statx(d.fd, name)
 		return err
 	})
 	if err != nil {
@@ -269,6 +316,28 @@ func (f osFile) Stat() (s Stat, err error) {
 		return err
 	})
 	return s, err
+}
+
+func (f osFile) Access() (Access, error) {
+	var stat unix.Stat_t
+	if err := f.do("stat", func() error { return unix.Fstat(f.fd, &stat) }); err != nil {
+		return Access{}, err
+	}
+	attributes, err := unix.Flistxattr(f.fd, nil)
+	if err != nil && err != unix.EOPNOTSUPP {
+		return Access{}, &fs.PathError{Op: "listxattr", Path: f.name, Err: err}
+	}
+	return Access{Mode: fs.FileMode(stat.Mode), UID: stat.Uid, GID: stat.Gid, Attributes: attributes}, nil
+}
+
+// IsOpenElsewhere asks for a write lease, which is given only where nobody else has
+// the file open (fcntl(2), "Leases"), and gives it back.
+func (f osFile) IsOpenElsewhere() bool {
+	if _, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		return true
+	}
+	_, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETLEASE, unix.F_UNLCK)
+	return err != nil
 }
 
 func (f osFile) Truncate(size int64) error {

@@ -134,6 +134,7 @@ func (m *memory) Rename(string, string) error               { panic("no part of 
 func (m *memory) Lstat(string) (disk.Stat, error)           { panic("no part of the journal") }
 func (m *memory) Mount() string                             { return "" }
 func (m *memory) Close() error                              { return nil }
+func (m *memory) Hold() disk.Held                           { panic("no part of the journal") }
 
 func (m *memory) OpenDir(name string) (disk.Dir, error) {
 	if err := m.start("opendir", name); err != nil {
@@ -265,6 +266,8 @@ func (f *memoryFile) Datasync() error {
 	return nil
 }
 
-func (f *memoryFile) Stat() (disk.Stat, error) { panic("not asked for") }
-func (f *memoryFile) TryLock() error           { panic("not asked for") }
-func (f *memoryFile) Close() error             { return nil }
+func (f *memoryFile) Stat() (disk.Stat, error)     { panic("not asked for") }
+func (f *memoryFile) TryLock() error               { panic("not asked for") }
+func (f *memoryFile) Access() (disk.Access, error) { panic("not asked for") }
+func (f *memoryFile) IsOpenElsewhere() bool        { panic("not asked for") }
+func (f *memoryFile) Close() error                 { return nil }

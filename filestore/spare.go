@@ -1,0 +1,296 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/lock"
+)
+
+// mostWritten is how many of the files that the server wrote last keep their second
+// name, by default, and so how many stand by to be written again.
+const mostWritten = 1024
+
+// mostSpare is the size, in bytes, up to which a file stands by.
+const mostSpare = 4096
+
+// written is the files that the server wrote last, each under a second name besides
+// its lock file's, NUMBER.new in .pylok. The second name tells a start after a crash
+// that a file is the server's, and that what it says may be out of date.
+//
+// It also saves most of the work: when a hold is over its file has only that name
+// left, and when its turn comes it is written again for another hold. To make a file
+// and to forget it costs a file system about as much as all else that a hold asks of
+// it; on one without a journal ten times as much (ext4 looks through all that was
+// removed in the last minutes for a number that is not of these).
+//
+// Nobody can tell. A file that has another name still, that somebody has open, or
+// whose owner, mode or attributes somebody changed, is let go instead. Who came upon
+// the name before it went, and opens the file only after 1,023 others have been
+// written, would read another lock's.
+type written struct {
+	files []writtenFile // oldest first
+	most  int           // of them
+	last  uint64        // number given to a name
+	// access is what the first one was made with.
+	access disk.Access
+
+	// answered is the revision up to which the batches are; what has been written
+	// for a later one may not have its place yet.
+	answered lock.Revision
+	// durable is the revision up to which the lock files are durable.
+	durable lock.Revision
+	// busy is the files whose turn has come and which keep their name until they
+	// are durable: because their batch is not answered, or because until then a
+	// power cut may leave in their place what they said before.
+	busy []writtenFile
+}
+
+type writtenFile struct {
+	name     string
+	lock     lock.Name     // that it was written for last
+	revision lock.Revision // of the lock
+	inode    uint64
+	again    bool // it has been written before that
+}
+
+// newFile is where the file with a number is written.
+func newFile(number uint64) string { return fmt.Sprintf("%s/%d%s", ownDir, number, newSuffix) }
+
+// writeNew writes a complete file for a lock, as of its revision, and returns its
+// name in .pylok.
+func (s *Store) writeNew(l lock.Lock, text []byte) (name string, p fingerprint, err error) {
+	w := &s.written
+	if len(w.files) >= w.most {
+		oldest := w.files[0]
+		w.files = w.files[1:]
+		isAnswered := oldest.revision <= w.answered
+		if isAnswered {
+			p, err := s.work.writeAgain(oldest.name, text, w.access)
+			if err == nil {
+				w.files = append(w.files, writtenFile{oldest.name, l.Name, l.Revision, p.inode, true})
+				return oldest.name, p, nil
+			}
+			// A hold has it still, or it is not to be used again.
+		}
+		if !isAnswered || oldest.again && oldest.revision > w.durable {
+			w.busy = append(w.busy, oldest)
+		} else if err := s.forget(oldest); err != nil {
+			return "", fingerprint{}, err
+		}
+	}
+	w.last++
+	name = newFile(w.last)
+	file, err := s.work.create(name)
+	if err != nil {
+		return "", fingerprint{}, err
+	}
+	if w.access == (disk.Access{}) {
+		w.access, err = file.Access()
+	}
+	if err == nil {
+		p, err = writeText(file, text)
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return "", fingerprint{}, errors.Join(err, s.work.Remove(name))
+	}
+	w.files = append(w.files, writtenFile{name, l.Name, l.Revision, p.inode, false})
+	return name, p, nil
+}
+
+// forget takes its second name from a file.
+func (s *Store) forget(file writtenFile) error {
+	if err := s.work.Remove(file.name); err != nil && !isAbsent(err) {
+		return err
+	}
+	if e := find(s.locks, file.lock); e != nil && e.print.inode == file.inode {
+		same := *e
+		same.print.ctime = 0 // it is another now
+		s.locks.ReplaceOrInsert(&same)
+		s.stale = true
+	}
+	return nil
+}
+
+// forgetDurable takes the second names from the lock files that have become durable:
+// from then on what a start finds there is what somebody wrote there.
+func (s *Store) forgetDurable(durable lock.Revision) {
+	w := &s.written
+	w.durable = durable
+	w.files = slices.DeleteFunc(w.files, func(file writtenFile) bool {
+		if file.revision > durable {
+			return false
+		}
+		stat, err := s.work.Lstat(file.name)
+		if err != nil || stat.Links == 1 {
+			return false // it stands by
+		}
+		s.complain(s.forget(file))
+		return true
+	})
+	w.busy = slices.DeleteFunc(w.busy, func(file writtenFile) bool {
+		if file.revision > durable {
+			return false
+		}
+		s.complain(s.forget(file))
+		return true
+	})
+}
+
+// forgetAll removes all second names, once everything is durable.
+func (s *Store) forgetAll() {
+	for _, file := range slices.Concat(s.written.files, s.written.busy) {
+		s.complain(s.forget(file))
+	}
+	s.complain(s.work.SyncDir(ownDir))
+}
+
+// batchFile says up to which revision the journal was durable when the committer
+// began to make the files of its last batch. After a crash it tells a journal that
+// lacks that batch alone, which nobody was told of, from one that lacks more: that
+// was taken away, or is a copy from before.
+const batchFile = ownDir + "/batch"
+
+// beginBatch writes batchFile, before the batch makes its first file.
+func (s *Store) beginBatch() error {
+	last := s.journal.Last()
+	if s.batch == nil {
+		var err error
+		if s.batch, err = s.work.OpenFile(batchFile, os.O_WRONLY|os.O_CREATE, 0o600); err != nil {
+			return err
+		}
+	} else if s.batchAfter == last {
+		return nil
+	}
+	if _, err := s.batch.WriteAt(fmt.Appendf(nil, "%020d\n", last), 0); err != nil {
+		return err
+	}
+	s.batchAfter = last
+	return nil
+}
+
+// readBatchFile returns what batchFile says; 0: nothing.
+func readBatchFile(fsys disk.FS) (lock.Revision, error) {
+	text, err := readWhole(fsys, batchFile)
+	if err != nil && !isAbsent(err) {
+		return 0, err
+	}
+	// A power cut may have left anything.
+	revision, _ := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 63)
+	return lock.Revision(revision), nil
+}
+
+// errInUse: a file is not the server's alone.
+var errInUse = errors.New("the file is in use")
+
+// writeAgain writes a file that was written before, if no lock, and nobody else, has
+// a use for it.
+func (f *files) writeAgain(name string, text []byte, want disk.Access) (fingerprint, error) {
+	file, err := f.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return fingerprint{}, err
+	}
+	defer file.Close()
+	stat, err := file.Stat()
+	if err != nil {
+		return fingerprint{}, err
+	}
+	if stat.Links != 1 || stat.Size > mostSpare || file.IsOpenElsewhere() {
+		return fingerprint{}, errInUse
+	}
+	if access, err := file.Access(); err != nil || access != want {
+		return fingerprint{}, errors.Join(errInUse, err)
+	}
+	if stat.Size > int64(len(text)) {
+		if err := file.Truncate(int64(len(text))); err != nil {
+			return fingerprint{}, err
+		}
+	}
+	return writeText(file, text)
+}
+
+// writeText writes a file and returns its fingerprint.
+func writeText(file disk.File, text []byte) (fingerprint, error) {
+	if _, err := file.WriteAt(text, 0); err != nil {
+		return fingerprint{}, err
+	}
+	stat, err := file.Stat()
+	if err != nil {
+		return fingerprint{}, err
+	}
+	p := fingerprintOf(stat)
+	p.ctime, p.fresh = 0, true
+	return p, nil
+}
+
+// create makes an empty file in .pylok, in place of one that a crash left.
+func (f *files) create(name string) (disk.File, error) {
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	file, err := f.OpenFile(name, flags, filePerm)
+	if errors.Is(err, fs.ErrExist) {
+		if err = f.Remove(name); err == nil {
+			file, err = f.OpenFile(name, flags, filePerm)
+		}
+	}
+	return file, err
+}
+
+// link gives a file that writeNew wrote its place, which must be empty: else the
+// error is fs.ErrExist. Missing directories are made.
+func (f *files) link(written string, name lock.Name) error {
+	err := f.Link(written, fileOf(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = f.MkdirAll(path.Dir(fileOf(name)), dirPerm); errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%w: %w", errBlocked, syscall.ENOTDIR)
+		}
+		if err == nil {
+			err = f.Link(written, fileOf(name))
+		}
+	}
+	if isBlocked(err) {
+		return fmt.Errorf("%w: %s", errBlocked, reasonOf(err))
+	}
+	return err
+}
+
+// replace gives a file that writeNew wrote the place of another.
+func (f *files) replace(written string, name lock.Name) error {
+	move := written[:len(written)-len(newSuffix)] + moveSuffix
+	if err := f.Link(written, move); err != nil {
+		return err
+	}
+	if err := f.Rename(move, fileOf(name)); err != nil {
+		return errors.Join(err, f.Remove(move))
+	}
+	return nil
+}
+
+// restore writes the lock file of a hold anew, where no committer runs.
+func (f *files) restore(name lock.Name, revision lock.Revision, text []byte) (p fingerprint, err error) {
+	move := fmt.Sprintf("%s/%d%s", ownDir, revision, moveSuffix)
+	file, err := f.create(move)
+	if err != nil {
+		return fingerprint{}, err
+	}
+	p, err = writeText(file, text)
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = f.Rename(move, fileOf(name))
+	}
+	if errors.Is(err, fs.ErrNotExist) { // the directory is gone too
+		if err = f.MkdirAll(path.Dir(fileOf(name)), dirPerm); err == nil {
+			err = f.Rename(move, fileOf(name))
+		}
+	}
+	if err != nil {
+		return fingerprint{}, errors.Join(err, f.Remove(move))
+	}
+	return p, nil
+}
