@@ -30,6 +30,11 @@ const (
 	keepaliveTime    = 30 * time.Second       // of silence, during a call, before the server is asked for a sign of life
 	keepaliveTimeout = 10 * time.Second       // without one: the connection is lost
 
+	// What may be under way to a call, and to all calls together, in bytes. Were
+	// it not fixed, gRPC would measure the connection with a ping whenever
+	// something arrives: of a quiet watch, for each event.
+	window = 1 << 20
+
 	// A page of List has at most 1000 locks of 64 KiB of YAML each, which may
 	// take more room as a message.
 	maxResponseBytes = 256 << 20
@@ -82,6 +87,8 @@ func dial(address string, options Options, more ...grpc.DialOption) (*Client, er
 			Backoff:           backoff.Config{BaseDelay: firstBackoff, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestBackoff},
 			MinConnectTimeout: connectTimeout,
 		}),
+		grpc.WithInitialWindowSize(window),
+		grpc.WithInitialConnWindowSize(window),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponseBytes)),
 		grpc.WithChainUnaryInterceptor(domainErrors(address)),
 		grpc.WithChainStreamInterceptor(domainStreamErrors(address)),
