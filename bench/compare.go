@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pylok/pylok/bench/internal/load"
+	"github.com/pylok/pylok/internal/load"
 )
 
 // What is measured. These are the rows of the report.

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pylok/pylok/bench/internal/load"
+	"github.com/pylok/pylok/internal/load"
 )
 
 // contender is a way to have locks, started on fresh data.

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pylok/pylok/bench/internal/load"
+	"github.com/pylok/pylok/internal/load"
 )
 
 // lockFileBytes is how long a lock file is.

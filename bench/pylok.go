@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/pylok/pylok/bench/internal/load"
 	"github.com/pylok/pylok/client"
+	"github.com/pylok/pylok/internal/load"
 )
 
 // startPylok starts the daemon with its defaults.

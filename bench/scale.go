@@ -14,9 +14,9 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/pylok/pylok/bench/internal/load"
 	"github.com/pylok/pylok/client"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/internal/load"
 	"github.com/pylok/pylok/lock"
 )
 

@@ -35,7 +35,8 @@ var importRules = []importRule{
 	{packages: "service/...", mayImport: []string{"lock", "gen/..."}},
 	{packages: "client/...", mayImport: []string{"lock", "gen/..."}},
 	{packages: "examples/go", mayImport: []string{"lock", "gen/...", "client"}},
-	{packages: "cmd/...", mayImport: []string{"lock/...", "filestore/...", "gen/...", "service/...", "client/..."}},
+	{packages: "internal/load", mayImport: []string{"lock", "gen/...", "client"}},
+	{packages: "cmd/...", mayImport: []string{"lock/...", "filestore/...", "gen/...", "service/...", "client/...", "internal/load"}},
 }
 
 // goPackage is what the rules look at of a package that go list prints.
