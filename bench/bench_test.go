@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pylok/pylok/internal/load"
 )
 
 func TestMain(m *testing.M) {
@@ -46,10 +48,10 @@ func TestSmoke(t *testing.T) {
 		sizes      []int
 		contenders string
 	}{
-		{cycles, []int{1, 4}, "pylok empty etcd redis files"},
-		{reads, []int{1, 4}, "pylok empty etcd redis files"},
-		{handOver, []int{1, 3}, "pylok etcd redis"},
-		{watch, []int{1, 5}, "pylok etcd redis"},
+		{load.RowCycles, []int{1, 4}, "pylok empty etcd redis files"},
+		{load.RowReads, []int{1, 4}, "pylok empty etcd redis files"},
+		{load.RowHandOver, []int{1, 3}, "pylok etcd redis"},
+		{load.RowDeliveries, []int{1, 5}, "pylok etcd redis"},
 		{dataSync, []int{1}, "files"},
 	} {
 		for _, size := range want.sizes {
@@ -117,13 +119,13 @@ func TestGoals(t *testing.T) {
 	r := &report{}
 	for i := range 3 {
 		noise := 1 + float64(i)/100
-		r.add(cycles, 1, "pylok", sample{PerSecond: 3000 * noise, FirstP50: 300e-6})
-		r.add(cycles, 1, "etcd", sample{PerSecond: 1000 * noise})
-		r.add(cycles, 16, "pylok", sample{PerSecond: 5000 * noise})
-		r.add(cycles, 16, "etcd", sample{PerSecond: 4000 * noise})
-		r.add(reads, 1, "empty", sample{P50: 150e-6})
+		r.add(load.RowCycles, 1, "pylok", sample{PerSecond: 3000 * noise, FirstP50: 300e-6})
+		r.add(load.RowCycles, 1, "etcd", sample{PerSecond: 1000 * noise})
+		r.add(load.RowCycles, 16, "pylok", sample{PerSecond: 5000 * noise})
+		r.add(load.RowCycles, 16, "etcd", sample{PerSecond: 4000 * noise})
+		r.add(load.RowReads, 1, "empty", sample{P50: 150e-6})
 		r.add(dataSync, 1, "files", sample{P50: 100e-6})
-		r.add(handOver, 16, "pylok", sample{P50: 2e-3})
+		r.add(load.RowHandOver, 16, "pylok", sample{P50: 2e-3})
 	}
 	r.Leases = []leaseScale{{Leases: 100_000, TTL: 30, Cores: 0.4}}
 	var yes, no, unknown int
@@ -162,16 +164,11 @@ func TestSpread(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
-		{count(0), "0"},
-		{count(999), "999"},
-		{count(1234567), "1,234,567"},
 		{duration(1.5e-6), "1.5 µs"},
 		{duration(0.0123), "12.3 ms"},
 		{duration(2), "2 s"},
 		{spread{2, 1, 3}.format(times), "2.00 (1.00-3.00)"},
 		{spread{}.format(times), ""},
-		{plural(1, "caller"), "1 caller"},
-		{plural(1000, "waiter"), "1,000 waiters"},
 	} {
 		if test.got != test.want {
 			t.Errorf("got %q, want %q", test.got, test.want)

@@ -11,62 +11,25 @@ import (
 	"github.com/pylok/pylok/internal/load"
 )
 
-// What is measured. These are the rows of the report.
-const (
-	cycles     = "Lock+Unlock"
-	reads      = "Status"
-	handOver   = "hand-over"
-	watch      = "Watch"
-	watchOne   = "Watch, one connection"
-	dataSync   = "fdatasync"
-	sharedFrom = 1000 // subscribers from which a shared connection is measured too
-)
+// dataSync is the one row that is about the disk alone.
+const dataSync = "fdatasync"
 
-// measurement is a row of the report, for all contenders that can be measured so.
-type measurement struct {
-	what  string
-	size  int // callers, waiters or subscribers
-	among []string
-	run   func(ctx context.Context, c *contender, options load.Options) (load.Run, error)
+// among says who takes part in each row.
+var among = map[string][]string{
+	load.RowCycles:        {"pylok", "empty", "etcd", "redis", "files"},
+	dataSync:              {"files"},
+	load.RowHandOver:      {"pylok", "etcd", "redis"},
+	load.RowReads:         {"pylok", "empty", "etcd", "redis", "files"},
+	load.RowDeliveries:    {"pylok", "etcd", "redis"},
+	load.RowOneConnection: {"pylok", "etcd"},
 }
 
 // measurements lists the rows in order.
-func (s *settings) measurements() (all []measurement) {
-	for _, callers := range s.callers {
-		all = append(all, measurement{cycles, callers, []string{"pylok", "empty", "etcd", "redis", "files"},
-			func(ctx context.Context, c *contender, options load.Options) (load.Run, error) {
-				return load.Cycles(ctx, c.target, callers, options)
-			}})
-	}
-	all = append(all, measurement{dataSync, 1, []string{"files"},
-		func(ctx context.Context, c *contender, options load.Options) (load.Run, error) {
-			return c.target.(*filesTarget).syncs(ctx, options)
-		}})
-	for _, waiters := range s.waiters {
-		all = append(all, measurement{handOver, waiters, []string{"pylok", "etcd", "redis"},
-			func(ctx context.Context, c *contender, options load.Options) (load.Run, error) {
-				return load.HandOver(ctx, c.target, waiters, options)
-			}})
-	}
-	for _, callers := range s.callers {
-		all = append(all, measurement{reads, callers, []string{"pylok", "empty", "etcd", "redis", "files"},
-			func(ctx context.Context, c *contender, options load.Options) (load.Run, error) {
-				return load.Reads(ctx, c.target, callers, options)
-			}})
-	}
-	for _, subscribers := range s.subscribers {
-		all = append(all, measurement{watch, subscribers, []string{"pylok", "etcd", "redis"},
-			func(ctx context.Context, c *contender, options load.Options) (load.Run, error) {
-				return load.Deliveries(ctx, c.target, subscribers, subscribers, options)
-			}})
-		if subscribers >= sharedFrom {
-			all = append(all, measurement{watchOne, subscribers, []string{"pylok", "etcd"},
-				func(ctx context.Context, c *contender, options load.Options) (load.Run, error) {
-					return load.Deliveries(ctx, c.target, subscribers, 1, options)
-				}})
-		}
-	}
-	return all
+func (s *settings) measurements() []load.Measurement {
+	syncs := load.Measurement{Row: dataSync, Size: 1, Run: func(ctx context.Context, t load.Target, options load.Options) (load.Run, error) {
+		return t.(*filesTarget).syncs(ctx, options)
+	}}
+	return slices.Insert(load.Measurements(s.callers, s.waiters, s.subscribers), len(s.callers), syncs)
 }
 
 // compare measures all contenders in turn, round by round.
@@ -83,7 +46,7 @@ func compare(ctx context.Context, s *settings, dir string, r *report, progress i
 	total, done := 0, 0
 	for _, row := range rows {
 		for _, c := range all {
-			if slices.Contains(row.among, c.name) {
+			if slices.Contains(among[row.Row], c.name) {
 				total += s.rounds
 			}
 		}
@@ -93,19 +56,19 @@ func compare(ctx context.Context, s *settings, dir string, r *report, progress i
 		for _, row := range rows {
 			for i := range all {
 				c := all[(i+round)%len(all)] // a different one first in each round
-				if !slices.Contains(row.among, c.name) {
+				if !slices.Contains(among[row.Row], c.name) {
 					continue
 				}
 				done++
-				fmt.Fprintf(progress, "%3d of %d, %v: %s %d, %s\n", done, total, time.Since(began).Round(time.Second), row.what, row.size, c.name)
+				fmt.Fprintf(progress, "%3d of %d, %v: %s %d, %s\n", done, total, time.Since(began).Round(time.Second), row.Row, row.Size, c.name)
 				sample, err := measure(ctx, s, c, row)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
 				if err != nil {
-					return fmt.Errorf("%s %d of %s: %w", row.what, row.size, c.name, err)
+					return fmt.Errorf("%s %d of %s: %w", row.Row, row.Size, c.name, err)
 				}
-				r.add(row.what, row.size, c.name, sample)
+				r.add(row.Row, row.Size, c.name, sample)
 			}
 		}
 	}
@@ -113,13 +76,10 @@ func compare(ctx context.Context, s *settings, dir string, r *report, progress i
 }
 
 // measure measures one row of one contender once.
-func measure(ctx context.Context, s *settings, c *contender, m measurement) (sample, error) {
-	run, err := m.run(ctx, c, load.Options{Duration: s.duration(), CPU: c.cpu})
+func measure(ctx context.Context, s *settings, c *contender, m load.Measurement) (sample, error) {
+	run, err := m.Run(ctx, c.target, s.options(c.cpu))
 	if err != nil {
 		return sample{}, err
-	}
-	if run.Count == 0 {
-		return sample{}, errors.New("nothing happened in the time; give it more -seconds")
 	}
 	result := sampleOf(run)
 	result.RSS, err = c.rss()

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+
+	"github.com/pylok/pylok/internal/load"
 )
 
 // goal is a line of what pylok must show (issue 6) on 2 CPUs.
@@ -27,14 +29,14 @@ func (r *report) goals() (all []goal) {
 		if callers == 256 {
 			least = 1.5
 		}
-		r.faster(add("durable Lock+Unlock cycles a second against etcd, "+plural(callers, "caller")), cycles, callers, "etcd", least)
+		r.faster(add("durable Lock+Unlock cycles a second against etcd, "+load.FormatSize(callers, "caller")), load.RowCycles, callers, "etcd", least)
 	}
 	for _, callers := range []int{16, 64, 256} {
-		r.faster(add("requests a second of those cycles against empty calls, "+plural(callers, "caller")), cycles, callers, "empty", 0.6)
+		r.faster(add("requests a second of those cycles against empty calls, "+load.FormatSize(callers, "caller")), load.RowCycles, callers, "empty", 0.6)
 	}
 
 	g := add("p50 of Lock at 1 caller: an empty call, one fdatasync and 60 µs")
-	lock, call, sync := r.row(cycles, 1, "pylok"), r.row(reads, 1, "empty"), r.row(dataSync, 1, "files")
+	lock, call, sync := r.row(load.RowCycles, 1, "pylok"), r.row(load.RowReads, 1, "empty"), r.row(dataSync, 1, "files")
 	if lock != nil && call != nil && sync != nil {
 		// Round by round: the disk's mood changes.
 		var over []float64
@@ -45,10 +47,10 @@ func (r *report) goals() (all []goal) {
 		g.found = fmt.Sprintf("%s, which is %s over the two", lock.spread(firstP50).format(duration), spreadOf(over).format(duration))
 		g.reached = spreadOf(over).median <= lockSlack
 	}
-	r.faster(add("Status requests a second against empty calls, 64 callers"), reads, 64, "empty", 0.9)
+	r.faster(add("Status requests a second against empty calls, 64 callers"), load.RowReads, 64, "empty", 0.9)
 
-	r.below(add("release to the next waiter running, p50, 16 waiters"), handOver, 16, p50, 1e-3)
-	r.below(add("server CPU for each event delivered to 1,000 subscribers"), watch, 1000, cpu, 10e-6)
+	r.below(add("release to the next waiter running, p50, 16 waiters"), load.RowHandOver, 16, p50, 1e-3)
+	r.below(add("server CPU for each event delivered to 1,000 subscribers"), load.RowDeliveries, 1000, cpu, 10e-6)
 	return append(all, r.scaleGoals()...)
 }
 
@@ -79,7 +81,7 @@ func (r *report) scaleGoals() (all []goal) {
 	rate := goal{what: "1,000,000 held locks: cycles a second against 1,000 held", asked: "0.9 times or more"}
 	ready := goal{what: "1,000,000 held locks: start to ready", asked: "10 s or less"}
 	if most := r.lockScale(locks); most != nil {
-		memory.found, memory.reached = count(most.BytesPerLock)+" bytes", most.BytesPerLock <= 1024
+		memory.found, memory.reached = load.FormatCount(most.BytesPerLock)+" bytes", most.BytesPerLock <= 1024
 		slowest := max(most.StartClean, most.StartKilled)
 		ready.found = fmt.Sprintf("%s; after kill -9 %s", duration(most.StartClean), duration(most.StartKilled))
 		ready.reached = slowest <= 10

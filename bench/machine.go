@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pylok/pylok/internal/load"
 )
 
 // machine is where a report comes from.
@@ -85,5 +87,5 @@ func cpuModel() string {
 // String is the line above the tables.
 func (m machine) String() string {
 	return fmt.Sprintf("pylok %s on %d CPUs (%s), %s MiB of memory, %s, Linux %s, %s; %s; load before: %s",
-		m.Commit, m.CPUs, m.CPU, count(float64(m.MemoryMiB)), m.FileSystem, m.Kernel, m.Go, m.Time.Format(time.DateTime+" UTC"), m.Load)
+		m.Commit, m.CPUs, m.CPU, load.FormatCount(float64(m.MemoryMiB)), m.FileSystem, m.Kernel, m.Go, m.Time.Format(time.DateTime+" UTC"), m.Load)
 }

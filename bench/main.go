@@ -16,10 +16,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pylok/pylok/internal/load"
 )
 
 func main() {
@@ -73,6 +74,11 @@ func (s *settings) duration() time.Duration {
 	return time.Duration(s.seconds * float64(time.Second))
 }
 
+// options say how to measure a server whose CPU time is known.
+func (s *settings) options(cpu func() (time.Duration, error)) load.Options {
+	return load.Options{Prefix: "bench/", Duration: s.duration(), CPU: cpu}
+}
+
 func (s *settings) wants(contender string) bool { return slices.Contains(s.only, contender) }
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
@@ -119,8 +125,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		{&s.leases, "-leases", *leases, 1_000_000},
 	} {
 		var err error
-		if *list.into, err = numbers(list.flag, list.text, list.most); err != nil {
-			return nil, err
+		if *list.into, err = load.ParseSizes(list.text, list.most); err != nil {
+			return nil, fmt.Errorf("%s: %w", list.flag, err)
 		}
 	}
 	switch {
@@ -134,17 +140,6 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, fmt.Errorf("-ttl is %v; give 1s to 1h", s.ttl)
 	}
 	return s, nil
-}
-
-func numbers(flag, text string, most int) (list []int, err error) {
-	for field := range strings.SplitSeq(text, ",") {
-		n, err := strconv.Atoi(field)
-		if err != nil || n < 1 || n > most {
-			return nil, fmt.Errorf("%s has %q; give numbers from 1 to %d with commas between", flag, field, most)
-		}
-		list = append(list, n)
-	}
-	return list, nil
 }
 
 // run is the benchmark.

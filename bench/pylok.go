@@ -9,13 +9,16 @@ import (
 	"github.com/pylok/pylok/internal/load"
 )
 
+// pylokHolder is the holder of all locks.
+const pylokHolder = "alice@ci-7"
+
 // startPylok starts the daemon with its defaults.
 func startPylok(ctx context.Context, s *settings, dir string) (*contender, error) {
 	server, address, err := startPylokd(ctx, s, filepath.Join(dir, "root"), filepath.Join(dir, "log"))
 	if err != nil {
 		return nil, err
 	}
-	target, err := load.NewPylok(func() (*client.Client, error) {
+	target, err := load.NewPylok(pylokHolder, func() (*client.Client, error) {
 		return client.Dial(address, client.Options{})
 	})
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/pylok/pylok/internal/load"
 )
 
 // report is all that a run has found. Its JSON has every round.
@@ -162,11 +164,11 @@ func (r *report) printRows(w io.Writer) {
 	})
 	for _, row := range rows {
 		rate, against := "", ""
-		if row.What != handOver { // whose rate is that of the holds
-			rate = row.spread(perSecond).format(count)
+		if row.What != load.RowHandOver { // whose rate is that of the holds
+			rate = row.spread(perSecond).format(load.FormatCount)
 		}
 		if pylok := r.row(row.What, row.Size, "pylok"); pylok != nil && row.Contender != "pylok" {
-			if row.What == handOver {
+			if row.What == load.RowHandOver {
 				against = ratio(row, pylok, p50).format(times)
 			} else {
 				against = ratio(pylok, row, perSecond).format(times)
@@ -177,26 +179,10 @@ func (r *report) printRows(w io.Writer) {
 		if bytes := row.spread(rss).median; bytes > 0 {
 			memory = mebibytes(bytes)
 		}
-		t.row(row.What, atText(row), row.Contender, rate,
+		t.row(row.What, load.At(row.What, row.Size), row.Contender, rate,
 			row.spread(p50).format(duration), row.spread(p99).format(duration), server, memory, against)
 	}
 	t.Flush()
-}
-
-// atText says what a row's size is of.
-func atText(row *rowReport) string {
-	unit := map[string]string{cycles: "caller", reads: "caller", handOver: "waiter", watch: "subscriber", watchOne: "subscriber"}[row.What]
-	if unit == "" {
-		return ""
-	}
-	return plural(row.Size, unit)
-}
-
-func plural(n int, unit string) string {
-	if n != 1 {
-		unit += "s"
-	}
-	return count(float64(n)) + " " + unit
 }
 
 // format writes a spread; one of a figure that there is not is empty.
@@ -210,29 +196,12 @@ func (s spread) format(value func(float64) string) string {
 	return fmt.Sprintf("%s (%s-%s)", value(s.median), value(s.least), value(s.most))
 }
 
-// count writes a whole number with commas.
-func count(v float64) string {
-	digits := fmt.Sprintf("%.0f", v)
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
-}
-
 func times(v float64) string       { return fmt.Sprintf("%.2f", v) }
 func threeDigits(v float64) string { return fmt.Sprintf("%.3g", v) }
-func mebibytes(v float64) string   { return count(v/(1<<20)) + " MiB" }
+func mebibytes(v float64) string   { return load.FormatCount(v/(1<<20)) + " MiB" }
 
-// duration writes seconds with three digits.
 func duration(seconds float64) string {
-	switch d := time.Duration(seconds * float64(time.Second)); {
-	case d >= time.Second:
-		return fmt.Sprintf("%.3g s", d.Seconds())
-	case d >= time.Millisecond:
-		return fmt.Sprintf("%.3g ms", 1e3*seconds)
-	default:
-		return fmt.Sprintf("%.3g µs", 1e6*seconds)
-	}
+	return load.FormatDuration(time.Duration(seconds * float64(time.Second)))
 }
 
 func (r *report) writeJSON(file string) error {

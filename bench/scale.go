@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -70,11 +69,11 @@ func measureScale(ctx context.Context, s *settings, dir string, r *report, progr
 	for _, n := range s.locks {
 		found, err := sc.measureLocks(ctx, n)
 		if errors.Is(err, errMoreLocks) {
-			fmt.Fprintf(progress, "%s locks are left out: the root of the run before has more already; remove %s to begin anew\n", count(float64(n)), sc.root)
+			fmt.Fprintf(progress, "%s locks are left out: the root of the run before has more already; remove %s to begin anew\n", load.FormatCount(float64(n)), sc.root)
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("with %s locks (the root %s stays for the next run): %w", count(float64(n)), sc.root, err)
+			return fmt.Errorf("with %s locks (the root %s stays for the next run): %w", load.FormatCount(float64(n)), sc.root, err)
 		}
 		r.Locks = append(r.Locks, found)
 	}
@@ -87,7 +86,7 @@ func measureScale(ctx context.Context, s *settings, dir string, r *report, progr
 	for _, n := range s.leases {
 		found, err := sc.measureLeases(ctx, filepath.Join(dir, fmt.Sprintf("lease-root-%d", n)), n)
 		if err != nil {
-			return fmt.Errorf("with %s leases: %w", count(float64(n)), err)
+			return fmt.Errorf("with %s leases: %w", load.FormatCount(float64(n)), err)
 		}
 		r.Leases = append(r.Leases, found)
 	}
@@ -114,7 +113,7 @@ func (sc *scaler) start(ctx context.Context, root string) (time.Duration, error)
 	}
 	took := time.Since(began)
 	sc.server = server
-	sc.target, err = load.NewPylok(func() (*client.Client, error) {
+	sc.target, err = load.NewPylok(pylokHolder, func() (*client.Client, error) {
 		return client.Dial(address, client.Options{})
 	})
 	if err == nil {
@@ -138,7 +137,7 @@ func (sc *scaler) stop(end func(*process) error) error {
 }
 
 func (sc *scaler) options() load.Options {
-	return load.Options{Duration: sc.duration(), CPU: sc.server.cpu}
+	return sc.settings.options(sc.server.cpu)
 }
 
 // measureEmpty finds the memory of a daemon that has worked and holds no locks.
@@ -191,7 +190,7 @@ func (sc *scaler) measureLocks(ctx context.Context, n int) (found lockScale, err
 		}
 		*m.into = sampleOf(run)
 	}
-	fmt.Fprintf(sc.progress, "%s locks: the idle server, %v\n", count(float64(n)), idleFactor*sc.duration())
+	fmt.Fprintf(sc.progress, "%s locks: the idle server, %v\n", load.FormatCount(float64(n)), idleFactor*sc.duration())
 	if found.IdleCores, err = sc.idle(ctx); err != nil {
 		return found, err
 	}
@@ -227,44 +226,15 @@ func (sc *scaler) fill(ctx context.Context, n int) error {
 	case held > n:
 		return errMoreLocks
 	}
-	var next atomic.Int64
-	next.Store(int64(max(0, held-2*fillers)))
-	fmt.Fprintf(sc.progress, "%s locks: taking %s\n", count(float64(n)), count(float64(int64(n)-next.Load())))
-	return inParallel(ctx, fillers, func(ctx context.Context) (more bool, err error) {
-		i := int(next.Add(1) - 1)
-		if i >= n {
-			return false, nil
-		}
-		_, err = sc.target.Take(ctx, scaleName(i), 0)
+	first := max(0, held-2*fillers)
+	fmt.Fprintf(sc.progress, "%s locks: taking %s\n", load.FormatCount(float64(n)), load.FormatCount(float64(n-first)))
+	return load.Each(ctx, n-first, fillers, func(ctx context.Context, i int) error {
+		_, err := sc.target.Take(ctx, scaleName(first+i), 0)
 		if errors.Is(err, lock.ErrLockHeld) {
 			err = nil
 		}
-		return true, err
+		return err
 	})
-}
-
-// inParallel calls do from so many goroutines until it returns false or an error.
-func inParallel(ctx context.Context, goroutines int, do func(context.Context) (more bool, err error)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ends := make(chan error, goroutines)
-	for range goroutines {
-		go func() {
-			more, err := true, error(nil)
-			for more && err == nil {
-				more, err = do(ctx)
-			}
-			ends <- err
-		}()
-	}
-	var first error
-	for range goroutines {
-		if err := <-ends; err != nil && first == nil {
-			first = err
-			cancel()
-		}
-	}
-	return first
 }
 
 // list measures List of a pattern that selects so many locks.
@@ -297,20 +267,15 @@ func (sc *scaler) idle(ctx context.Context) (cores float64, err error) {
 // measureLeases has n leases renewed at a third of their ttl.
 func (sc *scaler) measureLeases(ctx context.Context, root string, n int) (found leaseScale, err error) {
 	defer func() { err = errors.Join(err, sc.stop((*process).stop)) }()
-	fmt.Fprintf(sc.progress, "%s leases: taking them\n", count(float64(n)))
+	fmt.Fprintf(sc.progress, "%s leases: taking them\n", load.FormatCount(float64(n)))
 	if _, err := sc.start(ctx, root); err != nil {
 		return found, err
 	}
 	tokens := make([]uint64, n)
-	var next atomic.Int64
-	err = inParallel(ctx, fillers, func(ctx context.Context) (more bool, err error) {
-		i := int(next.Add(1) - 1)
-		if i >= n {
-			return false, nil
-		}
+	err = load.Each(ctx, n, fillers, func(ctx context.Context, i int) (err error) {
 		// A long ttl first: taking all of them may last longer than theirs.
 		tokens[i], err = sc.target.Take(ctx, scaleName(i), time.Hour)
-		return true, err
+		return err
 	})
 	if err != nil {
 		return found, err
@@ -326,7 +291,7 @@ func (sc *scaler) measureLeases(ctx context.Context, root string, n int) (found 
 		}
 	}
 	period := sc.ttl / 3
-	fmt.Fprintf(sc.progress, "%s leases: renewing each every %v\n", count(float64(n)), period)
+	fmt.Fprintf(sc.progress, "%s leases: renewing each every %v\n", load.FormatCount(float64(n)), period)
 	options := sc.options()
 	options.Duration = period + period/10 // each at least once
 	if _, err := load.Pace(ctx, n, fillers, period, options, renew(durationpb.New(sc.ttl))); err != nil {
@@ -350,15 +315,15 @@ func (r *report) printScale(w io.Writer) {
 	fmt.Fprintf(w, "\npylok alone, %d callers, %v s each.\n\n", scaleCallers, r.Seconds)
 	t := newTable(w, "held locks", "cycles a second", "Status a second", "List of 100, one prefix", "List of 100, anywhere", "RSS", "bytes a lock", "start to ready", "after kill -9", "idle, cores")
 	for _, l := range r.Locks {
-		t.row(count(float64(l.Locks)), count(l.Cycles.PerSecond), count(l.Status.PerSecond),
-			duration(l.List.P50), duration(l.ListAll.P50), mebibytes(float64(l.RSS)), count(l.BytesPerLock),
+		t.row(load.FormatCount(float64(l.Locks)), load.FormatCount(l.Cycles.PerSecond), load.FormatCount(l.Status.PerSecond),
+			duration(l.List.P50), duration(l.ListAll.P50), mebibytes(float64(l.RSS)), load.FormatCount(l.BytesPerLock),
 			duration(l.StartClean), duration(l.StartKilled), fmt.Sprintf("%.3f", l.IdleCores))
 	}
 	t.Flush()
 	fmt.Fprintln(w)
 	t = newTable(w, "leases", "ttl", "renewals a second", "p50", "p99", "server, cores", "server CPU for each")
 	for _, l := range r.Leases {
-		t.row(count(float64(l.Leases)), fmt.Sprintf("%v s", l.TTL), fmt.Sprintf("%.1f", l.Renew.PerSecond),
+		t.row(load.FormatCount(float64(l.Leases)), fmt.Sprintf("%v s", l.TTL), fmt.Sprintf("%.1f", l.Renew.PerSecond),
 			duration(l.Renew.P50), duration(l.Renew.P99), fmt.Sprintf("%.3f", l.Cores), duration(l.Renew.CPU))
 	}
 	t.Flush()

@@ -32,15 +32,15 @@ func Deliveries(ctx context.Context, t Target, subscribers, connections int, opt
 	if err := t.Callers(ctx, writers); err != nil {
 		return Run{}, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
 	defer following.Wait()
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx) // the cause is the first subscriber that stopped
+	defer cancel(nil)
 	var (
+		prefix = options.Prefix + "watched-"
 		got    = make([]received, subscribers)
 		sent   atomic.Int64
 		ready  = make(chan struct{}, subscribers)
-		failed = make(chan error, subscribers)
 	)
 	behind := func() int64 {
 		slowest := got[0].changes.Load()
@@ -51,34 +51,28 @@ func Deliveries(ctx context.Context, t Target, subscribers, connections int, opt
 	}
 	for i := range got {
 		following.Go(func() {
-			err := t.Subscribe(ctx, i%connections, "watched/",
+			err := t.Subscribe(ctx, i%connections, prefix,
 				func() { ready <- struct{}{} },
 				func(n int) { got[i].changes.Add(int64(n)) })
-			if ctx.Err() == nil {
-				failed <- fmt.Errorf("subscriber %d of %d stopped: %w", i+1, subscribers, err)
-			}
+			cancel(fmt.Errorf("subscriber %d of %d stopped: %w", i+1, subscribers, err))
 		})
 	}
 	timeout := time.After(arrival)
 	for range got {
 		select {
 		case <-ready:
-		case err := <-failed:
-			return Run{}, err
+		case <-ctx.Done():
+			return Run{}, context.Cause(ctx)
 		case <-timeout:
 			return Run{}, fmt.Errorf("%d subscribers were not ready after %v", subscribers, arrival)
 		}
-	}
-	names := make([]string, writers)
-	for i := range names {
-		names[i] = fmt.Sprintf("watched/lock-%d", i)
 	}
 	paced := func(do func(context.Context, int, string) error) Step {
 		return func(ctx context.Context, caller int) error {
 			for behind() > window && ctx.Err() == nil {
 				time.Sleep(200 * time.Microsecond)
 			}
-			err := do(ctx, caller, names[caller])
+			err := do(ctx, caller, fmt.Sprintf("%s%d", prefix, caller))
 			sent.Add(1)
 			return err
 		}
@@ -87,15 +81,18 @@ func Deliveries(ctx context.Context, t Target, subscribers, connections int, opt
 	if err != nil {
 		return Run{}, err
 	}
-	if _, err := Repeat(ctx, writers, Options{Duration: options.Duration}, paced(t.Lock), paced(t.Unlock)); err != nil {
-		select {
-		case err = <-failed:
-		default:
-		}
+	_, err = Repeat(ctx, writers, Options{Duration: options.Duration}, paced(t.Lock), paced(t.Unlock))
+	if ctx.Err() != nil {
+		return Run{}, context.Cause(ctx)
+	}
+	if err != nil {
 		return Run{}, err
 	}
 	for timeout := time.Now().Add(arrival); behind() > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(timeout) {
+		switch {
+		case ctx.Err() != nil:
+			return Run{}, context.Cause(ctx)
+		case time.Now().After(timeout):
 			return Run{}, errors.New("not every change has reached every subscriber")
 		}
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +17,7 @@ const holdFor = 2 * time.Millisecond
 // line. What is measured is the time from before the holder asks to release the lock
 // until a waiter that was in line then has been told that it is its own.
 func HandOver(ctx context.Context, t Target, waiters int, options Options) (Run, error) {
-	const name = "bench/contended"
+	name := options.Prefix + "contended"
 	if err := t.Callers(ctx, waiters+1); err != nil {
 		return Run{}, err
 	}
@@ -51,8 +52,8 @@ func HandOver(ctx context.Context, t Target, waiters int, options Options) (Run,
 		callers.Go(func() {
 			for !stopped.Load() {
 				if err := pass(caller); err != nil {
-					cancel()
 					failed <- err
+					cancel() // the others' errors come of this
 					return
 				}
 			}
@@ -65,8 +66,10 @@ func HandOver(ctx context.Context, t Target, waiters int, options Options) (Run,
 	for limit := time.Now().Add(arrival); run.Latency.Count() == 0 && ctx.Err() == nil && time.Now().Before(limit); {
 		sleep(ctx, holdFor) // a slow service shows one hand-over at least
 	}
-	run.Count = run.Latency.Count()
-	err = errors.Join(err, watch.stop(&run))
+	err = errors.Join(context.Cause(ctx), err, watch.stop(&run))
+	if run.Count = run.Latency.Count(); run.Count == 0 && err == nil {
+		err = fmt.Errorf("no waiter got the lock in %v", options.Duration+arrival)
+	}
 	stopped.Store(true)
 	callers.Wait() // those in line get the lock and give it back
 	select {

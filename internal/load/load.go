@@ -23,10 +23,10 @@ type Target interface {
 	Unlock(ctx context.Context, caller int, name string) error
 	// Status reads one lock, held or free.
 	Status(ctx context.Context, caller int, name string) error
-	// Subscribe follows the locks below a prefix, which ends in a slash, until
-	// ctx ends, on a connection that all with its number share. It calls ready
-	// once nothing that happens later is missed, and then changed with the
-	// number of changes as they arrive: two for each Lock and Unlock.
+	// Subscribe follows the locks whose names start with a prefix until ctx
+	// ends, on a connection that all with its number share. It calls ready once
+	// nothing that happens later is missed, and then changed with the number of
+	// changes as they arrive: two for each Lock and Unlock.
 	Subscribe(ctx context.Context, connection int, prefix string, ready func(), changed func(n int)) error
 	// Close closes the connections.
 	Close() error
@@ -34,6 +34,8 @@ type Target interface {
 
 // Options say how to measure.
 type Options struct {
+	// Prefix is what the name of every lock starts with.
+	Prefix string
 	// Duration is how long to go on.
 	Duration time.Duration
 	// CPU returns the CPU time that the server has taken so far. Nil: nobody
@@ -126,12 +128,15 @@ func Repeat(ctx context.Context, callers int, options Options, steps ...Step) (R
 			err := once(caller, false)
 			warm.Done()
 			<-start
-			for err == nil && !stopped.Load() {
+			for err == nil {
 				err = once(caller, true)
+				if stopped.Load() {
+					break
+				}
 			}
 			if err != nil {
-				cancel() // the others' errors come of this
 				failed <- err
+				cancel() // the others' errors come of this
 			}
 		})
 	}
@@ -142,13 +147,39 @@ func Repeat(ctx context.Context, callers int, options Options, steps ...Step) (R
 	stopped.Store(true)
 	done.Wait()
 	run.Count = run.Latency.Count()
-	err = errors.Join(err, watch.stop(&run))
+	err = errors.Join(context.Cause(ctx), err, watch.stop(&run))
 	select {
 	case first := <-failed:
 		return run, first
 	default:
 		return run, err
 	}
+}
+
+// Each does a step for each of the numbers from 0 to n-1, at most limit of them at a
+// time. The first error ends it.
+func Each(ctx context.Context, n, limit int, step Step) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		next    atomic.Int64
+		workers sync.WaitGroup
+	)
+	for range min(n, limit) {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1) - 1)
+				if i >= n {
+					return
+				}
+				if err := step(ctx, i); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return context.Cause(ctx)
 }
 
 // sleep waits for so long, or until ctx ends.
@@ -164,31 +195,26 @@ func Cycles(ctx context.Context, t Target, callers int, options Options) (Run, e
 	if err := t.Callers(ctx, callers); err != nil {
 		return Run{}, err
 	}
-	return Repeat(ctx, callers, options,
-		func(ctx context.Context, caller int) error { return t.Lock(ctx, caller, ownName(caller)) },
-		func(ctx context.Context, caller int) error { return t.Unlock(ctx, caller, ownName(caller)) },
-	)
+	return Repeat(ctx, callers, options, options.ofOwn(t.Lock), options.ofOwn(t.Unlock))
 }
 
-func ownName(caller int) string { return fmt.Sprintf("bench/lock-%d", caller) }
+// ofOwn makes a step of a request, which each caller has for a lock of its own.
+func (o Options) ofOwn(request func(ctx context.Context, caller int, name string) error) Step {
+	return func(ctx context.Context, caller int) error {
+		return request(ctx, caller, fmt.Sprintf("%slock-%d", o.Prefix, caller))
+	}
+}
 
 // Reads is Status of held locks, by callers that each read a lock of their own.
 func Reads(ctx context.Context, t Target, callers int, options Options) (run Run, err error) {
 	if err := t.Callers(ctx, callers); err != nil {
 		return Run{}, err
 	}
-	for caller := range callers {
-		if err := t.Lock(ctx, caller, ownName(caller)); err != nil {
-			return Run{}, err
-		}
+	if err := Each(ctx, callers, callers, options.ofOwn(t.Lock)); err != nil {
+		return Run{}, err
 	}
-	run, err = Repeat(ctx, callers, options, func(ctx context.Context, caller int) error {
-		return t.Status(ctx, caller, ownName(caller))
-	})
-	for caller := range callers {
-		if err == nil {
-			err = t.Unlock(ctx, caller, ownName(caller))
-		}
+	if run, err = Repeat(ctx, callers, options, options.ofOwn(t.Status)); err != nil {
+		return run, err
 	}
-	return run, err
+	return run, Each(ctx, callers, callers, options.ofOwn(t.Unlock))
 }

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -89,7 +90,7 @@ func (f *table) Unlock(_ context.Context, _ int, name string) error {
 	delete(f.held, name)
 	f.tell()
 	f.mu.Unlock()
-	if name == "bench/contended" {
+	if name == short.Prefix+"contended" {
 		time.Sleep(time.Millisecond) // somebody else's turn
 	}
 	return nil
@@ -129,7 +130,7 @@ func (f *table) Subscribe(ctx context.Context, _ int, _ string, ready func(), ch
 
 func (f *table) Close() error { return nil }
 
-var short = Options{Duration: 20 * time.Millisecond}
+var short = Options{Prefix: "bench/x-", Duration: 20 * time.Millisecond}
 
 func TestCycles(t *testing.T) {
 	f := new(table)
@@ -158,7 +159,7 @@ func TestReads(t *testing.T) {
 }
 
 func TestHandOver(t *testing.T) {
-	run, err := HandOver(t.Context(), new(table), 3, Options{Duration: 50 * time.Millisecond})
+	run, err := HandOver(t.Context(), new(table), 3, Options{Prefix: short.Prefix, Duration: 50 * time.Millisecond})
 	if err != nil || run.Count == 0 {
 		t.Errorf("%d hand-overs, %v; want some", run.Count, err)
 	}
@@ -187,9 +188,25 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// The error is the first one, and nobody hangs.
-func TestErrors(t *testing.T) {
-	for name, do := range map[string]func(context.Context, Target) error{
+func TestEach(t *testing.T) {
+	var done [10]atomic.Int64
+	err := Each(t.Context(), len(done), 3, func(_ context.Context, i int) error {
+		done[i].Add(1)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for i := range done {
+		if n := done[i].Load(); n != 1 {
+			t.Errorf("step %d was done %d times, want once", i, n)
+		}
+	}
+}
+
+// all is everything that is measured.
+func all() map[string]func(context.Context, Target) error {
+	return map[string]func(context.Context, Target) error{
 		"cycles":     func(ctx context.Context, f Target) error { _, err := Cycles(ctx, f, 3, short); return err },
 		"reads":      func(ctx context.Context, f Target) error { _, err := Reads(ctx, f, 3, short); return err },
 		"hand-over":  func(ctx context.Context, f Target) error { _, err := HandOver(ctx, f, 3, short); return err },
@@ -198,7 +215,15 @@ func TestErrors(t *testing.T) {
 			_, err := Pace(ctx, 3, 2, time.Millisecond, short, func(ctx context.Context, i int) error { return f.Lock(ctx, i, "x") })
 			return err
 		},
-	} {
+		"each": func(ctx context.Context, f Target) error {
+			return Each(ctx, 1000, 3, func(ctx context.Context, i int) error { return f.Lock(ctx, i, fmt.Sprint(i)) })
+		},
+	}
+}
+
+// The error is the first one, and nobody hangs.
+func TestErrors(t *testing.T) {
+	for name, do := range all() {
 		t.Run(name, func(t *testing.T) {
 			f := new(table)
 			f.fail.Store(true)
@@ -206,5 +231,82 @@ func TestErrors(t *testing.T) {
 				t.Errorf("got %v, want %v", err, errFailed)
 			}
 		})
+	}
+}
+
+// Whoever cuts a run short is the reason why it ended, and does not wait for it.
+func TestCutShort(t *testing.T) {
+	enough := errors.New("enough")
+	for name, do := range all() {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			cancel(enough)
+			if err := do(ctx, ending{new(table)}); !errors.Is(err, enough) && !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, want %v", err, enough)
+			}
+		})
+	}
+}
+
+// ending is a table whose locks cannot be taken by one whose context has ended.
+type ending struct{ *table }
+
+func (e ending) Lock(ctx context.Context, caller int, name string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return e.table.Lock(ctx, caller, name)
+}
+
+// A subscriber who is gone is the error, and not waited for.
+func TestSubscriberStops(t *testing.T) {
+	for _, after := range []int{0, 1, 1000} {
+		_, err := Deliveries(t.Context(), deaf{new(table), after}, 3, 1, Options{Duration: time.Hour})
+		if !errors.Is(err, errFailed) {
+			t.Errorf("after %d changes: got %v, want %v", after, err, errFailed)
+		}
+	}
+}
+
+// deaf is a table whose subscribers stop after so many changes.
+type deaf struct {
+	*table
+	after int
+}
+
+func (d deaf) Subscribe(ctx context.Context, connection int, prefix string, ready func(), changed func(int)) error {
+	if d.after == 0 {
+		return errFailed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	left := d.after
+	d.table.Subscribe(ctx, connection, prefix, ready, func(n int) {
+		changed(n)
+		if left--; left == 0 {
+			cancel()
+		}
+	})
+	return errFailed
+}
+
+func TestMeasurements(t *testing.T) {
+	var got []string
+	for _, m := range Measurements([]int{1, 16}, []int{2}, []int{1, 1000}) {
+		got = append(got, m.Row+" at "+At(m.Row, m.Size))
+		if m.Size == 1000 {
+			continue
+		}
+		if run, err := m.Run(t.Context(), new(table), short); err != nil || run.Count == 0 {
+			t.Errorf("%s: %d, %v; want some", got[len(got)-1], run.Count, err)
+		}
+	}
+	want := []string{
+		"Lock+Unlock at 1 caller", "Lock+Unlock at 16 callers", "hand-over at 2 waiters",
+		"Status at 1 caller", "Status at 16 callers",
+		"Watch at 1 subscriber", "Watch at 1,000 subscribers", "Watch, one connection at 1,000 subscribers",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -23,8 +24,8 @@ func Pace(ctx context.Context, n, limit int, period time.Duration, options Optio
 			for i := range due {
 				began := time.Now()
 				if err := step(ctx, i); err != nil {
-					cancel()
 					failed <- err
+					cancel()
 					return
 				}
 				run.Latency.Add(time.Since(began))
@@ -54,7 +55,7 @@ func Pace(ctx context.Context, n, limit int, period time.Duration, options Optio
 	close(due)
 	open.Wait()
 	run.Count = run.Latency.Count()
-	err = watch.stop(&run)
+	err = errors.Join(context.Cause(ctx), watch.stop(&run))
 	select {
 	case first := <-failed:
 		return run, first

@@ -13,38 +13,48 @@ import (
 
 	"github.com/pylok/pylok/client"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
 )
 
-// ttl is that of the holds, longer than any measurement.
-const ttl = 10 * time.Minute
+// TTL is that of the holds: longer than any measurement, and after a run that was
+// killed the end of what it held.
+const TTL = 10 * time.Minute
 
-// Pylok is a pylok server as a Target. A hold has a lease and the data of the
-// original library's example; its file is about 400 bytes long. All callers share
-// one connection.
+const (
+	// inLine is how long a caller stands in line: longer than all others who are
+	// there take.
+	inLine = 5 * time.Minute
+	// releasers is how many locks Release releases at a time.
+	releasers = 16
+)
+
+// Pylok is a pylok server as a Target. A hold has a lease, a holder and data; its file
+// is about 400 bytes long. All callers share one connection.
 type Pylok struct {
 	// Service is the connection that the callers share.
 	Service pylokv1.LockServiceClient
 
-	dial  func() (*client.Client, error)
-	data  *structpb.Struct
-	wait  *durationpb.Duration
-	token []uint64 // of each caller's hold
+	dial   func() (*client.Client, error)
+	holder string
+	data   *structpb.Struct
+	token  []uint64 // of each caller's hold
 
 	mu      sync.Mutex
 	clients []*client.Client // by the number of the connection; the callers' is number 0
 }
 
-// NewPylok returns the server that dial connects to.
-func NewPylok(dial func() (*client.Client, error)) (*Pylok, error) {
+// NewPylok returns the server that dial connects to, for callers who all have the
+// name holder.
+func NewPylok(holder string, dial func() (*client.Client, error)) (*Pylok, error) {
 	data, err := structpb.NewStruct(map[string]any{
-		"contact_email": "billyjenkins@example.com",
-		"data":          map[string]any{"backend": "App1", "server": "server-cluster3w1-2", "status": "MAINT"},
-		"msg":           "Locking App1 on server-cluster3w1-2 for canary deployment",
+		"contact": "whoever runs pylok bench",
+		"data":    map[string]any{"kind": "load test", "program": "pylok bench", "status": "RUNNING"},
+		"msg":     "A load test holds this lock for a moment; it releases it by itself",
 	})
 	if err != nil {
 		return nil, err
 	}
-	p := &Pylok{dial: dial, data: data, wait: durationpb.New(time.Minute)}
+	p := &Pylok{dial: dial, holder: holder, data: data}
 	if p.Service, err = p.connection(0); err != nil {
 		return nil, err
 	}
@@ -74,8 +84,8 @@ func (p *Pylok) Callers(_ context.Context, n int) error {
 
 // Lock implements Target.
 func (p *Pylok) Lock(ctx context.Context, caller int, name string) error {
-	request := p.request(name, ttl)
-	request.Wait = p.wait
+	request := p.request(name, TTL)
+	request.Wait = durationpb.New(inLine)
 	response, err := p.Service.Lock(ctx, request)
 	p.token[caller] = response.GetLock().GetToken()
 	return err
@@ -89,7 +99,7 @@ func (p *Pylok) Take(ctx context.Context, name string, ttl time.Duration) (token
 }
 
 func (p *Pylok) request(name string, ttl time.Duration) *pylokv1.LockRequest {
-	request := &pylokv1.LockRequest{Name: name, Data: p.data, Holder: "alice@ci-7"}
+	request := &pylokv1.LockRequest{Name: name, Data: p.data, Holder: p.holder}
 	if ttl != 0 {
 		request.Expiry = &pylokv1.LockRequest_Ttl{Ttl: durationpb.New(ttl)}
 	}
@@ -114,7 +124,7 @@ func (p *Pylok) Subscribe(ctx context.Context, connection int, prefix string, re
 	if err != nil {
 		return err
 	}
-	stream, err := service.Watch(ctx, &pylokv1.WatchRequest{Pattern: prefix + "**"})
+	stream, err := service.Watch(ctx, &pylokv1.WatchRequest{Pattern: startingWith(prefix)})
 	if err != nil {
 		return err
 	}
@@ -129,7 +139,7 @@ func (p *Pylok) Subscribe(ctx context.Context, connection int, prefix string, re
 		switch response.GetEvent().GetType() {
 		case pylokv1.EventType_EVENT_TYPE_RESET:
 			if synced {
-				return fmt.Errorf("the watch of %s** was reset: changes were missed", prefix)
+				return fmt.Errorf("the watch of %s was reset: changes were missed", startingWith(prefix))
 			}
 		case pylokv1.EventType_EVENT_TYPE_SYNCED:
 			if !synced {
@@ -142,6 +152,33 @@ func (p *Pylok) Subscribe(ctx context.Context, connection int, prefix string, re
 			}
 		}
 	}
+}
+
+// startingWith is the pattern for the names that start with prefix.
+func startingWith(prefix string) string { return prefix + "**" }
+
+// Release releases every lock whose name starts with prefix: what a run that was cut
+// short has left. It is asked for on the callers' connection, so that the server knows
+// already of each of their requests whether its caller is still there.
+func (p *Pylok) Release(ctx context.Context, prefix string) error {
+	var held []*pylokv1.Lock
+	for request := (&pylokv1.ListRequest{Pattern: startingWith(prefix)}); ; {
+		page, err := p.Service.List(ctx, request)
+		if err != nil {
+			return err
+		}
+		held = append(held, page.GetLocks()...)
+		if request.PageToken = page.GetNextPageToken(); request.GetPageToken() == "" {
+			break
+		}
+	}
+	return Each(ctx, len(held), releasers, func(ctx context.Context, i int) error {
+		_, err := p.Service.Unlock(ctx, &pylokv1.UnlockRequest{Name: held[i].GetName(), Token: held[i].GetToken()})
+		if errors.Is(err, lock.ErrNotLocked) || errors.Is(err, lock.ErrNotHolder) {
+			return nil // the server has undone the grant
+		}
+		return err
+	})
 }
 
 // Close implements Target.
