@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
-test: debian tools npm lint check-generated breaking test-python test-examples ## the default suite: installs what it needs, then all checks and tests
+test: debian tools npm lint check-generated breaking test-python test-examples test-bench ## the default suite: installs what it needs, then all checks and tests
 	go test -race -timeout 20m ./...
 
 PYTHON_TESTS := PYLOKD=$(CURDIR)/.tools/pylokd PYTHONPATH=$(CURDIR)/python PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -W error::ResourceWarning -m unittest
@@ -25,6 +25,13 @@ test-python: debian .tools/pylokd ## python/: its types, and its tests against r
 .PHONY: test-examples
 test-examples: debian tools npm .tools/pylokd ## examples/, each against a real daemon
 	cd examples && PATH=$(CURDIR)/.tools:$$PATH $(PYTHON_TESTS) test_examples
+
+# A module of its own, which go test ./... does not look into. A first build takes some
+# minutes.
+.PHONY: test-bench
+test-bench: debian ## bench/: go vet, and a tiny run of everything that it measures
+	go vet -C bench ./...
+	go test -C bench ./...
 
 .PHONY: .tools/pylokd
 .tools/pylokd:
@@ -77,9 +84,10 @@ tools: .tools/built ## buf and grpcurl of the pinned versions, into .tools/
 	@touch $@
 
 # PyYAML is the other reader of lock files: tests hold our files to it. The power-cut
-# test makes file systems. The rest is for python/ and what is generated for it.
+# test makes file systems. bench/ measures Redis too. The rest is for python/ and what
+# is generated for it.
 DEBIAN := python3-yaml python3-grpcio python3-protobuf python3-setuptools python3-wheel mypy openssl \
-	protobuf-compiler protobuf-compiler-grpc e2fsprogs mount
+	protobuf-compiler protobuf-compiler-grpc e2fsprogs mount redis-server
 
 .PHONY: debian
 debian:

@@ -65,6 +65,16 @@ func (p *program) print(message proto.Message, document func() map[string]any, t
 	return p.write(yamlMapping(fields))
 }
 
+// printOne is print for one of several messages: in YAML each is a document.
+func (p *program) printOne(message proto.Message, text func(style) string) error {
+	if p.output == yamlOutput {
+		if err := p.write([]byte("---\n")); err != nil {
+			return err
+		}
+	}
+	return p.print(message, nil, text)
+}
+
 // write sends output out at once.
 func (p *program) write(output []byte) error {
 	if _, err := p.stdout.Write(output); err != nil {

@@ -106,6 +106,7 @@ one YAML file on the server, with what you want others to know in it.`,
 		p.watchCommand(),
 		p.historyCommand(),
 		p.infoCommand(),
+		p.benchCommand(),
 		p.completionCommand(),
 	)
 	return root

@@ -154,6 +154,16 @@ func TestUsageErrors(t *testing.T) {
 		{"run .a -- true", `".a" is not a lock name`},
 		{"run a --ttl 0s -- true", "--ttl must be more than 0"},
 		{"run a --data-file - -- true", "the standard input is the command's"},
+		{"bench x", `pylok bench takes no arguments; what is "x" for?`},
+		{"bench --callers 1,0", `--callers: "0" is not a number from 1 to 4096`},
+		{"bench --callers 16-64", `--callers: "16-64" is not a number from 1 to 4096; write them with commas between, such as 1,16`},
+		{"bench --waiters 5000", `--waiters: "5000" is not a number from 1 to 4096`},
+		{"bench --subscribers=", `--subscribers: "" is not a number from 1 to 4096`},
+		{"bench --duration 10ms", "--duration is 10ms; give 50ms to 2m"},
+		{"bench --duration 1h", "--duration is 1h; give 50ms to 2m"},
+		{"bench --prefix=", "--prefix must not be empty: it tells everybody what these locks are"},
+		{"bench --prefix ../", "segment 1 starts with '.'"},
+		{"bench --prefix lb/*", "has the byte '*'"},
 		{"completion", "name one shell: bash, zsh or fish"},
 		{"completion tcsh", `there is no completion for "tcsh"`},
 	} {
@@ -315,6 +325,7 @@ func TestSignals(t *testing.T) {
 	}{
 		{[]string{"lock", "x", "--wait", "1h"}, "waiting up to 1h for x"},
 		{[]string{"watch"}, "watching for changes"},
+		{[]string{"bench", "--duration", "2m"}, "putting load on the server"},
 	} {
 		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 			t.Run(test.args[0]+" "+signal.String(), func(t *testing.T) {

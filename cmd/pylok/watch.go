@@ -176,10 +176,5 @@ func isGone(err error) bool {
 
 // printEvent prints an event: a line of text or JSON, or a YAML document.
 func (p *program) printEvent(event *pylokv1.Event, dates bool) error {
-	if p.output == yamlOutput {
-		if err := p.write([]byte("---\n")); err != nil {
-			return err
-		}
-	}
-	return p.print(event, nil, func(s style) string { return s.eventLine(event, dates) })
+	return p.printOne(event, func(s style) string { return s.eventLine(event, dates) })
 }

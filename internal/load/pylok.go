@@ -47,9 +47,8 @@ type Pylok struct {
 // name holder.
 func NewPylok(holder string, dial func() (*client.Client, error)) (*Pylok, error) {
 	data, err := structpb.NewStruct(map[string]any{
-		"contact": "whoever runs pylok bench",
-		"data":    map[string]any{"kind": "load test", "program": "pylok bench", "status": "RUNNING"},
-		"msg":     "A load test holds this lock for a moment; it releases it by itself",
+		"data": map[string]any{"kind": "load test", "program": "pylok bench", "status": "RUNNING"},
+		"msg":  "A load test of the server holds this lock for a moment and releases it by itself: see pylok bench --help",
 	})
 	if err != nil {
 		return nil, err
