@@ -56,17 +56,27 @@ func (m *Manager) Lock(ctx context.Context, request LockRequest) (Grant, error) 
 	if err != nil {
 		return Grant{}, err
 	}
+	defer m.forget(t)
+	grant, inLine, err := m.grantOrQueue(ctx, t, request)
+	if inLine == nil {
+		return grant, err
+	}
+	return m.await(t, inLine)
+}
+
+// grantOrQueue is Lock for who has the turn, up to where it stands in line. It passes
+// the turn.
+func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest) (Grant, *call, error) {
+	defer t.pass()
 	for {
 		l, err := m.present(ctx, request.Name)
 		if err != nil {
-			m.leave(t)
-			return Grant{}, err
+			return Grant{}, nil, err
 		}
 		replaceable := request.Overwrite && (l.Holder == "" || l.Holder == request.Holder)
 		switch {
 		case l.Held() && request.RequestID != "" && l.RequestID == request.RequestID:
-			m.leave(t)
-			return Grant{Lock: m.described(l)}, nil
+			return Grant{Lock: m.described(l)}, nil, nil
 
 		case !l.Held() && m.grantNext(t):
 			continue // it was free for those in line
@@ -78,24 +88,19 @@ func (m *Manager) Lock(ctx context.Context, request LockRequest) (Grant, error) 
 			}
 			if err == nil && ctx.Err() != nil {
 				err = m.undo(ctx, l)
-				m.leaveFree(t)
-				return Grant{}, err
+				m.handOverFree(t)
 			}
-			m.leave(t)
 			if err != nil {
-				return Grant{}, err
+				return Grant{}, nil, err
 			}
-			return Grant{Lock: m.described(l)}, nil
+			return Grant{Lock: m.described(l)}, nil, nil
 
 		case request.Wait == 0:
-			m.leave(t)
-			return Grant{}, heldError(m.described(l), 0)
+			return Grant{}, nil, heldError(m.described(l), 0)
 		}
 		c := &call{ctx: ctx, deadline: time.Now().Add(request.Wait), answer: make(chan answer, 1)}
-		w := t.wait(request, c, m.config.MaxWaiters)
-		if w == nil {
-			m.leave(t)
-			return Grant{}, &Error{
+		if !t.wait(request, c, m.config.MaxWaiters) {
+			return Grant{}, nil, &Error{
 				Reason:  ErrTooManyWaiters,
 				Message: fmt.Sprintf("%s already has %d waiters, the most that may stand in line; ask again later", request.Name, m.config.MaxWaiters),
 			}
@@ -103,15 +108,12 @@ func (m *Manager) Lock(ctx context.Context, request LockRequest) (Grant, error) 
 		// The lock may have become free by other hands than a request's, and
 		// follow may have found nobody in line.
 		m.grantNext(t)
-		t.baton <- struct{}{}
-		return m.await(t, w, c)
+		return Grant{}, c, nil
 	}
 }
 
-// await waits for the answer to a call that stands in line. It is the end of a
-// use of t.
-func (m *Manager) await(t *turn, w *waiter, c *call) (Grant, error) {
-	defer m.forget(t)
+// await waits for the answer to a call that stands in line.
+func (m *Manager) await(t *turn, c *call) (Grant, error) {
 	timer := time.NewTimer(time.Until(c.deadline))
 	defer timer.Stop()
 	var err error
@@ -124,7 +126,7 @@ func (m *Manager) await(t *turn, w *waiter, c *call) (Grant, error) {
 	case <-m.running.Done():
 		err = shuttingDown()
 	}
-	if !t.withdraw(w, c) {
+	if !t.withdraw(c) {
 		if a := <-c.answer; a.err != errPutBack {
 			return a.grant, a.err
 		}
@@ -136,7 +138,7 @@ func (m *Manager) await(t *turn, w *waiter, c *call) (Grant, error) {
 	if err != nil {
 		return Grant{}, err
 	}
-	return Grant{}, heldError(m.described(l), time.Since(w.since))
+	return Grant{}, heldError(m.described(l), time.Since(c.waiter.since))
 }
 
 // grant commits a new hold for the request, over the lock's revision prev.
@@ -190,10 +192,9 @@ func (m *Manager) grantNext(t *turn) bool {
 			return false
 		}
 		if err == nil {
-			l, err = m.grant(context.Background(), w.request, 0)
+			l, err = m.grantTo(t, w)
 		}
 		if errors.Is(err, ErrConflict) {
-			t.putBack(w)
 			continue
 		}
 		if m.answer(w, l, err) {
@@ -201,6 +202,18 @@ func (m *Manager) grantNext(t *turn) bool {
 		}
 	}
 	return false
+}
+
+// grantTo grants the lock to a waiter who was taken out of the queue. Whose request
+// comes to nothing is put back: on ErrConflict, and when the store panics.
+func (m *Manager) grantTo(t *turn, w *waiter) (_ Lock, err error) {
+	err = ErrConflict
+	defer func() {
+		if errors.Is(err, ErrConflict) {
+			t.putBack(w)
+		}
+	}()
+	return m.grant(context.Background(), w.request, 0)
 }
 
 // answer tells a waiter's callers what became of it, and reports whether the lock
@@ -237,15 +250,9 @@ func (m *Manager) handOverSoon(t *turn) {
 	}()
 }
 
-// leaveFree is leave for a lock that has just become free: the turn goes on to
-// grant it to the next waiter, without keeping the caller.
-func (m *Manager) leaveFree(t *turn) {
-	if t.waiters() == 0 {
-		m.leave(t)
-		return
-	}
-	go func() {
-		m.grantNext(t)
-		m.leave(t)
-	}()
+// handOverFree is handOverSoon for the caller who has made the lock free.
+func (m *Manager) handOverFree(t *turn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.handOverSoon(t)
 }

@@ -282,28 +282,25 @@ func (m *Manager) expire(ctx context.Context, ended *lease) error {
 	if err != nil {
 		return err
 	}
+	defer m.leave(t)
 	for {
 		l, err := m.present(ctx, ended.name)
 		switch {
 		case err != nil:
-			m.leave(t)
 			return err
 		case l.Token != ended.token:
 			m.leases.drop(ended.name, ended.token)
-			m.leave(t)
 			return nil
 		case !m.leases.due(l):
 			m.leases.keep(ended, l)
-			m.leave(t)
 			return nil
 		}
 		err = m.endLease(ctx, l)
 		switch {
 		case err == nil:
-			m.leaveFree(t)
+			m.handOverFree(t)
 			return nil
 		case !errors.Is(err, ErrConflict):
-			m.leave(t)
 			m.config.Logger.Error("a lease ran out and the hold could not be ended; trying again", "name", l.Name, "token", l.Token, "error", err)
 			return err
 		}

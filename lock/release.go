@@ -42,13 +42,13 @@ func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Lock, Revi
 	if err != nil {
 		return Lock{}, 0, err
 	}
+	defer m.leave(t)
 	for {
 		l, err := m.present(ctx, request.Name)
 		if err == nil {
 			err = m.mayUnlock(l, request)
 		}
 		if err != nil {
-			m.leave(t)
 			return Lock{}, 0, err
 		}
 		change := Change{
@@ -74,11 +74,10 @@ func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Lock, Revi
 			continue
 		}
 		if err != nil {
-			m.leave(t)
 			return Lock{}, 0, err
 		}
 		m.leases.drop(l.Name, l.Token)
-		m.leaveFree(t)
+		m.handOverFree(t)
 		return was, event.Revision, nil
 	}
 }

@@ -41,15 +41,24 @@ func (m *Manager) Renew(ctx context.Context, request RenewRequest) (Lock, error)
 	if err != nil {
 		return Lock{}, err
 	}
+	l, err := m.renewInTurn(ctx, t, request)
+	switch {
+	case err != nil:
+		return Lock{}, err
+	case !l.Held(): // what is left to say takes time and decides nothing
+		return Lock{}, m.overError(ctx, request.Name, request.Token)
+	}
+	return m.described(l), nil
+}
+
+// renewInTurn is Renew for who has the turn, which it leaves. It returns the lock if
+// it is free.
+func (m *Manager) renewInTurn(ctx context.Context, t *turn, request RenewRequest) (Lock, error) {
+	defer m.leave(t)
 	for {
 		l, err := m.renewable(ctx, t, request)
-		if err != nil {
-			m.leave(t)
-			return Lock{}, err
-		}
-		if !l.Held() {
-			m.leave(t) // what is left to say takes time and decides nothing
-			return Lock{}, m.overError(ctx, request.Name, request.Token)
+		if err != nil || !l.Held() {
+			return l, err
 		}
 		next := l
 		if request.Data != nil {
@@ -61,7 +70,6 @@ func (m *Manager) Renew(ctx context.Context, request RenewRequest) (Lock, error)
 		case !request.ExpireTime.IsZero():
 			next.TTL, next.ExpireTime = 0, request.ExpireTime
 		case l.TTL == 0 && request.Data == nil:
-			m.leave(t)
 			return Lock{}, Invalid("ttl", "the hold has no ttl to be renewed by; give ttl or expire_time")
 		}
 		change := Change{Cause: Request, Actor: request.Actor, Prev: l.Revision, Lock: next}
@@ -80,14 +88,12 @@ func (m *Manager) Renew(ctx context.Context, request RenewRequest) (Lock, error)
 				continue
 			}
 			if err != nil {
-				m.leave(t)
 				return Lock{}, err
 			}
 			next = event.Lock
 		}
 		m.leases.renew(next)
-		m.leave(t)
-		return m.described(next), nil
+		return next, nil
 	}
 }
 

@@ -34,6 +34,7 @@ type waiter struct {
 
 // call is one caller at a waiter's place.
 type call struct {
+	waiter   *waiter // its place
 	ctx      context.Context
 	deadline time.Time   // end of the wait that it asked for
 	answer   chan answer // buffered: nobody waits for a caller to listen
@@ -87,9 +88,12 @@ func (m *Manager) enter(ctx context.Context, name Name) (*turn, error) {
 	return t, nil
 }
 
-// leave gives the turn to the next.
+// pass gives the turn to the next.
+func (t *turn) pass() { t.baton <- struct{}{} }
+
+// leave ends a use of t that has the turn.
 func (m *Manager) leave(t *turn) {
-	t.baton <- struct{}{}
+	t.pass()
 	m.forget(t)
 }
 
@@ -110,31 +114,33 @@ func (t *turn) waiters() int {
 }
 
 // wait joins the queue: the place of an earlier sending of the same request, else
-// a new one at the end. It returns nil when max waiters stand there.
-func (t *turn) wait(request LockRequest, c *call, max int) *waiter {
+// a new one at the end. It reports false when max waiters stand there.
+func (t *turn) wait(request LockRequest, c *call, max int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if request.RequestID != "" {
 		for place := t.queue.Front(); place != nil; place = place.Next() {
 			if w := place.Value.(*waiter); w.request.RequestID == request.RequestID {
+				c.waiter = w
 				w.calls = append(w.calls, c)
-				return w
+				return true
 			}
 		}
 	}
 	if t.queue.Len() >= max {
-		return nil
+		return false
 	}
-	w := &waiter{request: request, calls: []*call{c}, since: time.Now()}
-	w.place = t.queue.PushBack(w)
-	return w
+	c.waiter = &waiter{request: request, calls: []*call{c}, since: time.Now()}
+	c.waiter.place = t.queue.PushBack(c.waiter)
+	return true
 }
 
 // withdraw takes a call out of the queue. It reports false when the waiter is
 // being granted: then an answer comes, errPutBack if that fails.
-func (t *turn) withdraw(w *waiter, c *call) bool {
+func (t *turn) withdraw(c *call) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	w := c.waiter
 	if w.place == nil {
 		c.leaving = true
 		return false

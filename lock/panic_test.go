@@ -1,0 +1,98 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// A store that panics under a request, which the service survives, keeps nobody else
+// from the lock.
+func TestStorePanics(t *testing.T) {
+	tests := []struct {
+		name string
+		call func(ctx context.Context, m *lock.Manager, token lock.Token) error
+	}{
+		{"Lock", func(ctx context.Context, m *lock.Manager, token lock.Token) error {
+			_, err := m.Lock(ctx, lock.LockRequest{Name: nameA, Holder: "alice", Overwrite: true})
+			return err
+		}},
+		{"Renew", func(ctx context.Context, m *lock.Manager, token lock.Token) error {
+			_, err := m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: token, TTL: time.Hour})
+			return err
+		}},
+		{"Unlock", func(ctx context.Context, m *lock.Manager, token lock.Token) error {
+			_, _, err := m.Unlock(ctx, lock.UnlockRequest{Name: nameA, Token: token})
+			return err
+		}},
+	}
+	for _, test := range tests {
+		for _, method := range []string{"Get", "Commit"} {
+			t.Run(test.name+" in "+method, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					store := open(t)
+					m := manage(t, store)
+					held := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+					if method == "Get" {
+						store.afterGet.set(func() { panic(t.Name()) })
+					} else {
+						store.beforeCommit.set(func(*lock.Change) error { panic(t.Name()) })
+					}
+					mustPanic(t, func() error { return test.call(t.Context(), m, held.Token) })
+					store.afterGet.remove()
+					store.beforeCommit.remove()
+					if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+						t.Errorf("Unlock: %v", err)
+					}
+					mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "bob"})
+				})
+			})
+		}
+	}
+}
+
+// A waiter who was being granted the lock by another's request when the store
+// panicked keeps the place in line.
+func TestStorePanicsForWaiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := open(t)
+		gate := make(chan struct{})
+		defer close(gate)
+		store.beforeEvents.set(func() { <-gate }) // requests alone hand over
+		m := manage(t, store)
+		mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+		store.others(t, lock.Unlocked)
+		store.beforeCommit.set(func(*lock.Change) error { panic(t.Name()) })
+		carol := lock.LockRequest{Name: nameA, Holder: "carol"}
+		mustPanic(t, func() error {
+			_, err := m.Lock(t.Context(), carol)
+			return err
+		})
+		store.beforeCommit.remove()
+		if _, err := m.Lock(t.Context(), carol); !errors.Is(err, lock.ErrLockHeld) {
+			t.Errorf("a later request: got error %v, want %v, for the waiter comes first", err, lock.ErrLockHeld)
+		}
+		if !bob.ended() || bob.err != nil {
+			t.Errorf("the waiter: ended %t, error %v; want the lock", bob.ended(), bob.err)
+		}
+	})
+}
+
+// mustPanic calls f as the service calls the Manager.
+func mustPanic(t *testing.T, f func() error) {
+	t.Helper()
+	defer func() {
+		t.Helper()
+		if recover() == nil {
+			t.Error("the store's panic did not come through")
+		}
+	}()
+	if err := f(); err != nil {
+		t.Error(err)
+	}
+}
