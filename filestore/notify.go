@@ -137,18 +137,38 @@ func (n *notifier) askRescan() {
 // inspect passes on those suspects whose files are not as they are known to be:
 // most notifications are of the server's own changes.
 func (n *notifier) inspect(suspects map[lock.Name]bool) {
-	v := n.store.view.Load()
-	if v == nil {
-		return
-	}
+	held := n.store.files.Hold()
+	defer held.Release()
+	here := &files{FS: held, root: n.store.files.root}
 	list := &suspectList{store: n.store}
 	for name, written := range suspects {
-		p, err := n.store.files.look(name)
-		e := find(v.locks, name)
-		switch {
-		case written, err != nil, e == nil && p.inode != 0, e != nil && !e.print.matches(p):
+		if written || !n.isAsKnown(here, name) {
 			list.add(name)
 		}
 	}
 	list.flush()
+}
+
+// isAsKnown reports whether a file is as the store knows it. While the server itself
+// changes it, that takes more than a look.
+func (n *notifier) isAsKnown(here *files, name lock.Name) bool {
+	const tries = 3
+	for range tries {
+		v := n.store.view.Load()
+		if v == nil {
+			return true // the store is closed
+		}
+		p, err := here.look(name)
+		if err != nil {
+			return false
+		}
+		e := find(v.locks, name)
+		if e == nil && p.inode == 0 || e != nil && e.print.matches(p) {
+			return true
+		}
+		if now := n.store.view.Load(); now == nil || find(now.locks, name) == e {
+			return false
+		}
+	}
+	return false
 }

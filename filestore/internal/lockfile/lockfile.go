@@ -9,33 +9,72 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pylok/pylok/internal/canonical"
 	"github.com/pylok/pylok/lock"
 )
 
 // timeLayout is how times are written: RFC 3339 in UTC, to the millisecond.
 const timeLayout = "2006-01-02T15:04:05.000Z07:00"
 
-// Append appends the text of the lock file of a hold, which lies at location.
+// Append appends the text of the lock file of a hold, which lies at location. All keys,
+// the user's and the reserved ones, are sorted.
 func Append(b []byte, l lock.Lock, location string) []byte {
-	keys := l.Data.Map()
-	keys["lock_acquired"] = l.AcquireTime.UTC().Format(timeLayout)
-	keys["lock_action"] = "lock"
-	keys["lock_file_location"] = location
-	keys["lock_file_status"] = "locked"
-	keys["lock_token"] = uint64(l.Token)
-	if l.Holder != "" {
-		keys["lock_holder"] = l.Holder
+	reserved := reservedKeys(l, location)
+	if !l.Data.IsEmpty() {
+		r := canonical.NewReader(l.Data.JSON())
+		for key := range r.Mapping() {
+			for len(reserved) > 0 && reserved[0].key < key {
+				b = reserved[0].append(b)
+				reserved = reserved[1:]
+			}
+			b = appendPair(b, key, 0, func(b []byte) []byte { return appendValue(b, &r, 0) })
+		}
 	}
-	if l.TTL != 0 {
-		keys["lock_ttl"] = formatTTL(l.TTL)
+	for _, pair := range reserved {
+		b = pair.append(b)
 	}
+	return b
+}
+
+// pair is a reserved key and its value.
+type pair struct {
+	key, text string
+	isNumber  bool // the text is a number
+}
+
+func (p pair) append(b []byte) []byte {
+	return appendPair(b, p.key, 0, func(b []byte) []byte {
+		b = append(b, ' ')
+		if p.isNumber {
+			b = append(b, p.text...)
+			return append(b, '\n')
+		}
+		return appendText(b, p.text, 2)
+	})
+}
+
+// reservedKeys returns the reserved keys of a hold's file, sorted.
+func reservedKeys(l lock.Lock, location string) []pair {
+	keys := make([]pair, 0, len(lock.ReservedKeys))
+	add := func(key, text string) { keys = append(keys, pair{key: key, text: text}) }
+	add("lock_acquired", l.AcquireTime.UTC().Format(timeLayout))
+	add("lock_action", "lock")
 	if !l.ExpireTime.IsZero() {
-		keys["lock_expires"] = l.ExpireTime.UTC().Format(timeLayout)
+		add("lock_expires", l.ExpireTime.UTC().Format(timeLayout))
+	}
+	add("lock_file_location", location)
+	add("lock_file_status", "locked")
+	if l.Holder != "" {
+		add("lock_holder", l.Holder)
 	}
 	if l.RequestID != "" {
-		keys["lock_request_id"] = l.RequestID
+		add("lock_request_id", l.RequestID)
 	}
-	return appendMapping(b, keys, 0)
+	keys = append(keys, pair{"lock_token", strconv.FormatUint(uint64(l.Token), 10), true})
+	if l.TTL != 0 {
+		add("lock_ttl", formatTTL(l.TTL))
+	}
+	return keys
 }
 
 // formatTTL writes 30m0s as 30m, and a fraction of a second exactly.

@@ -2,13 +2,13 @@ package lockfile
 
 import (
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/pylok/pylok/internal/canonical"
 )
 
 // longestPlainKey is the longest key that is written as "key: value". YAML readers
@@ -16,95 +16,110 @@ import (
 // characters); it is written as "? key".
 const longestPlainKey = 1000
 
-// appendMapping appends m as a block mapping, keys sorted, each line indented.
-func appendMapping(b []byte, m map[string]any, indent int) []byte {
-	for i, key := range slices.Sorted(maps.Keys(m)) {
-		if i > 0 {
-			b = appendIndent(b, indent)
-		}
-		start := len(b)
+// appendPair appends a key, and with value what follows its colon up to the end of
+// the line.
+func appendPair(b []byte, key string, indent int, value func([]byte) []byte) []byte {
+	start := len(b)
+	b = appendKey(b, key)
+	if len(b)-start > longestPlainKey {
+		b = append(b[:start], "? "...)
 		b = appendKey(b, key)
-		if len(b)-start > longestPlainKey {
-			b = append(b[:start], "? "...)
-			b = appendKey(b, key)
-			b = append(b, '\n')
+		b = append(b, '\n')
+		b = appendIndent(b, indent)
+	}
+	return value(append(b, ':'))
+}
+
+// appendMapping appends the mapping that is next, which is not empty, as a block
+// mapping. Its first line is indented already.
+func appendMapping(b []byte, r *canonical.Reader, indent int) []byte {
+	first := true
+	for key := range r.Mapping() {
+		if !first {
 			b = appendIndent(b, indent)
 		}
-		b = append(b, ':')
-		b = appendValue(b, m[key], indent)
+		first = false
+		b = appendPair(b, key, indent, func(b []byte) []byte { return appendValue(b, r, indent) })
 	}
 	return b
 }
 
 // appendValue appends what follows a key's colon, up to the end of the line.
-func appendValue(b []byte, value any, indent int) []byte {
-	switch v := value.(type) {
-	case map[string]any:
-		if len(v) > 0 {
-			b = append(b, '\n')
-			b = appendIndent(b, indent+2)
-			return appendMapping(b, v, indent+2)
+func appendValue(b []byte, r *canonical.Reader, indent int) []byte {
+	switch r.Kind() {
+	case canonical.Mapping:
+		if r.IsEmpty() {
+			return append(b, " {}\n"...)
 		}
-	case []any:
-		if len(v) > 0 {
-			b = append(b, '\n')
-			b = appendIndent(b, indent)
-			return appendList(b, v, indent)
+		b = append(b, '\n')
+		b = appendIndent(b, indent+2)
+		return appendMapping(b, r, indent+2)
+	case canonical.List:
+		if r.IsEmpty() {
+			return append(b, " []\n"...)
 		}
+		b = append(b, '\n')
+		b = appendIndent(b, indent)
+		return appendList(b, r, indent)
 	}
-	b = append(b, ' ')
-	return appendScalar(b, value, indent+2)
+	return appendScalar(append(b, ' '), r, indent+2)
 }
 
-// appendList appends a block sequence; its first line is indented already.
-func appendList(b []byte, list []any, indent int) []byte {
-	for i, element := range list {
+// appendList appends the list that is next, which is not empty, as a block sequence.
+// Its first line is indented already.
+func appendList(b []byte, r *canonical.Reader, indent int) []byte {
+	for i := range r.List() {
 		if i > 0 {
 			b = appendIndent(b, indent)
 		}
 		b = append(b, "- "...)
-		switch v := element.(type) {
-		case map[string]any:
-			if len(v) > 0 {
-				b = appendMapping(b, v, indent+2)
-				continue
+		switch r.Kind() {
+		case canonical.Mapping:
+			if r.IsEmpty() {
+				b = append(b, "{}\n"...)
+			} else {
+				b = appendMapping(b, r, indent+2)
 			}
-		case []any:
-			if len(v) > 0 {
-				b = appendList(b, v, indent+2)
-				continue
+		case canonical.List:
+			if r.IsEmpty() {
+				b = append(b, "[]\n"...)
+			} else {
+				b = appendList(b, r, indent+2)
 			}
+		default:
+			b = appendScalar(b, r, indent+2)
 		}
-		b = appendScalar(b, element, indent+2)
 	}
 	return b
 }
 
-// appendScalar appends a value that fits behind a colon or a dash, and the end of
-// the line. The lines of a multi-line string are indented.
-func appendScalar(b []byte, value any, indent int) []byte {
-	switch v := value.(type) {
-	case nil:
-		b = append(b, "null"...)
-	case bool:
-		b = strconv.AppendBool(b, v)
-	case float64:
-		b = appendNumber(b, v)
-	case uint64:
-		b = strconv.AppendUint(b, v, 10)
-	case string:
-		if isBlock(v) {
-			return appendBlock(b, v, indent)
-		}
-		b = appendString(b, v)
-	case map[string]any: // empty: appendValue and appendList write the others
-		b = append(b, "{}"...)
-	case []any:
-		b = append(b, "[]"...)
+// appendScalar appends a value that is neither a mapping nor a list, and the end of the
+// line. The lines of a multi-line string are indented.
+func appendScalar(b []byte, r *canonical.Reader, indent int) []byte {
+	switch r.Kind() {
+	case canonical.Number:
+		b = appendNumber(b, r.Number())
+	case canonical.String:
+		return appendText(b, r.String(), indent)
 	default:
-		panic(fmt.Sprintf("lockfile: a %T in lock.Data", value)) // lock.NewData lets none in
+		switch r.Literal() {
+		case canonical.Null:
+			b = append(b, "null"...)
+		case canonical.True:
+			b = append(b, "true"...)
+		case canonical.False:
+			b = append(b, "false"...)
+		}
 	}
 	return append(b, '\n')
+}
+
+// appendText appends a string and the end of the line.
+func appendText(b []byte, s string, indent int) []byte {
+	if isBlock(s) {
+		return appendBlock(b, s, indent)
+	}
+	return append(appendString(b, s), '\n')
 }
 
 func appendIndent(b []byte, indent int) []byte {
