@@ -45,6 +45,16 @@ func (c *commit) names(yield func(lock.Name) bool) {
 	}
 }
 
+// takes returns how many locks were free before, by what is staged.
+func (c *commit) takes() (n int) {
+	for _, st := range c.steps {
+		if st.before == nil {
+			n++
+		}
+	}
+	return n
+}
+
 // step is a staged change: what it does to the files, the journal and the state.
 type step struct {
 	before *entry // nil: the lock was free
@@ -95,7 +105,7 @@ func (s *Store) commitBatch(batch []*commit) (later []*commit) {
 		if len(c.changes) > 0 {
 			if c.err = s.stage(c, added); c.err == nil {
 				staged = append(staged, c)
-				added += len(c.changes)
+				added += c.takes()
 			}
 		}
 		if c.mark != nil && s.failed == nil {
@@ -166,7 +176,7 @@ func (s *Store) stage(c *commit, added int) (err error) {
 	}()
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	for i, change := range c.changes {
-		st, err := s.stageChange(change, now, added+i)
+		st, err := s.stageChange(change, now, added+c.takes())
 		if st.after != nil || st.before != nil {
 			st.record.More = i < len(c.changes)-1
 			c.steps = append(c.steps, st)
@@ -202,7 +212,7 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 	if before == nil && s.locks.Len()+added >= s.config.MaxLocks {
 		return step{}, &lock.Error{
 			Reason:  lock.ErrTooManyLocks,
-			Message: fmt.Sprintf("%d locks are held, the most that this server allows; unlock some, or raise its --max-locks", s.locks.Len()),
+			Message: fmt.Sprintf("%d locks are held, the most that this server allows; unlock some, or raise its --max-locks", s.locks.Len()+added),
 		}
 	}
 	s.revision++

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -166,4 +167,25 @@ func TestOutsideChangeOnFullDisk(t *testing.T) {
 	}
 	w.ledger.possible[lock.MustParseName("a")] = []state{{}}
 	w.reopen(t)
+}
+
+// A full store takes as many locks as it lets go, and says how many it has.
+func TestMaxLocksInOneBatch(t *testing.T) {
+	d := openDisk(t, t.TempDir())
+	s, err := open(t.Context(), Config{Root: d.root, NoNotify: true, MaxLocks: 4}.withDefaults(), d.root, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	name := func(n int) lock.Lock { return lock.Lock{Name: lock.MustParseName(fmt.Sprint("lock-", n))} }
+	for n := range 2 {
+		mustCommit(t, s, locked(name(n), "", `{}`))
+	}
+	hold := present(t.Context(), t, s, name(0).Name)
+	mustCommit(t, s, unlocked(hold), locked(name(2), "", `{}`), locked(name(3), "", `{}`))
+	_, err = s.Commit(t.Context(), locked(name(4), "", `{}`), locked(name(5), "", `{}`))
+	if !errors.Is(err, lock.ErrTooManyLocks) || !strings.Contains(err.Error(), "4 locks are held") {
+		t.Errorf("the fifth of 4 locks: %v, want %v with the number", err, lock.ErrTooManyLocks)
+	}
+	mustCommit(t, s, locked(name(4), "", `{}`))
 }

@@ -133,8 +133,10 @@ func covers(pattern, name string) bool {
 // TestCheckImports shows that each rule can fail.
 func TestCheckImports(t *testing.T) {
 	const (
-		stores = `of this module it may import only ["lock" "lock/feed"]`
-		edges  = `of this module it may import only ["lock" "gen/..."]`
+		memory  = `of this module it may import only ["lock" "lock/feed"]`
+		files   = `of this module it may import only ["lock" "lock/feed" "internal/canonical"]`
+		servers = `of this module it may import only ["lock" "gen/..." "internal/canonical"]`
+		clients = `of this module it may import only ["lock" "gen/..."]`
 	)
 	for _, test := range []struct {
 		pkg, imports string
@@ -149,19 +151,19 @@ func TestCheckImports(t *testing.T) {
 		{"lock/memstore", module + "/lock/feed", ""},
 		{"lock/memstore", module + "/lock", ""},
 		{"lock/memstore", "golang.org/x/sys/unix", ""},
-		{"lock/memstore", module + "/filestore", "lock/memstore imports filestore; " + stores},
+		{"lock/memstore", module + "/filestore", "lock/memstore imports filestore; " + memory},
 		{"filestore", module + "/lock", ""},
 		{"filestore", module + "/filestore/journal", ""},
-		{"filestore", module + "/lock/memstore", "filestore imports lock/memstore; " + stores},
-		{"filestore/journal", module + "/gen/go/pylok/v1", "filestore/journal imports gen/go/pylok/v1; " + stores},
+		{"filestore", module + "/lock/memstore", "filestore imports lock/memstore; " + files},
+		{"filestore/journal", module + "/gen/go/pylok/v1", "filestore/journal imports gen/go/pylok/v1; " + files},
 		{"gen/go/pylok/v1", module + "/lock", "gen/go/pylok/v1 imports lock; of this module it may import only []"},
 		{"service", module + "/lock", ""},
 		{"service", module + "/gen/go/pylok/v1", ""},
-		{"service", module + "/filestore", "service imports filestore; " + edges},
-		{"service", module + "/client", "service imports client; " + edges},
+		{"service", module + "/filestore", "service imports filestore; " + servers},
+		{"service", module + "/client", "service imports client; " + servers},
 		{"client", module + "/gen/go/pylok/v1", ""},
-		{"client", module + "/service", "client imports service; " + edges},
-		{"client", module + "/cmd/pylok", "client imports cmd/pylok; " + edges},
+		{"client", module + "/service", "client imports service; " + clients},
+		{"client", module + "/cmd/pylok", "client imports cmd/pylok; " + clients},
 		{"cmd/pylokd", module + "/filestore", ""},
 		{"cmd/pylokd", module + "/service", ""},
 		{"helpers", "fmt", "helpers has no import rule: give it one"},
