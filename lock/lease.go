@@ -194,14 +194,15 @@ func (lt *leaseTable) deadline(l Lock) time.Time {
 	return time.Now().UTC().Add(left).Truncate(time.Millisecond)
 }
 
-// takeDue takes out the leases whose end has come, and returns how long it is to
-// the next; negative: there is none.
+// takeDue takes out the leases whose end has come, or as many of them as are ended at
+// the same time: nobody is to wait for the table while thousands are taken out. It
+// returns how long it is to the next end; negative: there is none.
 func (lt *leaseTable) takeDue() (ended []*lease, next time.Duration) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	next = -1
 	for _, h := range []*leaseHeap{&lt.boot, &lt.wall} {
-		for len(*h) > 0 {
+		for taken := 0; len(*h) > 0 && taken < expiries; taken++ {
 			left := lt.left((*h)[0])
 			if left > 0 {
 				if next < 0 || left < next {
