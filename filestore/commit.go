@@ -64,26 +64,61 @@ type step struct {
 	linked bool   // it already has its place
 }
 
-// run is the committer: it takes what has queued up and commits it together.
+// run is the committer: it takes what has queued up and commits it together, until the
+// store is closed.
 func (s *Store) run() {
 	defer close(s.done)
-	var batch []*commit
 	for {
-		s.mu.Lock()
-		room := min(maxBatch-len(batch), len(s.queue))
-		batch = append(batch, s.queue[:room]...)
-		s.queue = s.queue[room:]
-		closed := s.closed
-		s.mu.Unlock()
-		if len(batch) == 0 {
-			if closed {
-				return
-			}
+		switch n, closed := s.commitQueued(); {
+		case n > 0:
+		case closed:
+			return
+		default:
 			<-s.arrival
-			continue
 		}
-		batch = s.commitBatch(batch)
 	}
+}
+
+// commitQueued commits what has queued up, and returns how much that was and whether
+// no more will come.
+func (s *Store) commitQueued() (n int, closed bool) {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	s.mu.Lock()
+	room := min(maxBatch-len(s.later), len(s.queue))
+	batch := append(s.later, s.queue[:room]...)
+	s.queue = s.queue[room:]
+	closed = s.closed
+	s.mu.Unlock()
+	if len(batch) > 0 {
+		s.later = s.commitBatch(batch)
+	}
+	return len(batch), closed
+}
+
+// commitAlone makes a commit that nothing is before, and reports whether it was that:
+// who commits alone need not wait until the committer wakes up and then until it is
+// woken up itself.
+func (s *Store) commitAlone(c *commit) bool {
+	if !s.committing.TryLock() {
+		return false
+	}
+	defer s.committing.Unlock()
+	s.mu.Lock()
+	alone := !s.closed && len(s.queue) == 0 && len(s.later) == 0
+	s.mu.Unlock()
+	if !alone {
+		return false
+	}
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			// The caller may survive it; what is committed next must not.
+			s.fail(fmt.Errorf("a fault in the server: %v", panicked), nil)
+			panic(panicked)
+		}
+	}()
+	s.commitBatch([]*commit{c})
+	return true
 }
 
 // commitBatch commits a batch and answers it, but for the commits that it returns:

@@ -41,7 +41,7 @@ type written struct {
 	most  int           // of them
 	last  uint64        // number given to a name
 	// access is what the first one was made with.
-	access disk.Access
+	access access
 
 	// answered is the revision up to which the batches are; what has been written
 	// for a later one may not have its place yet.
@@ -52,6 +52,18 @@ type written struct {
 	// are durable: because their batch is not answered, or because until then a
 	// power cut may leave in their place what they said before.
 	busy []writtenFile
+}
+
+// access is who may do what with a file, as far as it can be seen at a glance.
+type access struct {
+	mode       fs.FileMode
+	uid, gid   uint32
+	attributes int // bytes of their names
+}
+
+func accessOf(file disk.File, stat disk.Stat) (access, error) {
+	attributes, err := file.Attributes()
+	return access{stat.Mode, stat.UID, stat.GID, attributes}, err
 }
 
 type writtenFile struct {
@@ -93,8 +105,11 @@ func (s *Store) writeNew(l lock.Lock, text []byte) (name string, p fingerprint, 
 	if err != nil {
 		return "", fingerprint{}, err
 	}
-	if w.access == (disk.Access{}) {
-		w.access, err = file.Access()
+	if w.access == (access{}) {
+		var stat disk.Stat
+		if stat, err = file.Stat(); err == nil {
+			w.access, err = accessOf(file, stat)
+		}
 	}
 	if err == nil {
 		p, err = writeText(file, text)
@@ -193,7 +208,7 @@ var errInUse = errors.New("the file is in use")
 
 // writeAgain writes a file that was written before, if no lock, and nobody else, has
 // a use for it.
-func (f *files) writeAgain(name string, text []byte, want disk.Access) (fingerprint, error) {
+func (f *files) writeAgain(name string, text []byte, want access) (fingerprint, error) {
 	file, err := f.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return fingerprint{}, err
@@ -206,7 +221,7 @@ func (f *files) writeAgain(name string, text []byte, want disk.Access) (fingerpr
 	if stat.Links != 1 || stat.Size > mostSpare || file.IsOpenElsewhere() {
 		return fingerprint{}, errInUse
 	}
-	if access, err := file.Access(); err != nil || access != want {
+	if access, err := accessOf(file, stat); err != nil || access != want {
 		return fingerprint{}, errors.Join(errInUse, err)
 	}
 	if stat.Size > int64(len(text)) {

@@ -92,7 +92,11 @@ type Store struct {
 	stop       context.CancelFunc // of the background work
 	background sync.WaitGroup     // what looks at files and makes checkpoints
 
-	// Only the committer uses these.
+	// committing is held by who commits: the committer, or a commit that is alone.
+	// It guards what follows.
+	committing sync.Mutex
+	later      []*commit // taken from the queue, for the next batch
+
 	work       files     // its own way to the files
 	held       disk.Held // what work reaches them through
 	written    written
@@ -270,10 +274,12 @@ func (s *Store) Commit(_ context.Context, changes ...lock.Change) ([]lock.Event,
 		return nil, err
 	}
 	c := &commit{changes: changes, done: make(chan struct{})}
-	if !s.enqueue(c) {
-		return nil, lock.ErrShuttingDown
+	if !s.commitAlone(c) {
+		if !s.enqueue(c) {
+			return nil, lock.ErrShuttingDown
+		}
+		<-c.done
 	}
-	<-c.done
 	return c.events, c.err
 }
 

@@ -10,22 +10,14 @@ import (
 
 // Stat describes a file.
 type Stat struct {
-	Mode  fs.FileMode
-	Inode uint64
-	Size  int64  // bytes
-	Mtime int64  // of the content; nanoseconds since the Unix epoch
-	Ctime int64  // of anything; likewise
-	Birth int64  // when it was created; likewise; 0: the file system does not tell
-	Links uint32 // how many names it has
-}
-
-// Access is who may do what with a file, as far as others can have changed it.
-type Access struct {
 	Mode     fs.FileMode
-	UID, GID uint32
-	// Attributes is the size of the names of its extended attributes, of
-	// which access control lists are some; bytes.
-	Attributes int
+	Inode    uint64
+	Size     int64  // bytes
+	Mtime    int64  // of the content; nanoseconds since the Unix epoch
+	Ctime    int64  // of anything; likewise
+	Birth    int64  // when it was created; likewise; 0: the file system does not tell
+	Links    uint32 // how many names it has
+	UID, GID uint32 // of its owner
 }
 
 // FS is a directory tree. Names are relative to its root, slash-separated, and
@@ -88,8 +80,9 @@ type File interface {
 	io.Closer
 	// Stat describes the open file.
 	Stat() (Stat, error)
-	// Access says who may do what with the file.
-	Access() (Access, error)
+	// Attributes returns the size of the names of its extended attributes, of
+	// which access control lists are some.
+	Attributes() (bytes int, err error)
 	// IsOpenElsewhere reports whether anybody else has the file open or mapped.
 	// Where the file system does not tell, somebody might.
 	IsOpenElsewhere() bool

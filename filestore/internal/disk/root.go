@@ -48,6 +48,12 @@ type openDir struct {
 	fd   int // to ask for it takes system calls
 }
 
+// isGone reports whether the directory has been removed.
+func (d openDir) isGone() bool {
+	var stat unix.Stat_t
+	return unix.Fstat(d.fd, &stat) != nil || stat.Nlink == 0
+}
+
 func (r *osRoot) open(dir string) (openDir, error) {
 	f, err := r.root.Open(dir)
 	if err != nil {
@@ -93,9 +99,8 @@ func (r *osRoot) in(op, name string, do func(dir int, base string) error) error 
 		}
 	}
 	err := retry(func() error { return do(d.fd, base) })
-	if err == unix.ENOENT && isHeld {
-		// Perhaps the directory itself is gone, and another has its place.
-		d.file.Close()
+	if err == unix.ENOENT && isHeld && d.isGone() {
+		d.file.Close() // another may have its place
 		delete(r.held, dir)
 	}
 	if err != nil {
@@ -148,6 +153,8 @@ func statx(fd int, name string) (Stat, error) {
 		Mtime: nanoseconds(x.Mtime),
 		Ctime: nanoseconds(x.Ctime),
 		Links: x.Nlink,
+		UID:   x.Uid,
+		GID:   x.Gid,
 	}
 	if x.Mask&unix.STATX_BTIME != 0 {
 		s.Birth = nanoseconds(x.Btime)
@@ -318,16 +325,15 @@ func (f osFile) Stat() (s Stat, err error) {
 	return s, err
 }
 
-func (f osFile) Access() (Access, error) {
-	var stat unix.Stat_t
-	if err := f.do("stat", func() error { return unix.Fstat(f.fd, &stat) }); err != nil {
-		return Access{}, err
+func (f osFile) Attributes() (bytes int, err error) {
+	err = f.do("listxattr", func() (err error) {
+		bytes, err = unix.Flistxattr(f.fd, nil)
+		return err
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return 0, nil
 	}
-	attributes, err := unix.Flistxattr(f.fd, nil)
-	if err != nil && err != unix.EOPNOTSUPP {
-		return Access{}, &fs.PathError{Op: "listxattr", Path: f.name, Err: err}
-	}
-	return Access{Mode: fs.FileMode(stat.Mode), UID: stat.Uid, GID: stat.Gid, Attributes: attributes}, nil
+	return bytes, err
 }
 
 // IsOpenElsewhere asks for a write lease, which is given only where nobody else has

@@ -266,8 +266,8 @@ func (f *memoryFile) Datasync() error {
 	return nil
 }
 
-func (f *memoryFile) Stat() (disk.Stat, error)     { panic("not asked for") }
-func (f *memoryFile) TryLock() error               { panic("not asked for") }
-func (f *memoryFile) Access() (disk.Access, error) { panic("not asked for") }
-func (f *memoryFile) IsOpenElsewhere() bool        { panic("not asked for") }
-func (f *memoryFile) Close() error                 { return nil }
+func (f *memoryFile) Stat() (disk.Stat, error) { panic("not asked for") }
+func (f *memoryFile) TryLock() error           { panic("not asked for") }
+func (f *memoryFile) Attributes() (int, error) { panic("not asked for") }
+func (f *memoryFile) IsOpenElsewhere() bool    { panic("not asked for") }
+func (f *memoryFile) Close() error             { return nil }
