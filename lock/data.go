@@ -62,20 +62,15 @@ func NewData(document map[string]any) (Data, error) {
 	if path, problem := findBadValue(kept, 1); problem != "" {
 		return Data{}, Invalid("data", quoteShort("data"+path)+" "+problem)
 	}
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(kept); err != nil {
-		return Data{}, fmt.Errorf("encoding checked data: %w", err)
-	}
-	if text.Len() > maxDataBytes {
+	text := appendCanonical(make([]byte, 0, 256), kept)
+	if len(text) > maxDataBytes {
 		return Data{}, &Error{
 			Reason:  ErrDataTooLarge,
 			Field:   "data",
-			Message: fmt.Sprintf("the data is %d bytes of JSON; a lock file holds at most %d bytes in all: keep the bulk elsewhere and lock with a link to it", text.Len(), MaxFileBytes),
+			Message: fmt.Sprintf("the data is %d bytes of JSON; a lock file holds at most %d bytes in all: keep the bulk elsewhere and lock with a link to it", len(text), MaxFileBytes),
 		}
 	}
-	return Data{strings.TrimSuffix(text.String(), "\n")}, nil
+	return Data{string(text)}, nil
 }
 
 // ParseData makes a document from a JSON object.
@@ -144,13 +139,10 @@ func (d Data) JSON() string {
 
 // Map returns the document as a new map, which is the caller's.
 func (d Data) Map() map[string]any {
-	document := map[string]any{}
-	if d.text != "" {
-		if err := json.Unmarshal([]byte(d.text), &document); err != nil {
-			panic(fmt.Sprintf("lock: Data holds bad JSON: %v", err)) // NewData made it
-		}
+	if d.text == "" {
+		return map[string]any{}
 	}
-	return document
+	return (&canonicalReader{d.text}).mapping()
 }
 
 // String returns the top-level string under key, or "".

@@ -1,6 +1,7 @@
 package lock_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
@@ -189,10 +190,11 @@ func TestWithData(t *testing.T) {
 	}
 }
 
-// FuzzParseData: the canonical form of a document is its own canonical form, and the
-// same document.
+// FuzzParseData: the canonical form of a document is its own canonical form, the same
+// document, and what encoding/json makes of it.
 func FuzzParseData(f *testing.F) {
-	for _, seed := range []string{`{}`, `null`, `{"b":1,"a":[true,null,"x",{"c":1e300}]}`, `{"a":-0}`, `{"a":"\u2028\ud800<"}`, `{"a":5e-324}`, `{"lock_token":1}`, `{"a":1,"a":{}}`, `[]`, `{"":""}`} {
+	for _, seed := range []string{`{}`, `null`, `{"b":1,"a":[true,null,"x",{"c":1e300}]}`, `{"a":-0}`, `{"a":"\u2028\ud800<"}`, `{"a":5e-324}`, `{"lock_token":1}`, `{"a":1,"a":{}}`, `[]`, `{"":""}`,
+		`{"\"":"\\","\\\"":"},]:\\\"","a":["}",{"]":",","b":[]}],"c":[[],{}]}`, `{"a":[0,-0,7,-7,1e15,-1e15,999999999999999,1e21,1e-7,0.1,9223372036854775808]}`, "{\"a\":\"\x7f\\u0000 \u00e9\"}"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -211,6 +213,16 @@ func FuzzParseData(f *testing.F) {
 		if err != nil || made != data {
 			t.Errorf("NewData of the Map of %s is %s, %v", data.JSON(), made.JSON(), err)
 		}
+		var document map[string]any
+		if err := json.Unmarshal([]byte(data.JSON()), &document); err != nil || !reflect.DeepEqual(document, data.Map()) {
+			t.Errorf("the Map of %s is %v; encoding/json reads %v, %v", data.JSON(), data.Map(), document, err)
+		}
+		var written bytes.Buffer
+		encoder := json.NewEncoder(&written)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(document); err != nil || written.String() != data.JSON()+"\n" {
+			t.Errorf("encoding/json writes %s as %s, %v", data.JSON(), &written, err)
+		}
 		var decoded lock.Data
 		encoded, err := json.Marshal(data)
 		if err == nil {
@@ -223,6 +235,30 @@ func FuzzParseData(f *testing.F) {
 			if _, kept := data.Map()[key]; kept {
 				t.Errorf("the reserved key %s is kept in %s", key, data.JSON())
 			}
+		}
+	})
+}
+
+// BenchmarkData is what a document costs on its way in and out. This one is the
+// original library's example.
+func BenchmarkData(b *testing.B) {
+	data, err := lock.ParseData([]byte(`{"contact_email":"billyjenkins@example.com","data":{"backend":"App1","server":"server-cluster3w1-2","status":"MAINT"},"msg":"Locking App1 on server-cluster3w1-2 for canary deployment"}`))
+	if err != nil {
+		b.Fatal(err)
+	}
+	document := data.Map()
+	b.Run("NewData", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := lock.NewData(document); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Map", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			data.Map()
 		}
 	})
 }
