@@ -1,12 +1,8 @@
 package service
 
 import (
-	"encoding/json"
-	"fmt"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -30,97 +26,46 @@ const (
 )
 
 // appendDataField appends the field data of a Lock, a google.protobuf.Struct, as it goes
-// over the wire. By way of a map and a structpb.Struct it takes longer than all else
-// that is done for an answer.
+// over the wire. With a structpb.Struct in between it would take five times as long,
+// more than all else that is done for an answer.
 func appendDataField(b []byte, data lock.Data) []byte {
-	r := documentReader{data.JSON()}
-	return appendMessage(b, lockData, r.mapping)
+	return appendMessage(b, lockData, func(b []byte) []byte { return appendStruct(b, data.Map()) })
 }
 
-// documentReader reads the canonical JSON of a document, which has no white space and
-// no mistakes. Its methods append what they read in protobuf.
-type documentReader struct{ rest string }
-
-// take returns the next n bytes.
-func (r *documentReader) take(n int) string {
-	taken := r.rest[:n]
-	r.rest = r.rest[n:]
-	return taken
-}
-
-func (r *documentReader) mapping(b []byte) []byte {
-	for r.take(1); r.rest[0] != '}'; r.rest = strings.TrimPrefix(r.rest, ",") {
+func appendStruct(b []byte, mapping map[string]any) []byte {
+	for key, value := range mapping {
 		b = appendMessage(b, structFields, func(b []byte) []byte {
 			b = protowire.AppendTag(b, entryKey, protowire.BytesType)
-			b = protowire.AppendString(b, r.string())
-			r.take(len(":"))
-			return appendMessage(b, entryValue, r.value)
+			b = protowire.AppendString(b, key)
+			return appendMessage(b, entryValue, func(b []byte) []byte { return appendValue(b, value) })
 		})
 	}
-	r.take(1)
 	return b
 }
 
-func (r *documentReader) list(b []byte) []byte {
-	for r.take(1); r.rest[0] != ']'; r.rest = strings.TrimPrefix(r.rest, ",") {
-		b = appendMessage(b, listValues, r.value)
-	}
-	r.take(1)
-	return b
-}
-
-func (r *documentReader) value(b []byte) []byte {
-	switch r.rest[0] {
-	case '{':
-		return appendMessage(b, valueStruct, r.mapping)
-	case '[':
-		return appendMessage(b, valueList, r.list)
-	case '"':
+func appendValue(b []byte, value any) []byte {
+	switch v := value.(type) {
+	case map[string]any:
+		return appendMessage(b, valueStruct, func(b []byte) []byte { return appendStruct(b, v) })
+	case []any:
+		return appendMessage(b, valueList, func(b []byte) []byte {
+			for _, element := range v {
+				b = appendMessage(b, listValues, func(b []byte) []byte { return appendValue(b, element) })
+			}
+			return b
+		})
+	case string:
 		b = protowire.AppendTag(b, valueString, protowire.BytesType)
-		return protowire.AppendString(b, r.string())
-	case 'n':
-		r.take(len("null"))
-		b = protowire.AppendTag(b, valueNull, protowire.VarintType)
-		return protowire.AppendVarint(b, 0)
-	case 't':
-		r.take(len("true"))
+		return protowire.AppendString(b, v)
+	case float64:
+		b = protowire.AppendTag(b, valueNumber, protowire.Fixed64Type)
+		return protowire.AppendFixed64(b, math.Float64bits(v))
+	case bool:
 		b = protowire.AppendTag(b, valueBool, protowire.VarintType)
-		return protowire.AppendVarint(b, 1)
-	case 'f':
-		r.take(len("false"))
-		b = protowire.AppendTag(b, valueBool, protowire.VarintType)
-		return protowire.AppendVarint(b, 0)
+		return protowire.AppendVarint(b, protowire.EncodeBool(v))
 	}
-	b = protowire.AppendTag(b, valueNumber, protowire.Fixed64Type)
-	return protowire.AppendFixed64(b, math.Float64bits(r.number()))
-}
-
-func (r *documentReader) number() float64 {
-	text := r.take(strings.IndexAny(r.rest, ",]}"))
-	number, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		panic(fmt.Sprintf("service: %q in canonical JSON: %v", text, err))
-	}
-	return number
-}
-
-func (r *documentReader) string() string {
-	end := 1
-	for r.rest[end] != '"' {
-		if r.rest[end] == '\\' {
-			end++
-		}
-		end++
-	}
-	text := r.take(end + 1)
-	if !strings.Contains(text, `\`) {
-		return text[1:end]
-	}
-	var unquoted string
-	if err := json.Unmarshal([]byte(text), &unquoted); err != nil {
-		panic(fmt.Sprintf("service: %q in canonical JSON: %v", text, err))
-	}
-	return unquoted
+	b = protowire.AppendTag(b, valueNull, protowire.VarintType)
+	return protowire.AppendVarint(b, 0)
 }
 
 // appendMessage appends a field that is a message. Its length goes before it and is
