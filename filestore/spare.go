@@ -19,6 +19,10 @@ import (
 // name, by default, and so how many stand by to be written again.
 const mostWritten = 1024
 
+// restWritten is how many other files are written before one is written again: who is
+// about to open a file by a name that goes at this moment has that long to do so.
+const restWritten = 64
+
 // mostSpare is the size, in bytes, up to which a file stands by.
 const mostSpare = 4096
 
@@ -34,10 +38,10 @@ const mostSpare = 4096
 //
 // Nobody can tell. A file that has another name still, that somebody has open, or
 // whose owner, mode or attributes somebody changed, is let go instead. Who came upon
-// the name before it went, and opens the file only after 1,023 others have been
+// the name before it went, and opens the file only after restWritten others have been
 // written, would read another lock's.
 type written struct {
-	files []writtenFile // oldest first
+	files []writtenFile // the next to be written again first
 	most  int           // of them
 	last  uint64        // number given to a name
 	// access is what the first one was made with.
@@ -81,7 +85,7 @@ func newFile(number uint64) string { return fmt.Sprintf("%s/%d%s", ownDir, numbe
 // name in .pylok.
 func (s *Store) writeNew(l lock.Lock, text []byte) (name string, p fingerprint, err error) {
 	w := &s.written
-	if len(w.files) >= w.most {
+	if len(w.files) >= min(restWritten, (w.most+1)/2) {
 		oldest := w.files[0]
 		w.files = w.files[1:]
 		isAnswered := oldest.revision <= w.answered
@@ -93,10 +97,15 @@ func (s *Store) writeNew(l lock.Lock, text []byte) (name string, p fingerprint, 
 			}
 			// A hold has it still, or it is not to be used again.
 		}
-		if !isAnswered || oldest.again && oldest.revision > w.durable {
+		switch {
+		case len(w.files)+1 < w.most:
+			w.files = append(w.files, oldest) // its turn comes again
+		case !isAnswered || oldest.again && oldest.revision > w.durable:
 			w.busy = append(w.busy, oldest)
-		} else if err := s.forget(oldest); err != nil {
-			return "", fingerprint{}, err
+		default:
+			if err := s.forget(oldest); err != nil {
+				return "", fingerprint{}, err
+			}
 		}
 	}
 	w.last++

@@ -55,7 +55,7 @@ func mustCommit(t *testing.T, s *Store, changes ...lock.Change) []lock.Event {
 // A file whose hold is over is written again when its turn comes, so that a store at
 // work does not make files.
 func TestFilesAreWrittenAgain(t *testing.T) {
-	const most = 4
+	const most, rest = 8, 4
 	s := openWritten(t, most)
 	var inodes []uint64
 	for i := range 10 * most {
@@ -67,13 +67,24 @@ func TestFilesAreWrittenAgain(t *testing.T) {
 			}
 		}))
 	}
-	for i := most; i < len(inodes); i++ {
-		if inodes[i] != inodes[i-most] {
-			t.Errorf("hold %d has inode %d, hold %d had %d; want the same", i, inodes[i], i-most, inodes[i-most])
+	for i := rest; i < len(inodes); i++ {
+		if inodes[i] != inodes[i-rest] {
+			t.Errorf("hold %d has inode %d, hold %d had %d; want the same", i, inodes[i], i-rest, inodes[i-rest])
 		}
 	}
-	if got := len(leftNew(t, s.Root())); got != most {
-		t.Errorf("%d second names are kept, want %d", got, most)
+	if got := len(leftNew(t, s.Root())); got != rest {
+		t.Errorf("%d second names are kept, want %d", got, rest)
+	}
+	for i := range 2 * most { // these stay, and are let go one by one
+		mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName(fmt.Sprint("held", i))}, "somebody", `{}`))
+	}
+	// Those that were written again keep their name until they are durable.
+	if got := len(leftNew(t, s.Root())); got != most+rest {
+		t.Errorf("beside many holds %d second names are kept, want %d", got, most+rest)
+	}
+	(&world{Store: s}).makeCheckpoint(false)
+	if left := leftNew(t, s.Root()); len(left) > 0 {
+		t.Errorf("after a checkpoint durable holds have second names: %v", left)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
