@@ -37,6 +37,7 @@ type recovery struct {
 	leftover   []string                // files to be removed in the end
 	outside    *commit                 // the changes that others made
 	mended     int
+	read       int // files that were read
 	now        time.Time
 }
 
@@ -82,7 +83,18 @@ func (s *Store) recover(ctx context.Context) error {
 		return err
 	}
 	s.snapshot = r.snapshotAt
-	return r.finish()
+	if err := r.finish(); err != nil {
+		return err
+	}
+	if r.read >= snapshotChanges {
+		// To read them took long, and would again after a crash.
+		if err := s.writeSnapshot(&view{revision: s.journal.Last(), locks: s.locks}); err != nil {
+			s.complain(err)
+		} else {
+			s.snapshot = s.journal.Last()
+		}
+	}
+	return nil
 }
 
 // recoverWithoutSnapshot begins a recovery again, after it has removed the snapshot,
@@ -251,6 +263,7 @@ func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile,
 		if r.past[name] == nil && r.isAsKnown(name, stat) {
 			return nil
 		}
+		r.read++
 		found, err := r.files.read(name, find(r.locks, name))
 		if err != nil {
 			return fmt.Errorf("looking at the lock file of %s: %w", name, err)

@@ -1,6 +1,7 @@
 package filestore_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -150,4 +151,17 @@ func readFile(t *testing.T, root, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestSnapshotOfAdopted adopts many files and crashes: the next start has a snapshot.
+func TestSnapshotOfAdopted(t *testing.T) {
+	root := t.TempDir()
+	for i := range 10_000 {
+		write(t, root, fmt.Sprintf("pool-%d/server-%d", i%10, i), "msg: by hand\n")
+	}
+	s := mustOpen(t, root)
+	defer mustClose(t, s)
+	if _, err := os.Stat(filepath.Join(root, ".pylok/snapshot")); err != nil {
+		t.Errorf("after a start that read every file: %v", err)
+	}
 }
