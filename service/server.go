@@ -47,6 +47,10 @@ const (
 	pingTimeout = 10 * time.Second
 	// minClientPing is how often a client may ping.
 	minClientPing = 5 * time.Second
+	// callWorkers are goroutines that stay for calls to come: the stack of a new
+	// one has to grow first, which takes longer than most calls. Calls beyond
+	// them have goroutines of their own.
+	callWorkers = 64
 )
 
 // Server serves a Service over gRPC, with grpc.health.v1 and reflection beside it.
@@ -78,6 +82,7 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		grpc.MaxConcurrentStreams(config.MaxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(config.ConnectTimeout),
+		grpc.NumStreamWorkers(callWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(log.unary),
