@@ -186,102 +186,224 @@ func verify(text []byte) error {
 	return nil
 }
 
-// lineFields are the members that tell of a lock.
-type lineFields struct {
-	Revision  lock.Revision
-	Name      string
-	Token     lock.Token
-	Acquired  time.Time
-	Holder    string
-	TTL       string
-	Expires   time.Time
-	RequestID string `json:"request_id"`
-	Problem   string
-	Data      lock.Data
+// lineReader reads lines without reflection, as a start reads millions. What many
+// say alike it keeps once; the zero lineReader does not.
+type lineReader struct {
+	texts map[string]string
+	data  map[string]lock.Data
 }
 
-func (f *lineFields) lock() (lock.Lock, error) {
-	name, err := lock.ParseName(f.Name)
-	if err != nil {
-		return lock.Lock{}, err
+// mostAlike is how many different values of a kind a lineReader remembers.
+const mostAlike = 1024
+
+func newLineReader() *lineReader {
+	return &lineReader{texts: make(map[string]string), data: make(map[string]lock.Data)}
+}
+
+var errSyntax = errors.New("it is not a JSON object")
+
+// members calls take with the key and the JSON value of each member of a line.
+func members(line []byte, take func(key, value []byte) error) error {
+	rest, ok := bytes.CutPrefix(line, []byte("{"))
+	for ok {
+		key := rest[:valueEnd(rest)]
+		if rest, ok = bytes.CutPrefix(rest[len(key):], []byte(":")); !ok || len(key) < 2 {
+			break
+		}
+		value := rest[:valueEnd(rest)]
+		if err := take(key[1:len(key)-1], value); err != nil {
+			return err
+		}
+		if rest = rest[len(value):]; string(rest) == "}" {
+			return nil
+		}
+		rest, ok = bytes.CutPrefix(rest, []byte(","))
 	}
-	var ttl time.Duration
-	if f.TTL != "" {
-		if ttl, err = time.ParseDuration(f.TTL); err != nil {
-			return lock.Lock{}, err
+	return errSyntax
+}
+
+// valueEnd returns where the JSON value ends that text begins with.
+func valueEnd(text []byte) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			if quoted = !quoted; !quoted && depth == 0 {
+				return i + 1
+			}
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+		case depth == 0 && (c == ',' || c == ':' || c == '}'):
+			return i
+		case c == '}' || c == ']':
+			if depth--; depth <= 0 {
+				return i + 1
+			}
 		}
 	}
-	return lock.Lock{
-		Name:        name,
-		Data:        f.Data,
-		Holder:      f.Holder,
-		Token:       f.Token,
-		Revision:    f.Revision,
-		AcquireTime: f.Acquired,
-		TTL:         ttl,
-		ExpireTime:  f.Expires,
-		RequestID:   f.RequestID,
-		Problem:     f.Problem,
-	}, nil
+	return len(text)
+}
+
+// text reads a string.
+func (r *lineReader) text(value []byte) (string, error) {
+	if text, ok := r.texts[string(value)]; ok {
+		return text, nil
+	}
+	text, err := plainText(value)
+	if err == nil && r.texts != nil {
+		if len(r.texts) == mostAlike {
+			clear(r.texts)
+		}
+		r.texts[string(value)] = text
+	}
+	return text, err
+}
+
+// plainText reads a string that few lines have.
+func plainText(value []byte) (text string, err error) {
+	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' && bytes.IndexByte(value, '\\') < 0 {
+		return string(value[1 : n-1]), nil
+	}
+	err = json.Unmarshal(value, &text)
+	return text, err
+}
+
+// document reads a lock's data.
+func (r *lineReader) document(value []byte) (lock.Data, error) {
+	if data, ok := r.data[string(value)]; ok {
+		return data, nil
+	}
+	data, err := lock.ParseData(value)
+	if err == nil && r.data != nil {
+		if len(r.data) == mostAlike {
+			clear(r.data)
+		}
+		r.data[string(value)] = data
+	}
+	return data, err
+}
+
+// number reads a number that is not negative.
+func number[N ~uint64 | ~int64 | ~int](value []byte) (N, error) {
+	n, err := strconv.ParseUint(string(value), 10, 64)
+	return N(n), err
+}
+
+// lockMember takes in a member that tells of a lock; others it passes over.
+func (r *lineReader) lockMember(l *lock.Lock, key, value []byte) (err error) {
+	switch string(key) {
+	case "revision":
+		l.Revision, err = number[lock.Revision](value)
+	case "name":
+		var text string
+		if text, err = plainText(value); err == nil {
+			l.Name, err = lock.ParseName(text)
+		}
+	case "token":
+		l.Token, err = number[lock.Token](value)
+	case "acquired":
+		err = l.AcquireTime.UnmarshalJSON(value)
+	case "holder":
+		l.Holder, err = r.text(value)
+	case "ttl":
+		var text string
+		if text, err = plainText(value); err == nil {
+			l.TTL, err = time.ParseDuration(text)
+		}
+	case "expires":
+		err = l.ExpireTime.UnmarshalJSON(value)
+	case "request_id":
+		l.RequestID, err = plainText(value)
+	case "problem":
+		l.Problem, err = r.text(value)
+	case "data":
+		l.Data, err = r.document(value)
+	}
+	return err
 }
 
 // parseRecord reads one line, without its newline.
-func parseRecord(text []byte) (Record, error) {
+func parseRecord(text []byte) (Record, error) { return new(lineReader).record(text) }
+
+// record reads one line, without its newline.
+func (lr *lineReader) record(text []byte) (Record, error) {
 	if err := verify(text); err != nil {
 		return Record{}, err
 	}
-	var j struct {
-		lineFields
-		Journal    string
-		Format     int
-		After      lock.Revision
-		Checkpoint *lock.Revision
-		Counter    lock.Revision
-		Time       time.Time
-		Type       string
-		Cause      string
-		Actor      string
-		Reason     string
-		More       bool
-		Batch      int64
-	}
-	if err := json.Unmarshal(text, &j); err != nil {
-		return Record{}, fmt.Errorf("the line's checksum is right but it does not read: %w", err)
-	}
-	r := Record{More: j.More, Time: j.Time, batch: j.Batch}
-	switch {
-	case j.Journal != "":
-		if j.Journal != "pylok" || j.Format != Format {
-			return Record{}, fmt.Errorf("the journal has format %d of %q; this program reads format %d of \"pylok\". Use a program that writes that format, or the one that wrote it last", j.Format, j.Journal, Format)
+	var r Record
+	var format int
+	var header, kind, cause string
+	l := &r.Event.Lock
+	err := members(text, func(key, value []byte) (err error) {
+		switch string(key) {
+		case "journal":
+			header, err = plainText(value)
+		case "format":
+			format, err = number[int](value)
+		case "after":
+			r.Revision, err = number[lock.Revision](value)
+		case "checkpoint":
+			r.Kind = KindCheckpoint
+			r.Revision, err = number[lock.Revision](value)
+		case "counter":
+			r.Counter, err = number[lock.Revision](value)
+		case "time":
+			err = r.Time.UnmarshalJSON(value)
+		case "type":
+			kind, err = lr.text(value)
+		case "cause":
+			cause, err = lr.text(value)
+		case "actor":
+			r.Event.Actor, err = lr.text(value)
+		case "reason":
+			r.Event.Reason, err = lr.text(value)
+		case "more":
+			r.More = string(value) == "true"
+		case "batch":
+			r.batch, err = number[int64](value)
+		default:
+			err = lr.lockMember(l, key, value)
 		}
-		r.Kind, r.Revision = KindHeader, j.After
+		if err != nil {
+			err = fmt.Errorf("its %s: %w", key, err)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return Record{}, fmt.Errorf("the line's checksum is right but it does not read: %w", err)
+	case header != "":
+		if header != "pylok" || format != Format {
+			return Record{}, fmt.Errorf("the journal has format %d of %q; this program reads format %d of \"pylok\". Use a program that writes that format, or the one that wrote it last", format, header, Format)
+		}
+		r.Kind = KindHeader
 		return r, nil
-	case j.Checkpoint != nil:
-		r.Kind, r.Revision, r.Counter = KindCheckpoint, *j.Checkpoint, j.Counter
+	case r.Kind == KindCheckpoint:
 		return r, nil
+	case l.Name.IsZero():
+		return Record{}, errors.New("the line names no lock")
 	}
-	l, err := j.lock()
-	if err != nil {
-		return Record{}, err
-	}
-	r.Event = lock.Event{Revision: j.Revision, Time: j.Time, Lock: l, Actor: j.Actor, Reason: j.Reason}
-	if j.Type == lock.Extended.String() {
+	if kind == lock.Extended.String() {
 		r.Kind = KindExtended
 		return r, nil
 	}
 	r.Kind = KindEvent
+	r.Event.Revision, r.Event.Time = l.Revision, r.Time
 	for _, t := range []lock.EventType{lock.Locked, lock.Updated, lock.Unlocked} {
-		if t.String() == j.Type {
+		if t.String() == kind {
 			r.Event.Type = t
 		}
 	}
 	for _, c := range []lock.Cause{lock.Request, lock.Forced, lock.Expired, lock.File} {
-		if c.String() == j.Cause {
+		if c.String() == cause {
 			r.Event.Cause = c
 		}
 	}
 	if r.Event.Type == 0 || r.Event.Cause == 0 || r.Event.Revision == 0 {
-		return Record{}, fmt.Errorf("no type %q with cause %q and revision %d is known", j.Type, j.Cause, j.Revision)
+		return Record{}, fmt.Errorf("no type %q with cause %q and revision %d is known", kind, cause, r.Event.Revision)
 	}
 	return r, nil
 }

@@ -3,13 +3,13 @@ package journal
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
 	"path"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -102,6 +102,18 @@ func appendFlag(b []byte, key string, v bool) []byte {
 	return append(appendKey(b, key), "true"...)
 }
 
+// pieceBytes is how much of a snapshot a processor decodes at a time.
+const pieceBytes = 256 << 10
+
+// piece is some lines of a snapshot.
+type piece struct {
+	holds []Hold
+	last  bool // the snapshot's last line is here
+	end   int  // the number of holds that it gives
+	err   error
+	done  chan struct{} // closed when the piece is decoded
+}
+
 // ReadSnapshot calls take with every hold of a snapshot, in name order, and returns
 // its revision. An error means that what was taken must not be used; os.ErrNotExist
 // that there is no snapshot.
@@ -111,69 +123,158 @@ func ReadSnapshot(fsys disk.FS, name string, take func(Hold)) (lock.Revision, er
 		return 0, err
 	}
 	defer f.Close()
-	r := bufio.NewReaderSize(f, 1<<20)
-	var header struct {
-		Snapshot string
-		Format   int
-		Revision lock.Revision
-	}
-	text, err := r.ReadBytes('\n')
-	if err == nil {
-		err = parseChecked(text, &header)
-	}
-	if err == nil && (header.Snapshot != "pylok" || header.Format != Format) {
-		err = fmt.Errorf("it has format %d of %q, which this program does not know", header.Format, header.Snapshot)
-	}
+	revision, err := readSnapshot(bufio.NewReaderSize(f, pieceBytes), take)
 	if err != nil {
 		return 0, fmt.Errorf("the snapshot %s: %w", name, err)
 	}
-	for count := 0; ; count++ {
-		text, err := r.ReadBytes('\n')
-		if err != nil {
-			return 0, fmt.Errorf("the snapshot %s ends too early: %w", name, err)
-		}
-		var line struct {
-			lineFields
-			End       *int
-			ByFile    bool       `json:"by_file"`
-			Extended  bool       `json:"extended"`
-			FileToken lock.Token `json:"file_token"`
-			File      [5]int64
-		}
-		if err := parseChecked(text, &line); err != nil {
-			return 0, fmt.Errorf("the snapshot %s: line %d: %w", name, count+2, err)
-		}
-		if line.End != nil {
-			if *line.End != count {
-				return 0, fmt.Errorf("the snapshot %s has %d holds and should have %d", name, count, *line.End)
+	return revision, nil
+}
+
+func readSnapshot(r *bufio.Reader, take func(Hold)) (lock.Revision, error) {
+	revision, err := readSnapshotHeader(r)
+	if err != nil {
+		return 0, err
+	}
+	var decoding []*piece // in order
+	for count := 0; ; {
+		for len(decoding) <= runtime.GOMAXPROCS(0) {
+			p := &piece{done: make(chan struct{})}
+			text, err := readLines(r)
+			if err != nil {
+				p.err = fmt.Errorf("it ends too early: %w", err)
+				close(p.done)
+			} else {
+				go p.decode(text)
 			}
-			return header.Revision, nil
+			decoding = append(decoding, p)
 		}
-		l, err := line.lock()
-		if err != nil {
-			return 0, fmt.Errorf("the snapshot %s: line %d: %w", name, count+2, err)
+		p := decoding[0]
+		decoding = decoding[1:]
+		<-p.done
+		count += len(p.holds)
+		switch {
+		case p.err != nil:
+			return 0, p.err
+		case p.last && p.end != count:
+			return 0, fmt.Errorf("it has %d holds and should have %d", count, p.end)
 		}
-		take(Hold{
-			Lock:      l,
-			ByFile:    line.ByFile,
-			Extended:  line.Extended,
-			FileToken: line.FileToken,
-			File: disk.Stat{
-				Inode: uint64(line.File[0]),
-				Size:  line.File[1],
-				Mtime: line.File[2],
-				Ctime: line.File[3],
-				Birth: line.File[4],
-			},
-		})
+		for _, h := range p.holds {
+			take(h)
+		}
+		if p.last {
+			return revision, nil
+		}
 	}
 }
 
-// parseChecked reads a line with its newline into v, if its checksum is right.
-func parseChecked(text []byte, v any) error {
+// readSnapshotHeader returns the revision that the first line gives.
+func readSnapshotHeader(r *bufio.Reader) (revision lock.Revision, err error) {
+	text, err := r.ReadBytes('\n')
+	if err != nil {
+		return 0, err
+	}
 	text = bytes.TrimSuffix(text, []byte("\n"))
 	if err := verify(text); err != nil {
-		return err
+		return 0, err
 	}
-	return json.Unmarshal(text, v)
+	var format int
+	var snapshot string
+	err = members(text, func(key, value []byte) (err error) {
+		switch string(key) {
+		case "snapshot":
+			snapshot, err = plainText(value)
+		case "format":
+			format, err = number[int](value)
+		case "revision":
+			revision, err = number[lock.Revision](value)
+		}
+		return err
+	})
+	if err == nil && (snapshot != "pylok" || format != Format) {
+		err = fmt.Errorf("it has format %d of %q, which this program does not know", format, snapshot)
+	}
+	return revision, err
+}
+
+// readLines reads about pieceBytes of whole lines; io.EOF: there are no more.
+func readLines(r *bufio.Reader) ([]byte, error) {
+	text := make([]byte, pieceBytes, pieceBytes+4<<10)
+	n, err := io.ReadFull(r, text)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return text[:n], nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	rest, err := r.ReadBytes('\n')
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return append(text, rest...), nil
+}
+
+// decode reads the lines of a piece.
+func (p *piece) decode(text []byte) {
+	defer close(p.done)
+	lines := newLineReader()
+	for line := range bytes.Lines(text) {
+		h, end, err := lines.hold(bytes.TrimSuffix(line, []byte("\n")))
+		if err != nil {
+			p.err = fmt.Errorf("the line %.80q: %w", line, err)
+			return
+		}
+		if end != nil {
+			p.last, p.end = true, *end
+			return
+		}
+		p.holds = append(p.holds, h)
+	}
+}
+
+// hold reads a line, without its newline: a hold, or how many there are.
+func (r *lineReader) hold(text []byte) (h Hold, end *int, err error) {
+	if err := verify(text); err != nil {
+		return Hold{}, nil, err
+	}
+	err = members(text, func(key, value []byte) (err error) {
+		switch string(key) {
+		case "end":
+			n, err := number[int](value)
+			end = &n
+			return err
+		case "by_file":
+			h.ByFile = string(value) == "true"
+		case "extended":
+			h.Extended = string(value) == "true"
+		case "file_token":
+			h.FileToken, err = number[lock.Token](value)
+		case "file":
+			h.File, err = fileStat(value)
+		default:
+			err = r.lockMember(&h.Lock, key, value)
+		}
+		return err
+	})
+	if err == nil && end == nil && h.Lock.Name.IsZero() {
+		err = errors.New("it names no lock")
+	}
+	return h, end, err
+}
+
+// fileStat reads what a line tells of a file.
+func fileStat(value []byte) (s disk.Stat, err error) {
+	rest, _ := bytes.CutPrefix(value, []byte("["))
+	rest, _ = bytes.CutSuffix(rest, []byte("]"))
+	inode, rest, _ := bytes.Cut(rest, []byte(","))
+	if s.Inode, err = number[uint64](inode); err != nil {
+		return s, err
+	}
+	for _, to := range []*int64{&s.Size, &s.Mtime, &s.Ctime, &s.Birth} {
+		var digits []byte
+		digits, rest, _ = bytes.Cut(rest, []byte(","))
+		if *to, err = strconv.ParseInt(string(digits), 10, 64); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
 }
