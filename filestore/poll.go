@@ -74,6 +74,9 @@ func (p *poller) poll(ctx context.Context) {
 
 // list finds what is new in a directory that has changed since it was listed.
 func (p *poller) list(dir string, suspects *suspectList) {
+	if suspects.ctx.Err() != nil {
+		return // a stop must not wait for all the directories
+	}
 	stat, err := p.store.files.Lstat(dir)
 	if err != nil || !stat.Mode.IsDir() {
 		if dir != "." && (err == nil || isAbsent(err)) {
