@@ -21,22 +21,22 @@ const maxLoggedBytes = 256
 
 // callLog writes a line for each finished call, and one for each stream that
 // begins: who asked for what, how it ended and how long it took. What the locks
-// hold, and tokens, are not in it. A panic is answered and logged as a fault.
+// hold, and tokens, are not in it.
 type callLog struct{ logger *slog.Logger }
 
-func (c callLog) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
+func (c callLog) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	began := time.Now()
-	defer func() { c.finished(ctx, info.FullMethod, request, began, err) }()
-	defer answerPanic(&err)
-	return handler(ctx, request)
+	response, err := handler(ctx, request)
+	c.finished(ctx, info.FullMethod, request, began, err)
+	return response, err
 }
 
-func (c callLog) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+func (c callLog) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	began := time.Now()
 	logged := &loggedStream{ServerStream: stream, log: c, method: info.FullMethod}
-	defer func() { c.finished(stream.Context(), info.FullMethod, logged.request, began, err) }()
-	defer answerPanic(&err)
-	return handler(service, logged)
+	err := handler(service, logged)
+	c.finished(stream.Context(), info.FullMethod, logged.request, began, err)
+	return err
 }
 
 // loggedStream notes the first message from the client.
@@ -138,9 +138,7 @@ type panicError struct {
 // Error says what was panicked with.
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// answerPanic makes an error of a panic in the function that defers it.
-func answerPanic(err *error) {
-	if value := recover(); value != nil {
-		*err = internalError(&panicError{value: value, stack: debug.Stack()})
-	}
+// recovered makes an answer of a panic.
+func recovered(value any) error {
+	return internalError(&panicError{value: value, stack: debug.Stack()})
 }

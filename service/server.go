@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -77,6 +78,7 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		config.ConnectTimeout = 20 * time.Second
 	}
 	log := callLog{config.Logger}
+	answerPanics := recovery.WithRecoveryHandler(recovered)
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(config.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(config.MaxStreams),
@@ -85,8 +87,8 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		grpc.NumStreamWorkers(callWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
-		grpc.UnaryInterceptor(log.unary),
-		grpc.StreamInterceptor(log.stream),
+		grpc.ChainUnaryInterceptor(log.unary, recovery.UnaryServerInterceptor(answerPanics)),
+		grpc.ChainStreamInterceptor(log.stream, recovery.StreamServerInterceptor(answerPanics)),
 	}
 	if config.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
