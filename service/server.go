@@ -80,6 +80,7 @@ func NewServer(service *Service, config ServerConfig) *Server {
 	log := callLog{config.Logger}
 	answerPanics := recovery.WithRecoveryHandler(recovered)
 	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(config.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(config.MaxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),

@@ -142,7 +142,7 @@ func (s *Service) List(ctx context.Context, request *pylokv1.ListRequest) (_ *py
 	return response, nil
 }
 
-// Watch implements pylokv1.LockServiceServer. Send blocks when the client does not
+// Watch implements pylokv1.LockServiceServer. SendMsg blocks when the client does not
 // read, which keeps this stream alone: the Manager's watch remembers nothing but the
 // revision that it has come to.
 func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockService_WatchServer) (err error) {
@@ -154,14 +154,15 @@ func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockServic
 		if err != nil {
 			return s.statusError(err, request)
 		}
-		if err := stream.Send(s.watchResponse(event)); err != nil {
+		if err := stream.SendMsg(s.watchResponse(event)); err != nil {
 			return err // gRPC's own; the stream is gone
 		}
 	}
 	return nil
 }
 
-func (s *Service) watchResponse(e lock.Event) *pylokv1.WatchResponse {
+// watchResponse returns the response for an event, as the codec takes it.
+func (s *Service) watchResponse(e lock.Event) any {
 	if e.Cause == 0 { // not a change, but the present state or a mark in the stream
 		return &pylokv1.WatchResponse{Event: s.eventMessage(e)}
 	}
