@@ -257,7 +257,20 @@ func (d osDir) Lstat(name string) (s Stat, err error) {
 	return s, nil
 }
 
-func (d osDir) List() ([]fs.DirEntry, error) { return d.file.ReadDir(-1) }
+func (d osDir) List() ([]fs.DirEntry, error) {
+	// Of a directory that an os.Root has opened, ReadDir would describe each entry.
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: d.file.Name(), Err: err}
+	}
+	f := os.NewFile(uintptr(fd), d.file.Name())
+	defer f.Close()
+	return f.ReadDir(-1)
+}
 
 func (d osDir) Close() error { return d.file.Close() }
 

@@ -188,10 +188,11 @@ func (j *Journal) load(i int, replay func(Record) error) error {
 		return &DamageError{File: j.path(*s), Err: fmt.Errorf("it begins after revision %d and the segment before it ends at revision %d", s.after, j.last)}
 	}
 	last, batch := j.last, int64(-1)
+	lines := newLineReader()
 	var group []Record // a commit, as far as it has been read
 	for offset := int64(0); !isZeros(text[offset:]); {
 		line, rest, ended := bytes.Cut(text[offset:], []byte("\n"))
-		record, err := parseRecord(line)
+		record, err := lines.record(line)
 		switch {
 		case err == nil && !ended:
 			err = errChecksum // what should follow is missing too
@@ -309,7 +310,13 @@ func (j *Journal) readSegment(s segment) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(f)
+	stat, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, stat.Size)
+	_, err = io.ReadFull(f, text)
+	return text, err
 }
 
 // reopen makes the last segment the active one, cuts off what a crash tore and
