@@ -48,6 +48,9 @@ const (
 	pingTimeout = 10 * time.Second
 	// minClientPing is how often a client may ping.
 	minClientPing = 5 * time.Second
+	// A connection has a buffer for reading, and while it writes one for that. The
+	// requests that 64 callers have under way at a time fit into the first.
+	readBuffer, writeBuffer = 8 << 10, 16 << 10
 	// callWorkers are goroutines that stay for calls to come: the stack of a new
 	// one has to grow first, which takes longer than most calls. Calls beyond
 	// them have goroutines of their own.
@@ -85,6 +88,8 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		grpc.MaxConcurrentStreams(config.MaxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(config.ConnectTimeout),
+		grpc.ReadBufferSize(readBuffer),
+		grpc.WriteBufferSize(writeBuffer),
 		grpc.NumStreamWorkers(callWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
