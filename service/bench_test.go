@@ -56,9 +56,9 @@ func BenchmarkCalls(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	plain := newPlainServer(b, encoded(b, answer))
+	plain := newPlainServer(b, encode(b, answer))
 	conn := r.dial(b)
-	ask := encoded(b, &pylokv1.StatusRequest{Name: "bench/held"})
+	ask := encode(b, &pylokv1.StatusRequest{Name: "bench/held"})
 
 	b.Run("empty", func(b *testing.B) {
 		concurrently(b, func(int) func(context.Context) error {
@@ -80,8 +80,8 @@ func BenchmarkCalls(b *testing.B) {
 	b.Run("cycle", func(b *testing.B) {
 		concurrently(b, func(caller int) func(context.Context) error {
 			name := fmt.Sprintf("bench/%d", caller)
-			lock := encoded(b, held(name))
-			unlock := encoded(b, &pylokv1.UnlockRequest{Name: name, Holder: "alice@ci-7"})
+			lock := encode(b, held(name))
+			unlock := encode(b, &pylokv1.UnlockRequest{Name: name, Holder: "alice@ci-7"})
 			return func(ctx context.Context) error {
 				if err := call(ctx, conn, pylokv1.LockService_Lock_FullMethodName, lock); err != nil {
 					return err
@@ -118,7 +118,7 @@ func BenchmarkWatch(b *testing.B) {
 				}
 				name := lock.MustParseName("watched/lock")
 				dial := func(t testing.TB) *grpc.ClientConn { return r.dial(t) }
-				after := encoded(b, &pylokv1.WatchRequest{Pattern: "watched/**"})
+				after := encode(b, &pylokv1.WatchRequest{Pattern: "watched/**"})
 				deliver(b, subscribers, shared, dial, pylokv1.LockService_Watch_FullMethodName, after, func(i int) {
 					var err error
 					if i%2 == 0 {
@@ -237,7 +237,7 @@ func cpuTime(b *testing.B) time.Duration {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func encoded(b *testing.B, message proto.Message) encodedMessage {
+func encode(b *testing.B, message proto.Message) encodedMessage {
 	wire, err := proto.Marshal(message)
 	if err != nil {
 		b.Fatal(err)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"fmt"
+	"hash/maphash"
 	"path/filepath"
 	"time"
 
@@ -210,7 +211,7 @@ func (s *Service) lockMessageAt(l lock.Lock, renewed time.Time) *pylokv1.Lock {
 		message.LockFileLocation = s.lockFileLocation(l.Name)
 	}
 	if !l.Data.IsEmpty() {
-		message.ProtoReflect().SetUnknown(appendDataField(make([]byte, 0, 2*len(l.Data.JSON())), l.Data))
+		message.ProtoReflect().SetUnknown(s.documents.wire(l.Data, maphash.Comparable(s.seed, l.Data), dataField))
 	}
 	return message
 }

@@ -1,15 +1,10 @@
 package service
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/proto"
-
-	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
-	"github.com/pylok/pylok/lock"
 )
 
 // encodedMessage is a message as it goes over the wire. All streams that send it share
@@ -29,32 +24,28 @@ func (c codec) Marshal(message any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(message)
 }
 
-// maxEncodedBytes is how large an event is kept encoded; all of them together take at
-// most a few MiB.
-const maxEncodedBytes = 8 << 10
+// maxRecentBytes is how large an encoding is remembered. All together are a few MiB.
+const maxRecentBytes = 8 << 10
 
-// encodedEvents has newer changes as responses of Watch. All who watch are told the
-// same, at about the same time, and it is encoded once.
-type encodedEvents [512]atomic.Pointer[encodedEvent]
+// recent remembers how values were encoded lately, for the same ones are sent again and
+// again: a change to all who watch, the data of a hold in every answer about it.
+type recent[T comparable] [512]atomic.Pointer[encoded[T]]
 
-type encodedEvent struct {
-	event    lock.Event
-	response encodedMessage
+type encoded[T comparable] struct {
+	value T
+	wire  []byte
 }
 
-// response returns the response for a change, with the message that encode makes of it.
-func (c *encodedEvents) response(change lock.Event, encode func(lock.Event) *pylokv1.Event) encodedMessage {
-	slot := &c[change.Revision%lock.Revision(len(c))]
-	have := slot.Load()
-	if have != nil && have.event == change {
-		return have.response
+// wire returns a value as encode encodes it, which the caller must not change. Values
+// with the same hash, which may be any number, take each other's place.
+func (r *recent[T]) wire(value T, hash uint64, encode func(T) []byte) []byte {
+	slot := &r[hash%uint64(len(r))]
+	if have := slot.Load(); have != nil && have.value == value {
+		return have.wire
 	}
-	response, err := proto.Marshal(&pylokv1.WatchResponse{Event: encode(change)})
-	if err != nil {
-		panic(fmt.Sprintf("service: an event that no message can hold: %v", err))
+	wire := encode(value)
+	if len(wire) <= maxRecentBytes {
+		slot.Store(&encoded[T]{value, wire})
 	}
-	if len(response) <= maxEncodedBytes && (have == nil || have.event.Revision < change.Revision) {
-		slot.Store(&encodedEvent{change, response})
-	}
-	return response
+	return wire
 }

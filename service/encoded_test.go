@@ -12,31 +12,39 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-func TestEncodedEvents(t *testing.T) {
+// TestWatchResponse: what is sent decodes to the message that it stands for, the second
+// time too.
+func TestWatchResponse(t *testing.T) {
 	s := New(nil, Config{Root: testRoot})
 	at := time.Date(2026, 11, 22, 19, 3, 11, 482e6, time.UTC)
-	change := func(revision lock.Revision, data string) lock.Event {
-		parsed, err := lock.ParseData([]byte(data))
+	for _, test := range []struct {
+		revision lock.Revision
+		data     string
+	}{
+		{1, `{"a": 1}`},
+		{1, `{"a": 1}`},
+		{1, `{"a": 2}`}, // the same revision, and yet another event
+		{2, `{"a": 2}`},
+		{513, `{"a": [1, null, {}]}`},
+		{1, `{"a": 1}`},
+	} {
+		data, err := lock.ParseData([]byte(test.data))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return lock.Event{
-			Revision: revision, Time: at, Type: lock.Locked, Cause: lock.Request, Actor: "alice", Reason: "why",
-			Lock: lock.Lock{Name: lock.MustParseName("a/b"), Data: parsed, Holder: "alice", Token: lock.Token(revision), Revision: revision, AcquireTime: at},
+		change := lock.Event{
+			Revision: test.revision, Time: at, Type: lock.Locked, Cause: lock.Request, Actor: "alice", Reason: "why",
+			Lock: lock.Lock{Name: lock.MustParseName("a/b"), Data: data, Holder: "alice", Token: 1, Revision: test.revision, AcquireTime: at},
 		}
-	}
-	check := func(e lock.Event, data string) encodedMessage {
-		t.Helper()
 		want := &pylokv1.WatchResponse{Event: &pylokv1.Event{
-			Revision: uint64(e.Revision), Time: timestamppb.New(at), Type: pylokv1.EventType_EVENT_TYPE_LOCKED,
+			Revision: uint64(test.revision), Time: timestamppb.New(at), Type: pylokv1.EventType_EVENT_TYPE_LOCKED,
 			Cause: pylokv1.EventCause_EVENT_CAUSE_REQUEST, Actor: "alice", Reason: "why",
 			Lock: &pylokv1.Lock{
-				Name: "a/b", State: locked, LockFileLocation: testRoot + "/a/b.lock", Data: document(t, data), Holder: "alice",
-				Token: uint64(e.Revision), Revision: uint64(e.Revision), AcquireTime: timestamppb.New(at),
+				Name: "a/b", State: locked, LockFileLocation: testRoot + "/a/b.lock", Data: document(t, test.data), Holder: "alice",
+				Token: 1, Revision: uint64(test.revision), AcquireTime: timestamppb.New(at),
 			},
 		}}
-		response := s.watchResponse(e).(encodedMessage)
-		wire, err := newCodec().Marshal(response)
+		wire, err := newCodec().Marshal(s.watchResponse(change))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,30 +53,33 @@ func TestEncodedEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !proto.Equal(got, want) {
-			t.Errorf("on the wire: got %v, want %v", got, want)
+			t.Errorf("%d with %s: got %v, want %v", test.revision, test.data, got, want)
 		}
-		return response
 	}
-	same := func(a, b encodedMessage) bool { return &a[0] == &b[0] }
-	revisions := lock.Revision(len(s.encoded))
+}
 
-	first := change(revisions+1, `{"a": 1}`)
-	response := check(first, `{"a": 1}`)
-	if !same(check(first, `{"a": 1}`), response) {
-		t.Error("a change was encoded again")
+func TestRecent(t *testing.T) {
+	var r recent[string]
+	encoded := 0
+	check := func(value string, hash uint64, want int) {
+		t.Helper()
+		encoded = 0
+		got := r.wire(value, hash, func(s string) []byte {
+			encoded++
+			return []byte("<" + s + ">")
+		})
+		if string(got) != "<"+value+">" || encoded != want {
+			t.Errorf("%.10s: got %.10s, encoded %d times; want %d times", value, got, encoded, want)
+		}
 	}
-	check(change(1, `{"a": 2}`), `{"a": 2}`)
-	if !same(check(first, `{"a": 1}`), response) {
-		t.Error("an older change took the place of a newer one")
-	}
-	// What has the same revision and is not the same is told as it is.
-	check(change(revisions+1, `{"a": 3}`), `{"a": 3}`)
-	check(change(2*revisions+1, `{"a": 4}`), `{"a": 4}`)
-	if same(check(first, `{"a": 1}`), response) {
-		t.Error("a newer change did not take the place of an older one")
-	}
-	large := `{"a": "` + strings.Repeat("x", maxEncodedBytes) + `"}`
-	if same(check(change(3, large), large), check(change(3, large), large)) {
-		t.Error("a large change is kept encoded")
-	}
+	check("a", 7, 1)
+	check("a", 7, 0)
+	check("b", 8, 1)
+	check("a", 7, 0)
+	check("b", 7, 1) // takes the place of a
+	check("a", 7, 1)
+	large := strings.Repeat("x", maxRecentBytes)
+	check(large, 7, 1)
+	check(large, 7, 1)
+	check("a", 7, 0)
 }

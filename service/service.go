@@ -5,6 +5,8 @@ package service
 
 import (
 	"context"
+	"fmt"
+	"hash/maphash"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -33,14 +35,17 @@ type Service struct {
 	manager *lock.Manager
 	config  Config
 	started time.Time
-	encoded encodedEvents
+
+	changes   recent[lock.Event] // as responses of Watch
+	documents recent[lock.Data]  // as the field data of a Lock
+	seed      maphash.Seed       // of the documents' hashes
 }
 
 var _ pylokv1.LockServiceServer = (*Service)(nil)
 
 // New returns the service on a manager, which stays the caller's to close.
 func New(manager *lock.Manager, config Config) *Service {
-	return &Service{manager: manager, config: config, started: time.Now()}
+	return &Service{manager: manager, config: config, started: time.Now(), seed: maphash.MakeSeed()}
 }
 
 // Lock implements pylokv1.LockServiceServer.
@@ -163,10 +168,19 @@ func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockServic
 
 // watchResponse returns the response for an event, as the codec takes it.
 func (s *Service) watchResponse(e lock.Event) any {
-	if e.Cause == 0 { // not a change, but the present state or a mark in the stream
+	response := func(e lock.Event) *pylokv1.WatchResponse {
 		return &pylokv1.WatchResponse{Event: s.eventMessage(e)}
 	}
-	return s.encoded.response(e, s.eventMessage)
+	if e.Cause == 0 { // not a change, but the present state or a mark in the stream
+		return response(e)
+	}
+	return encodedMessage(s.changes.wire(e, uint64(e.Revision), func(e lock.Event) []byte {
+		wire, err := proto.Marshal(response(e))
+		if err != nil {
+			panic(fmt.Sprintf("service: an event that no message can hold: %v", err))
+		}
+		return wire
+	}))
 }
 
 // History implements pylokv1.LockServiceServer.
