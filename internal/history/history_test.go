@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	durationFlag = flag.Duration("duration", 20*time.Second, "how long the history check of the daemon goes on")
+	durationFlag = flag.Duration("duration", time.Minute, "how long the history check of the daemon goes on")
 	clientsFlag  = flag.Int("clients", 24, "how many clients it has, 8 to 32")
 	locksFlag    = flag.Int("locks", 8, "how many locks these use")
 	seedFlag     = flag.Uint64("seed", 0, "seed of what the clients do; 0: another each time")
