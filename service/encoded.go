@@ -5,21 +5,21 @@ import (
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 )
 
-// encodedMessage is a message as it goes over the wire. All streams that send it share
-// it, also while it waits for a client to read.
-type encodedMessage []byte
-
-// codec is gRPC's own for protobuf, and sends an encodedMessage as it is.
+// codec is gRPC's own for protobuf. It sends a response of Watch that was encoded before
+// without copying it, so that all streams share the bytes, also while they wait for
+// their clients to read.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(message any) (mem.BufferSlice, error) {
-	if wire, ok := message.(encodedMessage); ok {
-		return mem.BufferSlice{mem.SliceBuffer(wire)}, nil
+	if response, ok := message.(*pylokv1.WatchResponse); ok && response.Event == nil {
+		return mem.BufferSlice{mem.SliceBuffer(response.ProtoReflect().GetUnknown())}, nil
 	}
 	return c.CodecV2.Marshal(message)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // TestWatchResponse: what is sent decodes to the message that it stands for, the second
-// time too.
+// time too, and also where another server than ours sends it.
 func TestWatchResponse(t *testing.T) {
 	s := New(nil, Config{Root: testRoot})
 	at := time.Date(2026, 11, 22, 19, 3, 11, 482e6, time.UTC)
@@ -44,16 +45,18 @@ func TestWatchResponse(t *testing.T) {
 				Token: 1, Revision: uint64(test.revision), AcquireTime: timestamppb.New(at),
 			},
 		}}
-		wire, err := newCodec().Marshal(s.watchResponse(change))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := new(pylokv1.WatchResponse)
-		if err := newCodec().Unmarshal(wire, got); err != nil {
-			t.Fatal(err)
-		}
-		if !proto.Equal(got, want) {
-			t.Errorf("%d with %s: got %v, want %v", test.revision, test.data, got, want)
+		for _, codec := range []encoding.CodecV2{newCodec(), encoding.GetCodecV2("proto")} {
+			wire, err := codec.Marshal(s.watchResponse(change))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := new(pylokv1.WatchResponse)
+			if err := codec.Unmarshal(wire, got); err != nil {
+				t.Fatal(err)
+			}
+			if !proto.Equal(got, want) {
+				t.Errorf("%T, %d with %s: got %v, want %v", codec, test.revision, test.data, got, want)
+			}
 		}
 	}
 }

@@ -147,7 +147,7 @@ func (s *Service) List(ctx context.Context, request *pylokv1.ListRequest) (_ *py
 	return response, nil
 }
 
-// Watch implements pylokv1.LockServiceServer. SendMsg blocks when the client does not
+// Watch implements pylokv1.LockServiceServer. Send blocks when the client does not
 // read, which keeps this stream alone: the Manager's watch remembers nothing but the
 // revision that it has come to.
 func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockService_WatchServer) (err error) {
@@ -159,28 +159,30 @@ func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockServic
 		if err != nil {
 			return s.statusError(err, request)
 		}
-		if err := stream.SendMsg(s.watchResponse(event)); err != nil {
+		if err := stream.Send(s.watchResponse(event)); err != nil {
 			return err // gRPC's own; the stream is gone
 		}
 	}
 	return nil
 }
 
-// watchResponse returns the response for an event, as the codec takes it.
-func (s *Service) watchResponse(e lock.Event) any {
-	response := func(e lock.Event) *pylokv1.WatchResponse {
+// watchResponse returns the response for an event. A change is in it as its bytes on the
+// wire, among the fields that the message does not know.
+func (s *Service) watchResponse(e lock.Event) *pylokv1.WatchResponse {
+	if e.Cause == 0 { // not a change, but the present state or a mark in the stream
 		return &pylokv1.WatchResponse{Event: s.eventMessage(e)}
 	}
-	if e.Cause == 0 { // not a change, but the present state or a mark in the stream
-		return response(e)
+	response := new(pylokv1.WatchResponse)
+	response.ProtoReflect().SetUnknown(s.changes.wire(e, uint64(e.Revision), s.encodeEvent))
+	return response
+}
+
+func (s *Service) encodeEvent(e lock.Event) []byte {
+	wire, err := proto.Marshal(&pylokv1.WatchResponse{Event: s.eventMessage(e)})
+	if err != nil {
+		panic(fmt.Sprintf("service: an event that no message can hold: %v", err))
 	}
-	return encodedMessage(s.changes.wire(e, uint64(e.Revision), func(e lock.Event) []byte {
-		wire, err := proto.Marshal(response(e))
-		if err != nil {
-			panic(fmt.Sprintf("service: an event that no message can hold: %v", err))
-		}
-		return wire
-	}))
+	return wire
 }
 
 // History implements pylokv1.LockServiceServer.
