@@ -26,6 +26,10 @@ const restWritten = 64
 // mostSpare is the size, in bytes, up to which a file stands by.
 const mostSpare = 4096
 
+// mostOpen is how many of the files stay open until they are written again, which
+// takes half as long then.
+const mostOpen = 512
+
 // written is the files that the server wrote last, each under a second name besides
 // its lock file's, NUMBER.new in .pylok. The second name tells a start after a crash
 // that a file is the server's, and that what it says may be out of date.
@@ -43,6 +47,7 @@ const mostSpare = 4096
 type written struct {
 	files []writtenFile // the next to be written again first
 	most  int           // of them
+	open  int           // how many of them are
 	last  uint64        // number given to a name
 	// access is what the first one was made with.
 	access access
@@ -72,6 +77,7 @@ func accessOf(file disk.File, stat disk.Stat) (access, error) {
 
 type writtenFile struct {
 	name     string
+	file     disk.File     // nil: it is not open
 	lock     lock.Name     // that it was written for last
 	revision lock.Revision // of the lock
 	inode    uint64
@@ -90,12 +96,14 @@ func (s *Store) writeNew(l lock.Lock, text []byte) (name string, p fingerprint, 
 		w.files = w.files[1:]
 		isAnswered := oldest.revision <= w.answered
 		if isAnswered {
-			p, err := s.work.writeAgain(oldest.name, text, w.access)
+			p, err := s.writeAgain(&oldest, text)
 			if err == nil {
-				w.files = append(w.files, writtenFile{oldest.name, l.Name, l.Revision, p.inode, true})
+				oldest.lock, oldest.revision, oldest.again = l.Name, l.Revision, true
+				s.keep(oldest)
 				return oldest.name, p, nil
 			}
 			// A hold has it still, or it is not to be used again.
+			s.complain(w.close(&oldest))
 		}
 		switch {
 		case len(w.files)+1 < w.most:
@@ -123,15 +131,37 @@ func (s *Store) writeNew(l lock.Lock, text []byte) (name string, p fingerprint, 
 	if err == nil {
 		p, err = writeText(file, text)
 	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return "", fingerprint{}, errors.Join(err, s.work.Remove(name))
+	if err != nil {
+		return "", fingerprint{}, errors.Join(err, file.Close(), s.work.Remove(name))
 	}
-	w.files = append(w.files, writtenFile{name, l.Name, l.Revision, p.inode, false})
+	w.open++
+	s.keep(writtenFile{name: name, file: file, lock: l.Name, revision: l.Revision, inode: p.inode})
 	return name, p, nil
+}
+
+// keep puts a file that has just been written behind the others.
+func (s *Store) keep(file writtenFile) {
+	w := &s.written
+	if w.open > mostOpen {
+		s.complain(w.close(&file))
+	}
+	w.files = append(w.files, file)
+}
+
+// close closes a file that is open.
+func (w *written) close(file *writtenFile) error {
+	if file.file == nil {
+		return nil
+	}
+	err := file.file.Close()
+	file.file = nil
+	w.open--
+	return err
 }
 
 // forget takes its second name from a file.
 func (s *Store) forget(file writtenFile) error {
+	s.complain(s.written.close(&file))
 	if err := s.work.Remove(file.name); err != nil && !isAbsent(err) {
 		return err
 	}
@@ -216,29 +246,33 @@ func readBatchFile(fsys disk.FS) (lock.Revision, error) {
 var errInUse = errors.New("the file is in use")
 
 // writeAgain writes a file that was written before, if no lock, and nobody else, has
-// a use for it.
-func (f *files) writeAgain(name string, text []byte, want access) (fingerprint, error) {
-	file, err := f.OpenFile(name, os.O_RDWR, 0)
+// a use for it. It opens a file that is not open.
+func (s *Store) writeAgain(w *writtenFile, text []byte) (fingerprint, error) {
+	if w.file == nil {
+		file, err := s.work.OpenFile(w.name, os.O_RDWR, 0)
+		if err != nil {
+			return fingerprint{}, err
+		}
+		w.file = file
+		s.written.open++
+	}
+	// By its name, which the one link that it has must be.
+	stat, err := s.work.Lstat(w.name)
 	if err != nil {
 		return fingerprint{}, err
 	}
-	defer file.Close()
-	stat, err := file.Stat()
-	if err != nil {
-		return fingerprint{}, err
-	}
-	if stat.Links != 1 || stat.Size > mostSpare || file.IsOpenElsewhere() {
+	if stat.Inode != w.inode || stat.Links != 1 || stat.Size > mostSpare || w.file.IsOpenElsewhere() {
 		return fingerprint{}, errInUse
 	}
-	if access, err := accessOf(file, stat); err != nil || access != want {
+	if access, err := accessOf(w.file, stat); err != nil || access != s.written.access {
 		return fingerprint{}, errors.Join(errInUse, err)
 	}
 	if stat.Size > int64(len(text)) {
-		if err := file.Truncate(int64(len(text))); err != nil {
+		if err := w.file.Truncate(int64(len(text))); err != nil {
 			return fingerprint{}, err
 		}
 	}
-	return writeText(file, text)
+	return writeText(w.file, text)
 }
 
 // writeText writes a file and returns its fingerprint.
@@ -257,7 +291,7 @@ func writeText(file disk.File, text []byte) (fingerprint, error) {
 
 // create makes an empty file in .pylok, in place of one that a crash left.
 func (f *files) create(name string) (disk.File, error) {
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
 	file, err := f.OpenFile(name, flags, filePerm)
 	if errors.Is(err, fs.ErrExist) {
 		if err = f.Remove(name); err == nil {
