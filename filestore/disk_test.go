@@ -323,6 +323,7 @@ func (d *testDisk) Hold() disk.Held { return heldTestDisk{d} }
 type heldTestDisk struct{ *testDisk }
 
 func (heldTestDisk) Release() {}
+func (heldTestDisk) Drop()    {}
 
 func (d *testDisk) Mount() string {
 	if d.mount != "" {

@@ -138,7 +138,7 @@ func (n *notifier) askRescan() {
 // most notifications are of the server's own changes.
 func (n *notifier) inspect(suspects map[lock.Name]bool) {
 	held := n.store.files.Hold()
-	defer held.Release()
+	defer held.Drop()
 	here := &files{FS: held, root: n.store.files.root}
 	list := &suspectList{store: n.store}
 	for name, written := range suspects {

@@ -342,7 +342,7 @@ func (s *Store) Close() error {
 	if s.batch != nil {
 		s.complain(s.batch.Close())
 	}
-	defer s.held.Release()
+	defer s.held.Drop()
 	err := s.checkpointNow()
 	if err == nil && s.failed == nil { // else they tell the next start
 		s.forgetAll()

@@ -52,12 +52,15 @@ type FS interface {
 	Close() error
 }
 
-// Held is a tree that keeps the directories open through which it reaches files.
+// Held is a tree that keeps directories open through which it reaches files.
 type Held interface {
 	FS
-	// Release closes these directories. Until then a directory that others
-	// move away is still the one that was there.
+	// Release ends a piece of work. Until then a directory that others move away
+	// is still the one that was there; after it each is looked for before it is
+	// used again.
 	Release()
+	// Drop closes the directories.
+	Drop()
 }
 
 // Dir is an open directory. Names are of files directly in it.

@@ -22,7 +22,7 @@ func Open(dir string, keep ...string) (FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &osRoot{root: root, kept: make(map[string]openDir)}
+	r := &osRoot{root: root, kept: make(map[string]*openDir)}
 	for _, name := range append(keep, ".") {
 		d, err := r.open(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -31,6 +31,9 @@ func Open(dir string, keep ...string) (FS, error) {
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
+		if d.place, err = placeOf(d.fd, ""); err != nil {
+			return nil, errors.Join(err, d.file.Close(), r.Close())
+		}
 		r.kept[name] = d
 	}
 	return r, nil
@@ -38,70 +41,155 @@ func Open(dir string, keep ...string) (FS, error) {
 
 type osRoot struct {
 	root *os.Root
-	kept map[string]openDir
-	held map[string]openDir // nil: no others are kept
+	kept map[string]*openDir
+	held map[string]*openDir // nil: no others are kept
+	turn uint64              // how often they were released
 }
 
 // openDir is an open directory.
 type openDir struct {
-	file *os.File
-	fd   int // to ask for it takes system calls
+	file  *os.File
+	fd    int // to ask for it takes system calls
+	place place
+	turn  uint64 // in which it was known to be where it was, if it is held
+}
+
+// place tells directories apart.
+type place struct {
+	devMajor, devMinor uint32
+	inode              uint64
+}
+
+// placeOf tells which directory has a name in an open one, or, with an empty name,
+// which one is open.
+func placeOf(fd int, name string) (place, error) {
+	var x unix.Statx_t
+	err := retry(func() error {
+		return unix.Statx(fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_TYPE, &x)
+	})
+	if err == nil && x.Mode&unix.S_IFMT != unix.S_IFDIR {
+		err = unix.ENOTDIR
+	}
+	return place{x.Dev_major, x.Dev_minor, x.Ino}, err
 }
 
 // isGone reports whether the directory has been removed.
-func (d openDir) isGone() bool {
+func (d *openDir) isGone() bool {
 	var stat unix.Stat_t
 	return unix.Fstat(d.fd, &stat) != nil || stat.Nlink == 0
 }
 
-func (r *osRoot) open(dir string) (openDir, error) {
+func (r *osRoot) open(dir string) (*openDir, error) {
 	f, err := r.root.Open(dir)
 	if err != nil {
-		return openDir{}, err
+		return nil, err
 	}
-	return openDir{f, int(f.Fd())}, nil
+	return &openDir{file: f, fd: int(f.Fd())}, nil
 }
 
-// mostHeld is how many directories a Held keeps open.
-const mostHeld = 64
+// A Held keeps at most mostHeld directories open, and mostAfter once it is released.
+const mostHeld, mostAfter = 64, 32
 
 // Hold implements FS.
 func (r *osRoot) Hold() Held {
-	return &osRoot{root: r.root, kept: r.kept, held: make(map[string]openDir)}
+	return &osRoot{root: r.root, kept: r.kept, held: make(map[string]*openDir)}
 }
 
 // Release implements Held.
 func (r *osRoot) Release() {
-	for _, d := range r.held {
+	for dir, d := range r.held {
+		if len(r.held) > mostAfter && d.turn != r.turn {
+			r.drop(dir, d)
+		}
+	}
+	for dir, d := range r.held {
+		if len(r.held) > mostAfter {
+			r.drop(dir, d)
+		}
+	}
+	r.turn++
+}
+
+// Drop implements Held.
+func (r *osRoot) Drop() {
+	for dir, d := range r.held {
+		r.drop(dir, d)
+	}
+}
+
+func (r *osRoot) drop(dir string, d *openDir) {
+	d.file.Close() // nothing was written to it
+	delete(r.held, dir)
+}
+
+// find returns a directory that is open and where it was, or nil. What was held
+// before the last Release has to be looked for: level by level, so that no link is on
+// the way.
+func (r *osRoot) find(dir string) *openDir {
+	if d := r.kept[dir]; d != nil {
+		return d
+	}
+	d := r.held[dir]
+	if d == nil || d.turn == r.turn {
+		return d
+	}
+	if r.isThere(dir, d) {
+		d.turn = r.turn
+		return d
+	}
+	r.drop(dir, d)
+	return nil
+}
+
+// isThere reports whether a directory that is held is where it was.
+func (r *osRoot) isThere(dir string, d *openDir) bool {
+	above, base := path.Split(dir)
+	parent, err := r.reach(path.Clean(above))
+	if err != nil {
+		return false
+	}
+	defer r.done(parent)
+	now, err := placeOf(parent.fd, base)
+	return err == nil && now == d.place
+}
+
+// reach returns a directory, which done gives back.
+func (r *osRoot) reach(dir string) (*openDir, error) {
+	if d := r.find(dir); d != nil {
+		return d, nil
+	}
+	d, err := r.open(dir)
+	if err != nil || r.held == nil || len(r.held) >= mostHeld {
+		return d, err
+	}
+	if d.place, err = placeOf(d.fd, ""); err != nil {
+		d.file.Close()
+		return nil, &fs.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	d.turn = r.turn
+	r.held[dir] = d
+	return d, nil
+}
+
+// done closes a directory that is not to stay open.
+func (r *osRoot) done(d *openDir) {
+	if d.place == (place{}) {
 		d.file.Close()
 	}
-	clear(r.held)
 }
 
 // in calls do with the open directory of a file and the file's name in it.
 func (r *osRoot) in(op, name string, do func(dir int, base string) error) error {
 	dir, base := path.Split(name)
 	dir = path.Clean(dir)
-	d, isKept := r.kept[dir]
-	isHeld := false
-	if !isKept {
-		d, isHeld = r.held[dir]
+	d, err := r.reach(dir)
+	if err != nil {
+		return err
 	}
-	if !isKept && !isHeld {
-		var err error
-		if d, err = r.open(dir); err != nil {
-			return err
-		}
-		if isHeld = r.held != nil && len(r.held) < mostHeld; isHeld {
-			r.held[dir] = d
-		} else {
-			defer d.file.Close()
-		}
-	}
-	err := retry(func() error { return do(d.fd, base) })
-	if err == unix.ENOENT && isHeld && d.isGone() {
-		d.file.Close() // another may have its place
-		delete(r.held, dir)
+	defer r.done(d)
+	err = retry(func() error { return do(d.fd, base) })
+	if err == unix.ENOENT && r.held[dir] == d && d.isGone() {
+		r.drop(dir, d) // another may have its place
 	}
 	if err != nil {
 		return &fs.PathError{Op: op, Path: name, Err: err}
@@ -180,7 +268,7 @@ func (r *osRoot) OpenDir(name string) (Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return osDir(d), nil
+	return osDir{d.file, d.fd}, nil
 }
 
 func (r *osRoot) MkdirAll(name string, perm fs.FileMode) error { return r.root.MkdirAll(name, perm) }
@@ -244,7 +332,10 @@ func (r *osRoot) Close() error {
 	return errors.Join(append(errs, r.root.Close())...)
 }
 
-type osDir openDir
+type osDir struct {
+	file *os.File
+	fd   int
+}
 
 func (d osDir) Lstat(name string) (s Stat, err error) {
 	err = retry(func() (err error) {
