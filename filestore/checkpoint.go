@@ -101,7 +101,7 @@ func (s *Store) probes(ctx context.Context) {
 
 // probe tries what a change needs of the disk. Only the committer calls it.
 func (s *Store) probe() {
-	if s.failed != nil {
+	if s.failure() != nil {
 		return
 	}
 	name := newFile(0)
@@ -120,7 +120,7 @@ func (s *Store) probe() {
 
 // checkpointNow makes a checkpoint of everything, where no committer runs.
 func (s *Store) checkpointNow() error {
-	if s.failed != nil {
+	if s.failure() != nil {
 		return nil
 	}
 	if err := s.files.Sync(); err != nil {
@@ -131,5 +131,5 @@ func (s *Store) checkpointNow() error {
 		return err
 	}
 	s.marked = mark
-	return s.journal.Sync()
+	return s.journal.Sync(s.journal.Written())
 }

@@ -64,13 +64,29 @@ type step struct {
 	linked bool   // it already has its place
 }
 
+// batch is commits on their way to being durable: their files are made, and their
+// lines are in the journal.
+type batch struct {
+	answered []*commit // to be told
+	// committed are those of them that change something, and what others did.
+	committed []*commit
+	events    []lock.Event  // that the committed are
+	mark      *journal.Mark // up to where the journal must be durable; nil: no matter
+	view      *view         // the state after it; nil: that before it
+}
+
 // run is the committer: it takes what has queued up and commits it together, until the
-// store is closed.
+// store is closed. What it has written to the journal another goroutine makes durable,
+// while it goes on.
 func (s *Store) run() {
-	defer close(s.done)
+	defer close(s.unsettledMore)
 	for {
 		switch n, closed := s.commitQueued(); {
 		case n > 0:
+			select {
+			case s.unsettledMore <- struct{}{}:
+			default:
+			}
 		case closed:
 			return
 		default:
@@ -79,56 +95,62 @@ func (s *Store) run() {
 	}
 }
 
-// commitQueued commits what has queued up, and returns how much that was and whether
-// no more will come.
+// commitQueued stages and writes what has queued up, and returns how much that was and
+// whether no more will come.
 func (s *Store) commitQueued() (n int, closed bool) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
 	s.mu.Lock()
 	room := min(maxBatch-len(s.later), len(s.queue))
-	batch := append(s.later, s.queue[:room]...)
+	commits := append(s.later, s.queue[:room]...)
 	s.queue = s.queue[room:]
 	closed = s.closed
 	s.mu.Unlock()
-	if len(batch) > 0 {
-		s.later = s.commitBatch(batch)
+	if len(commits) > 0 {
+		s.later = s.commitBatch(commits)
 	}
-	return len(batch), closed
+	return len(commits), closed
 }
 
 // commitAlone makes a commit that nothing is before, and reports whether it was that:
-// who commits alone need not wait until the committer wakes up and then until it is
-// woken up itself.
+// who commits alone need not wait until two others wake up, one after the other, and
+// then until it is woken up itself.
 func (s *Store) commitAlone(c *commit) bool {
 	if !s.committing.TryLock() {
 		return false
 	}
-	defer s.committing.Unlock()
 	s.mu.Lock()
-	alone := !s.closed && len(s.queue) == 0 && len(s.later) == 0
+	alone := !s.closed && len(s.queue) == 0 && len(s.later) == 0 && len(s.unsettled) == 0
 	s.mu.Unlock()
 	if !alone {
+		s.committing.Unlock()
 		return false
 	}
-	defer func() {
-		if panicked := recover(); panicked != nil {
-			// The caller may survive it; what is committed next must not.
-			s.fail(fmt.Errorf("a fault in the server: %v", panicked), nil)
-			panic(panicked)
-		}
+	func() {
+		defer s.committing.Unlock()
+		defer func() {
+			if panicked := recover(); panicked != nil {
+				// The caller may survive it; what is committed next must not.
+				s.fail(fmt.Errorf("a fault in the server: %v", panicked), nil)
+				panic(panicked)
+			}
+		}()
+		s.commitBatch([]*commit{c})
 	}()
-	s.commitBatch([]*commit{c})
+	s.settleWritten()
 	return true
 }
 
-// commitBatch commits a batch and answers it, but for the commits that it returns:
-// they change a lock that one before them changes, and come after it.
-func (s *Store) commitBatch(batch []*commit) (later []*commit) {
+// commitBatch stages commits and writes them to the journal as a batch, but for the
+// commits that it returns: they change a lock that one before them changes, and come
+// after it.
+func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 	defer s.held.Release()
 	touched := make(map[lock.Name]bool)
-	var answered, staged []*commit
+	b := &batch{}
+	var staged, marks []*commit
 	added := 0 // locks, by what is staged
-	for _, c := range batch {
+	for _, c := range commits {
 		if touchesAny(c, touched) {
 			later = append(later, c)
 			continue
@@ -136,21 +158,22 @@ func (s *Store) commitBatch(batch []*commit) (later []*commit) {
 		for name := range c.names {
 			touched[name] = true
 		}
-		answered = append(answered, c)
+		b.answered = append(b.answered, c)
 		if len(c.changes) > 0 {
 			if c.err = s.stage(c, added); c.err == nil {
 				staged = append(staged, c)
 				added += c.takes()
 			}
 		}
-		if c.mark != nil && s.failed == nil {
+		if c.mark != nil && s.failure() == nil {
 			c.steps = []step{{record: c.mark.record(s.revision)}}
 			staged = append(staged, c)
+			marks = append(marks, c)
 		}
 		if c.probe {
 			s.probe()
 		}
-		if (len(c.suspect) > 0 || errors.Is(c.err, lock.ErrConflict)) && s.failed == nil {
+		if (len(c.suspect) > 0 || errors.Is(c.err, lock.ErrConflict)) && s.failure() == nil {
 			outside, err := s.reconcile(slices.Collect(c.names))
 			if err != nil {
 				c.err = s.ioError(err)
@@ -160,28 +183,113 @@ func (s *Store) commitBatch(batch []*commit) (later []*commit) {
 			}
 		}
 	}
-	committed := s.write(staged)
-	if len(committed) > 0 {
-		err := s.apply(committed)
-		if err == nil {
-			err = s.journal.Sync()
-		}
-		if err == nil {
-			s.settle(committed)
-		} else {
+	if len(staged) > 0 && s.journal.IsFull() {
+		s.settleWritten()
+	}
+	if committed := s.write(staged); len(committed) > 0 {
+		if err := s.apply(committed); err != nil {
 			s.fail(err, committed)
+		} else {
+			s.advance(b, committed)
 		}
 	}
-	if s.stale {
-		s.publish()
+	if len(marks) > 0 {
+		s.settleMarks(b, marks)
+		return later
 	}
-	for _, c := range answered {
-		if c.outside != nil && c.outside.err != nil {
-			c.err = c.outside.err
-		}
-		close(c.done)
-	}
+	s.enqueueBatch(b)
 	return later
+}
+
+// settleMarks is the rest of commitBatch for a batch with checkpoints: once they are
+// durable, what they make needless is forgotten.
+func (s *Store) settleMarks(b *batch, marks []*commit) {
+	b.answered = slices.DeleteFunc(b.answered, func(c *commit) bool { return c.mark != nil && slices.Contains(marks, c) })
+	s.enqueueBatch(b)
+	s.settleWritten()
+	for _, c := range marks {
+		if c.err == nil {
+			s.marked = c.mark
+			s.forgetDurable(c.mark.revision)
+			c.mark.pruned = s.journal.Prune(s.config.History, c.mark.snapshot)
+		}
+	}
+	s.enqueueBatch(&batch{answered: marks})
+	s.settleWritten()
+}
+
+// enqueueBatch hands over a batch to who settles it. If others do not see yet what is
+// known of some files, they see it with the batch.
+func (s *Store) enqueueBatch(b *batch) {
+	if (b.mark != nil || s.stale) && s.failure() == nil {
+		b.view = &view{revision: s.journal.Written().Last, locks: s.locks.Clone()}
+		s.stale = false
+	}
+	s.mu.Lock()
+	s.unsettled = append(s.unsettled, b)
+	s.mu.Unlock()
+}
+
+// settleWritten makes durable what has been written so far, shows it to readers and
+// answers it, in the order of the writing. Where it returns, all batches are settled
+// that were enqueued before it was called.
+func (s *Store) settleWritten() {
+	s.settling.Lock()
+	defer s.settling.Unlock()
+	s.mu.Lock()
+	batches := slices.Clone(s.unsettled)
+	s.mu.Unlock()
+	if len(batches) == 0 {
+		return
+	}
+	var err error
+	for _, b := range slices.Backward(batches) {
+		if b.mark != nil {
+			err = s.journal.Sync(*b.mark)
+			break
+		}
+	}
+	s.settle(batches, err)
+	s.mu.Lock()
+	s.unsettled = slices.Delete(s.unsettled, 0, len(batches))
+	s.mu.Unlock()
+	for _, b := range batches {
+		for _, c := range b.answered {
+			close(c.done)
+		}
+	}
+}
+
+// settle makes durable batches the state of the readers, and fills in the answers. With
+// an error they are not known to be durable.
+func (s *Store) settle(batches []*batch, err error) {
+	var shown *view
+	var events []lock.Event
+	for _, b := range batches {
+		if err != nil && b.mark != nil {
+			s.fail(err, b.committed)
+		} else {
+			if b.view != nil {
+				shown = b.view
+			}
+			events = append(events, b.events...)
+			if slices.ContainsFunc(b.committed, func(c *commit) bool { return !onlyReleases(c) }) {
+				s.recovered()
+			}
+		}
+		for _, c := range b.answered {
+			if c.outside != nil && c.outside.err != nil {
+				c.err = c.outside.err
+			}
+		}
+	}
+	if err != nil {
+		return // what readers see stays what is known to be durable
+	}
+	if shown != nil {
+		s.view.Store(shown)
+	}
+	s.feed.Append(events...)
 }
 
 func touchesAny(c *commit, touched map[lock.Name]bool) bool {
@@ -196,8 +304,8 @@ func touchesAny(c *commit, touched map[lock.Name]bool) bool {
 // stage checks a commit against the state and the files and prepares its steps. On
 // an error nothing is left of it. added is how many locks the batch adds before it.
 func (s *Store) stage(c *commit, added int) (err error) {
-	if s.failed != nil {
-		return readOnly(s.failed)
+	if err := s.failure(); err != nil {
+		return readOnly(err)
 	}
 	revision := s.revision
 	defer func() {
@@ -446,50 +554,47 @@ func (s *Store) apply(committed []*commit) error {
 	return nil
 }
 
-// settle makes the committed changes the state, for readers too, and fills in the
-// answers.
-func (s *Store) settle(committed []*commit) {
-	var events []lock.Event
+// advance makes the changes of a batch, whose lines are written, the state that the
+// next one is checked against.
+func (s *Store) advance(b *batch, committed []*commit) {
+	mark := s.journal.Written()
+	b.mark, b.committed = &mark, committed
 	for _, c := range committed {
-		if !onlyReleases(c) {
-			s.recovered()
-		}
 		for _, st := range c.steps {
-			if st.record.Kind == journal.KindCheckpoint {
-				s.marked = c.mark
-				s.forgetDurable(c.mark.revision)
-				c.mark.pruned = s.journal.Prune(s.config.History, c.mark.snapshot)
-				continue
-			}
 			name := st.record.Event.Lock.Name
-			if st.record.Kind == journal.KindExtended {
+			switch st.record.Kind {
+			case journal.KindCheckpoint:
+				continue
+			case journal.KindExtended:
 				st.after.print = find(s.locks, name).print // forget may have been there
+				s.extended[name] = struct{}{}
+				c.events = append(c.events, lock.Event{})
+			default:
+				delete(s.extended, name)
+				c.events = append(c.events, st.record.Event)
+				b.events = append(b.events, st.record.Event)
 			}
 			if st.after != nil {
 				s.locks.ReplaceOrInsert(st.after)
 			} else {
 				s.locks.Delete(st.before)
 			}
-			if st.record.Kind == journal.KindExtended {
-				s.extended[name] = struct{}{}
-				c.events = append(c.events, lock.Event{})
-				continue
-			}
-			delete(s.extended, name)
-			c.events = append(c.events, st.record.Event)
-			events = append(events, st.record.Event)
 		}
 	}
-	s.written.answered = s.revision
-	s.publish()
-	s.feed.Append(events...)
+}
+
+// failure returns why nothing can be written any more, or nil.
+func (s *Store) failure() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // fail makes the store read-only until it is opened again. What becomes of the
 // commits is then unknown.
 func (s *Store) fail(err error, commits []*commit) {
-	if s.failed == nil {
-		s.failed = err
+	if s.failed.CompareAndSwap(nil, &err) {
 		s.config.Health(err)
 		s.config.Logger.Error("the store is read-only until the server starts again", "error", err)
 	}

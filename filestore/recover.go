@@ -533,7 +533,7 @@ func (r *recovery) finish() error {
 	for chunk := range slices.Chunk(records, batch) {
 		err := r.journal.Write(false, chunk...)
 		if err == nil {
-			err = r.journal.Sync() // before the checkpoint, which includes them
+			err = r.journal.Sync(r.journal.Written()) // before the checkpoint, which includes them
 		}
 		if err != nil {
 			return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))

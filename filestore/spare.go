@@ -52,9 +52,6 @@ type written struct {
 	// access is what the first one was made with.
 	access access
 
-	// answered is the revision up to which the batches are; what has been written
-	// for a later one may not have its place yet.
-	answered lock.Revision
 	// durable is the revision up to which the lock files are durable.
 	durable lock.Revision
 	// busy is the files whose turn has come and which keep their name until they
@@ -94,7 +91,7 @@ func (s *Store) writeNew(l lock.Lock, text []byte) (name string, p fingerprint, 
 	if len(w.files) >= min(restWritten, (w.most+1)/2) {
 		oldest := w.files[0]
 		w.files = w.files[1:]
-		isAnswered := oldest.revision <= w.answered
+		isAnswered := oldest.revision <= s.view.Load().revision
 		if isAnswered {
 			p, err := s.writeAgain(&oldest, text)
 			if err == nil {

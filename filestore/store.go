@@ -78,14 +78,19 @@ type Store struct {
 
 	view atomic.Pointer[view] // what readers see; nil: closed
 
-	mu     sync.Mutex
-	queue  []*commit
-	closed bool
+	mu        sync.Mutex
+	queue     []*commit
+	unsettled []*batch // oldest first
+	closed    bool
+	failed    atomic.Pointer[error] // why nothing can be written any more
 	// troubled: changes are refused until the disk works again.
 	troubled atomic.Bool
 
-	arrival chan struct{} // has an element when the queue has
-	done    chan struct{} // closed when the committer has ended
+	arrival       chan struct{} // has an element when the queue has
+	unsettledMore chan struct{} // has an element when the committer has made a batch; closed when it has ended
+	done          chan struct{} // closed when nothing is committed any more
+
+	settling sync.Mutex // held by who makes batches durable and answers them
 
 	snapshot lock.Revision // of the last snapshot; only checkpoints uses it, and Close
 
@@ -105,7 +110,6 @@ type Store struct {
 	locks      *btree.BTreeG[*entry]
 	revision   lock.Revision          // the last one given out
 	marked     *checkpoint            // the last one
-	failed     error                  // why nothing can be written any more
 	stale      bool                   // readers do not see yet what is known of some files
 	extended   map[lock.Name]struct{} // holds whose terms are not those in their file
 }
@@ -157,13 +161,15 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 
 func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Store, err error) {
 	s := &Store{
-		config:   config,
-		files:    files{FS: fsys, root: root},
-		arrival:  make(chan struct{}, 1),
-		done:     make(chan struct{}),
-		locks:    newTree(),
-		extended: make(map[lock.Name]struct{}),
-		written:  written{most: cmp.Or(config.written, mostWritten)},
+		config:  config,
+		files:   files{FS: fsys, root: root},
+		arrival: make(chan struct{}, 1),
+		done:    make(chan struct{}),
+
+		unsettledMore: make(chan struct{}, 1),
+		locks:         newTree(),
+		extended:      make(map[lock.Name]struct{}),
+		written:       written{most: cmp.Or(config.written, mostWritten)},
 	}
 	s.config.journal.Carry = s.carry
 	if s.claim, err = claimRoot(root, fsys); err != nil {
@@ -182,9 +188,15 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	}
 	s.held = fsys.Hold()
 	s.work = files{FS: s.held, root: root}
-	s.publish()
+	s.view.Store(&view{revision: s.journal.Last(), locks: s.locks.Clone()})
 	s.feed = feed.New(s.journal.Last(), feed.Config{})
 	go s.run()
+	go func() {
+		defer close(s.done)
+		for range s.unsettledMore {
+			s.settleWritten()
+		}
+	}()
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	n := newNotifier(s, config.NoNotify)
@@ -211,12 +223,6 @@ func (s *Store) carry() (records []journal.Record) {
 		}
 	}
 	return records
-}
-
-// publish shows the committer's state to readers.
-func (s *Store) publish() {
-	s.view.Store(&view{revision: s.journal.Last(), locks: s.locks.Clone()})
-	s.stale = false
 }
 
 // Get implements lock.Store.
@@ -336,6 +342,7 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.stop()
 	<-s.done
+	s.settleWritten() // of who commits alone
 	s.background.Wait()
 	s.view.Store(nil)
 	s.feed.Close()
@@ -344,10 +351,10 @@ func (s *Store) Close() error {
 	}
 	defer s.held.Drop()
 	err := s.checkpointNow()
-	if err == nil && s.failed == nil { // else they tell the next start
+	if err == nil && s.failure() == nil { // else they tell the next start
 		s.forgetAll()
 	}
-	if err == nil && s.failed == nil && s.journal.Last() != s.snapshot {
+	if err == nil && s.failure() == nil && s.journal.Last() != s.snapshot {
 		err = s.writeSnapshot(&view{revision: s.journal.Last(), locks: s.locks})
 	}
 	return errors.Join(err, s.journal.Close(), s.claim.release(), s.files.Close())

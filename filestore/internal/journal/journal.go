@@ -9,10 +9,10 @@
 // with the format's version. A line is an event, a hold's new terms, or a
 // checkpoint: the word that the lock files are durable up to a revision.
 //
-// The lines of one batch are written together and made durable by one fdatasync.
-// Each line says where its batch begins: every byte before that was durable when
-// the line was written. So at the end of the last segment what a crash tore can be
-// told from damage: bad bytes that a later batch has proved durable are damage.
+// Lines are written in batches, and one fdatasync makes those durable that have been
+// written by then. Each line says up to where all bytes were durable when it was
+// written. So at the end of the last segment what a crash tore can be told from
+// damage: bad bytes that a later line has proved durable are damage.
 //
 // The active segment is longer than its lines: room is allocated ahead and filled
 // with zeros. A clean stop cuts it off.
@@ -55,28 +55,33 @@ type Config struct {
 	Carry func() []Record
 }
 
-// Journal is an open journal. One goroutine writes; any number reads.
+// Journal is an open journal. One goroutine at a time writes, and one syncs, which may
+// be another; any number reads.
 type Journal struct {
 	fs     disk.FS
 	dir    string
 	config Config
 
+	// active is the last segment's file. It changes only where nothing waits for a
+	// sync.
+	active disk.File
+
 	// Only the writer uses these.
-	active    disk.File
 	written   int64 // end of the lines written
 	allocated int64
 	zeroed    int64 // up to where zeros have been written over what was allocated
 	buffer    []byte
 	unsynced  lock.Revision // of the last event written
-	failed    error         // the sync that failed; nothing is written after it
 
 	torn struct { // what a crash left behind the last whole commit
 		file  string
 		bytes int64
 	}
-	confirmed lock.Revision // at Open, the last event that a later batch proves durable
+	unbegun   string        // at Open, a last segment that is none; empty: there is none
+	confirmed lock.Revision // at Open, the last event before the last batches
 
 	mu       sync.Mutex
+	failed   error         // why nothing is written any more
 	segments []segment     // oldest first; the last is the active one
 	last     lock.Revision // of the last synced event
 	kept     lock.Revision // every event after it is kept
@@ -86,7 +91,7 @@ type Journal struct {
 type segment struct {
 	after lock.Revision // the last revision before it
 	begun time.Time
-	batch int64 // at Open, where the batch of its last line begins
+	batch int64 // at Open, up to where it was durable when its last line was written
 	end   int64 // of its synced lines
 }
 
@@ -127,13 +132,10 @@ func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*
 	config.ChunkBytes = cmp.Or(config.ChunkBytes, 1<<20)
 	config.ReserveBytes = cmp.Or(config.ReserveBytes, 256<<10)
 	j.config = config
-	// A last segment without even a header is one that a crash kept from
-	// being begun.
-	if n := len(j.segments); n > 0 && j.segments[n-1].end == 0 {
-		if err := fsys.Remove(j.path(j.segments[n-1])); err != nil {
+	if j.unbegun != "" {
+		if err := fsys.Remove(j.unbegun); err != nil {
 			return nil, err
 		}
-		j.segments = j.segments[:n-1]
 	}
 	if len(j.segments) == 0 {
 		return j, nil // the first write begins a segment
@@ -156,6 +158,9 @@ func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) err
 		}
 	}
 	slices.SortFunc(j.segments, func(a, b segment) int { return cmp.Compare(a.after, b.after) })
+	if err := j.passOverUnbegun(); err != nil {
+		return nil, err
+	}
 	if len(j.segments) > 0 {
 		j.kept, j.last = j.segments[0].after, j.segments[0].after
 	}
@@ -170,6 +175,35 @@ func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) err
 	}
 	j.unsynced = j.last
 	return j, nil
+}
+
+// passOverUnbegun leaves out a last segment that a crash kept from being begun: the
+// header, and what was carried into it, are not all there. The segment before it is the
+// last one then, with all that was to be carried.
+func (j *Journal) passOverUnbegun() error {
+	n := len(j.segments)
+	if n == 0 {
+		return nil
+	}
+	text, err := j.readSegment(j.segments[n-1])
+	if err != nil {
+		return err
+	}
+	for rest := text; ; {
+		line, after, ended := bytes.Cut(rest, []byte("\n"))
+		record, err := parseRecord(line)
+		if err == nil && !ended {
+			err = errChecksum // what should follow is missing too
+		}
+		switch {
+		case isZeros(rest), errors.Is(err, errChecksum) && !provedDurable(0, after):
+			j.unbegun, j.segments = j.path(j.segments[n-1]), j.segments[:n-1]
+			return nil
+		case err != nil || !record.More:
+			return nil // begun; or damage, which load tells of
+		}
+		rest = after
+	}
 }
 
 // Torn returns the active segment and how many bytes at its end a crash tore, 0:
@@ -382,11 +416,14 @@ func (j *Journal) begin() error {
 	}
 	old, oldWritten, oldAllocated, oldZeroed := j.active, j.written, j.allocated, j.zeroed
 	j.active, j.written, j.allocated, j.zeroed = f, 0, 0, 0
-	text := appendRecord(nil, Record{Kind: KindHeader, Revision: s.after, Time: s.begun})
+	first := []Record{{Kind: KindHeader, Revision: s.after, Time: s.begun}}
 	if j.config.Carry != nil {
-		for _, r := range j.config.Carry() {
-			text = appendRecord(text, r)
-		}
+		first = append(first, j.config.Carry()...)
+	}
+	var text []byte
+	for i, r := range first {
+		r.More = i < len(first)-1 // so that a crash leaves all of it or nothing
+		text = appendRecord(text, r)
 	}
 	err = j.makeRoom(int64(len(text)))
 	if err == nil {
@@ -420,23 +457,23 @@ func (j *Journal) begin() error {
 var ErrNoRoom = errors.New("no room for the journal")
 
 // Write writes records behind those written before, in one go, but does not make
-// them durable: Sync does. Records from one Sync to the next are a batch. With
-// reserved it may use the room that is kept for what must still work on a full
-// disk. On ErrNoRoom nothing was written; on any other error that is not known, and
-// the journal takes no more.
+// them durable: Sync does. With reserved it may use the room that is kept for what
+// must still work on a full disk. On ErrNoRoom nothing was written; on any other error
+// that is not known, and the journal takes no more.
 func (j *Journal) Write(reserved bool, records ...Record) error {
-	if j.failed != nil {
-		return j.failed
+	durable, err := j.durable()
+	if err != nil {
+		return err
 	}
-	if j.active == nil || j.written >= j.config.SegmentBytes && !j.pending() && j.hasEvents() {
+	if j.active == nil || j.IsFull() && j.written == durable {
 		if err := j.begin(); err != nil && (j.active == nil || !reserved) {
 			return fmt.Errorf("%w: beginning a segment: %w", ErrNoRoom, err)
 		}
+		durable, _ = j.durable()
 	}
 	j.buffer = j.buffer[:0]
-	batch := j.segments[len(j.segments)-1].end
 	for _, r := range records {
-		r.batch = batch
+		r.batch = durable
 		j.buffer = appendRecord(j.buffer, r)
 	}
 	n := int64(len(j.buffer))
@@ -446,8 +483,7 @@ func (j *Journal) Write(reserved bool, records ...Record) error {
 	if _, err := j.active.WriteAt(j.buffer, j.written); err != nil {
 		// Whole lines may be there, and must not be found by the next start.
 		if truncateErr := j.active.Truncate(j.written); truncateErr != nil {
-			j.failed = errors.Join(err, truncateErr)
-			return j.failed
+			return j.fail(errors.Join(err, truncateErr))
 		}
 		j.allocated, j.zeroed = j.written, j.written
 		return fmt.Errorf("%w: %w", ErrNoRoom, err)
@@ -461,27 +497,57 @@ func (j *Journal) Write(reserved bool, records ...Record) error {
 	return nil
 }
 
-// hasEvents reports whether the active segment has events, so that the next one has
-// another name.
-func (j *Journal) hasEvents() bool { return j.last > j.segments[len(j.segments)-1].after }
+// IsFull reports whether the next Write is to begin a segment, which it does where all
+// is durable that was written before. Only the writer may ask.
+func (j *Journal) IsFull() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	// It has events, so that the next one has another name.
+	return j.active != nil && j.written >= j.config.SegmentBytes && j.unsynced > j.segments[len(j.segments)-1].after
+}
 
-// pending reports whether records wait for a Sync.
-func (j *Journal) pending() bool { return j.written > j.segments[len(j.segments)-1].end }
+// durable returns the end of the durable lines, or why nothing is written any more.
+func (j *Journal) durable() (int64, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failed != nil || j.active == nil {
+		return 0, j.failed
+	}
+	return j.segments[len(j.segments)-1].end, nil
+}
 
-// Sync makes all records written durable. After it has failed once the journal
-// takes no more: what the disk has is unknown until it is read again.
-func (j *Journal) Sync() error {
-	if j.failed != nil {
-		return j.failed
+// fail ends the writing.
+func (j *Journal) fail(err error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failed = err
+	return err
+}
+
+// Mark is how far the writing has come.
+type Mark struct {
+	end int64
+	// Last is the revision of the last event written.
+	Last lock.Revision
+}
+
+// Written returns how far the writing has come. Only the writer may ask.
+func (j *Journal) Written() Mark { return Mark{j.written, j.unsynced} }
+
+// Sync makes all records durable that have been written up to a mark, while others may
+// be written. After it has failed once the journal takes no more: what the disk has is
+// unknown until it is read again.
+func (j *Journal) Sync(to Mark) error {
+	if _, err := j.durable(); err != nil {
+		return err
 	}
 	if err := j.active.Datasync(); err != nil {
-		j.failed = fmt.Errorf("the journal could not be made durable; restart the server when the disk is well: %w", err)
-		return j.failed
+		return j.fail(fmt.Errorf("the journal could not be made durable; restart the server when the disk is well: %w", err))
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.segments[len(j.segments)-1].end = j.written
-	j.last = j.unsynced
+	j.segments[len(j.segments)-1].end = to.end
+	j.last = to.Last
 	return nil
 }
 
@@ -499,8 +565,9 @@ func (j *Journal) Kept() lock.Revision {
 	return j.kept
 }
 
-// Confirmed returns, for what Open found, the last event that was durable when the
-// last batch of events was begun: the work on that batch may have been cut short.
+// Confirmed returns, for what Open found, the last event before the last batches: those
+// that no sync had made durable when the last one was written. The work that belongs to
+// the very last may have been cut short, all before it was done.
 func (j *Journal) Confirmed() lock.Revision { return j.confirmed }
 
 // Reaches reports whether the journal has, or would have, the event of a revision.
@@ -525,9 +592,11 @@ func (j *Journal) Close() error {
 	if j.active == nil {
 		return nil
 	}
-	var err error
-	if j.failed == nil {
+	_, err := j.durable()
+	if err == nil {
 		err = j.active.Truncate(j.written)
+	} else {
+		err = nil // who wrote has been told
 	}
 	return errors.Join(err, j.active.Close())
 }
