@@ -137,7 +137,12 @@ func (s *Store) commitAlone(c *commit) bool {
 		}()
 		s.commitBatch([]*commit{c})
 	}()
-	s.settleWritten()
+	select {
+	case s.settling <- struct{}{}:
+		defer func() { <-s.settling }()
+		s.settleAll()
+	case <-c.done: // another has settled it
+	}
 	return true
 }
 
@@ -234,8 +239,13 @@ func (s *Store) enqueueBatch(b *batch) {
 // answers it, in the order of the writing. Where it returns, all batches are settled
 // that were enqueued before it was called.
 func (s *Store) settleWritten() {
-	s.settling.Lock()
-	defer s.settling.Unlock()
+	s.settling <- struct{}{}
+	defer func() { <-s.settling }()
+	s.settleAll()
+}
+
+// settleAll is settleWritten for who has settling.
+func (s *Store) settleAll() {
 	s.mu.Lock()
 	batches := slices.Clone(s.unsettled)
 	s.mu.Unlock()

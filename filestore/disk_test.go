@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -493,20 +494,39 @@ func (f *testFile) Allocate(size int64) error {
 	return f.File.Allocate(size)
 }
 
+// Datasync takes a while, in which other operations go on: what they write is not
+// synced by it, and a power cut in the middle leaves anything.
 func (f *testFile) Datasync() error {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	if err := f.step("datasync"); err != nil {
 		return err
 	}
-	if p := f.disk.power; p != nil && f.disk.lying != "datasync" {
-		stat, err := f.File.Stat()
-		if err != nil {
-			return err
-		}
-		delete(p.files, stat.Inode)
+	p := f.disk.power
+	if p == nil || f.disk.lying == "datasync" {
+		return nil
 	}
-	return nil
+	stat, err := f.File.Stat()
+	if err != nil {
+		return err
+	}
+	syncing := p.files[stat.Inode]
+	delete(p.files, stat.Inode)
+	f.disk.mu.Unlock()
+	for range 20 {
+		runtime.Gosched()
+	}
+	f.disk.mu.Lock()
+	if !f.disk.killed {
+		return nil
+	}
+	if syncing != nil {
+		if later := p.files[stat.Inode]; later != nil {
+			syncing.before = append(syncing.before, later.before...)
+		}
+		p.files[stat.Inode] = syncing
+	}
+	return &fs.PathError{Op: "datasync", Path: f.name, Err: errKilled}
 }
 
 func (f *testFile) Stat() (disk.Stat, error) {

@@ -90,7 +90,7 @@ type Store struct {
 	unsettledMore chan struct{} // has an element when the committer has made a batch; closed when it has ended
 	done          chan struct{} // closed when nothing is committed any more
 
-	settling sync.Mutex // held by who makes batches durable and answers them
+	settling chan struct{} // has an element while somebody makes batches durable and answers them
 
 	snapshot lock.Revision // of the last snapshot; only checkpoints uses it, and Close
 
@@ -167,6 +167,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 		done:    make(chan struct{}),
 
 		unsettledMore: make(chan struct{}, 1),
+		settling:      make(chan struct{}, 1),
 		locks:         newTree(),
 		extended:      make(map[lock.Name]struct{}),
 		written:       written{most: cmp.Or(config.written, mostWritten)},

@@ -1,0 +1,222 @@
+package filestore
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/lock"
+)
+
+// slowDisk is a disk whose syncs of the journal wait to be let go.
+type slowDisk struct {
+	disk.FS
+	syncs chan chan error // one for each sync, once it has begun; takes its result
+	links chan string     // the names of the lock files made
+}
+
+func (d *slowDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := d.FS.OpenFile(name, flag, perm)
+	if err == nil && strings.HasPrefix(name, journalDir) && flag&os.O_CREATE == 0 {
+		f = slowFile{f, d}
+	}
+	return f, err
+}
+
+func (d *slowDisk) Link(oldName, newName string) error {
+	err := d.FS.Link(oldName, newName)
+	if err == nil {
+		d.links <- newName
+	}
+	return err
+}
+
+func (d *slowDisk) Hold() disk.Held { return heldSlowDisk{d} }
+
+type heldSlowDisk struct{ *slowDisk }
+
+func (heldSlowDisk) Release() {}
+func (heldSlowDisk) Drop()    {}
+
+type slowFile struct {
+	disk.File
+	disk *slowDisk
+}
+
+func (f slowFile) Datasync() error {
+	if f.disk.syncs == nil {
+		return f.File.Datasync()
+	}
+	result := make(chan error)
+	f.disk.syncs <- result
+	return errors.Join(<-result, f.File.Datasync())
+}
+
+// openSlow opens a store whose journal has a segment already.
+func openSlow(t *testing.T) (*Store, *slowDisk) {
+	t.Helper()
+	root, fsys, err := openRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &slowDisk{FS: fsys, links: make(chan string, 100)}
+	config := Config{Root: root, NoNotify: true}.withDefaults()
+	s, err := open(t.Context(), config, root, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName("first")}, "somebody", `{}`))
+	if err := s.Close(); err != nil { // the segment's file is opened again, as one that is slow
+		t.Fatal(err)
+	}
+	if d.FS, err = disk.Open(root, ownDir); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = open(t.Context(), config, root, d); err != nil {
+		t.Fatal(err)
+	}
+	d.links = make(chan string, 100)
+	d.syncs = make(chan chan error)
+	return s, d
+}
+
+// begin commits a new lock and returns where the answer comes.
+func begin(t *testing.T, s *Store, name string) chan error {
+	answer := make(chan error, 1)
+	go func() {
+		_, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName(name)}, "somebody", `{}`))
+		answer <- err
+	}()
+	return answer
+}
+
+func wantFree(t *testing.T, s *Store, when string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if _, err := s.Get(t.Context(), lock.MustParseName(name)); !errors.Is(err, lock.ErrNotLocked) {
+			t.Errorf("%s: Get(%s) says %v, want %v", when, name, err, lock.ErrNotLocked)
+		}
+	}
+}
+
+// The files of a commit are made while the one before is made durable. Neither is seen
+// or answered before it is durable itself.
+func TestFilesAreMadeDuringASync(t *testing.T) {
+	s, d := openSlow(t)
+	first := begin(t, s, "a")
+	firstSync := <-d.syncs
+	<-d.links
+	second := begin(t, s, "b")
+	if file := <-d.links; file != "b.lock" {
+		t.Errorf("during the sync of a the file %s was made, want b.lock", file)
+	}
+	wantFree(t, s, "during the sync of a", "a", "b")
+	firstSync <- nil
+	if err := <-first; err != nil {
+		t.Errorf("a: %v", err)
+	}
+	secondSync := <-d.syncs // a has been answered, and b waits for this
+	if _, err := s.Get(t.Context(), lock.MustParseName("a")); err != nil {
+		t.Errorf("after its sync, Get(a): %v", err)
+	}
+	wantFree(t, s, "during the sync of b", "b")
+	select {
+	case err := <-second:
+		t.Errorf("b was answered before it was durable (%v)", err)
+	default:
+	}
+	secondSync <- nil
+	if err := <-second; err != nil {
+		t.Errorf("b: %v", err)
+	}
+	d.letGo(t, s)
+}
+
+// letGo closes the store, with all its syncs.
+func (d *slowDisk) letGo(t *testing.T, s *Store) {
+	t.Helper()
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	for {
+		select {
+		case result := <-d.syncs:
+			result <- nil
+		case err := <-closed:
+			if err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			return
+		}
+	}
+}
+
+// A sync that fails takes with it what was written meanwhile.
+func TestSyncFailsWithCommitsBehindIt(t *testing.T) {
+	s, d := openSlow(t)
+	answers := []chan error{begin(t, s, "a")}
+	sync := <-d.syncs
+	<-d.links
+	answers = append(answers, begin(t, s, "b"))
+	<-d.links
+	sync <- syscall.EIO
+	for i, answer := range answers {
+		if err := <-answer; !errors.Is(err, lock.ErrOutcomeUnknown) {
+			t.Errorf("commit %d: %v, want %v", i, err, lock.ErrOutcomeUnknown)
+		}
+	}
+	wantFree(t, s, "after the failed sync", "a", "b")
+	if err := <-begin(t, s, "c"); !errors.Is(err, lock.ErrReadOnly) {
+		t.Errorf("a commit after it: %v, want %v", err, lock.ErrReadOnly)
+	}
+	d.letGo(t, s)
+	d.syncs = nil
+	root := s.Root()
+	next, err := Open(t.Context(), Config{Root: root, NoNotify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"first", "a", "b"} { // their lines are whole
+		if _, err := next.Get(t.Context(), lock.MustParseName(name)); err != nil {
+			t.Errorf("after the next start, Get(%s): %v", name, err)
+		}
+	}
+	if err := next.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who is refused for a change that is not yet durable is told when it is: Get then shows
+// what stood in the way.
+func TestConflictWithWhatIsBeingMadeDurable(t *testing.T) {
+	s, d := openSlow(t)
+	first := begin(t, s, "a")
+	sync := <-d.syncs
+	<-d.links
+	second := begin(t, s, "a")
+	third := begin(t, s, "b") // comes with or after the second: its file shows that that was looked at
+	<-d.links
+	select {
+	case err := <-second:
+		t.Errorf("the second commit of a was answered during the sync of the first (%v)", err)
+	default:
+	}
+	sync <- nil
+	if err := <-first; err != nil {
+		t.Errorf("the first commit of a: %v", err)
+	}
+	(<-d.syncs) <- nil
+	if err := <-third; err != nil {
+		t.Errorf("b: %v", err)
+	}
+	if err := <-second; !errors.Is(err, lock.ErrConflict) {
+		t.Errorf("the second commit of a: %v, want %v", err, lock.ErrConflict)
+	}
+	if l, err := s.Get(t.Context(), lock.MustParseName("a")); err != nil || l.Token == 0 {
+		t.Errorf("Get(a) is %v, %v; want the first one's hold", l, err)
+	}
+	d.letGo(t, s)
+}
