@@ -3,36 +3,35 @@ package filestore
 import (
 	"context"
 	"errors"
+	"os"
+	"path"
 	"path/filepath"
-	"sync"
+	"slices"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
+	"github.com/pylok/pylok/filestore/internal/inotify"
 	"github.com/pylok/pylok/lock"
 )
 
 // notifyWindow is how long notifications are gathered, so that a burst of them on
-// one file is looked at once.
+// one file is looked at once, and a busy server reads them once in that time. They
+// wait in the kernel, which keeps 16,384 of them (fs.inotify.max_queued_events).
 const notifyWindow = 10 * time.Millisecond
 
 // notifier makes polling fast where the operating system tells of changes. It only
 // ever names suspects, so what it misses costs a poll interval and nothing else.
 type notifier struct {
 	store   *Store
-	watcher *fsnotify.Watcher // nil: there are no notifications
-	rescan  chan struct{}     // has an element when everything must be looked at
-
-	mu   sync.Mutex
-	dirs map[string]bool // paths of the directories that are watched
+	watcher *inotify.Watcher // nil: there are no notifications
+	rescan  chan struct{}    // has an element when everything must be looked at
 }
 
 func newNotifier(s *Store, none bool) *notifier {
-	n := &notifier{store: s, rescan: make(chan struct{}, 1), dirs: make(map[string]bool)}
+	n := &notifier{store: s, rescan: make(chan struct{}, 1)}
 	if none {
 		return n
 	}
-	watcher, err := fsnotify.NewWatcher()
+	watcher, err := inotify.New()
 	if err != nil {
 		s.config.Logger.Warn("no notifications of changed files; polling alone finds them", "error", err)
 		return n
@@ -46,11 +45,8 @@ func (n *notifier) watch(dir string) {
 	if n.watcher == nil {
 		return
 	}
-	file := filepath.Join(n.store.files.root, dir)
-	n.mu.Lock()
-	n.dirs[file] = true
-	n.mu.Unlock()
-	if err := n.watcher.Add(file); err != nil && !isAbsent(err) {
+	err := n.watcher.Add(filepath.Join(n.store.files.root, dir), dir)
+	if err != nil && !isAbsent(err) && !errors.Is(err, os.ErrClosed) {
 		n.store.config.Logger.Warn("no notifications of a directory; polling alone finds changes in it", "directory", dir, "error", err)
 	}
 }
@@ -60,71 +56,64 @@ func (n *notifier) run(ctx context.Context) {
 	if n.watcher == nil {
 		return
 	}
-	defer n.watcher.Close()
-	suspects := make(map[lock.Name]bool) // to whether it was written to
-	var window <-chan time.Time
+	defer n.close()
+	defer context.AfterFunc(ctx, n.close)()
 	for {
-		select {
-		case <-ctx.Done():
+		err := n.watcher.Wait()
+		if err == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(notifyWindow):
+			}
+			err = n.readAndInspect()
+		}
+		if errors.Is(err, os.ErrClosed) {
 			return
-		case event, ok := <-n.watcher.Events:
-			if !ok {
-				return
-			}
-			name, isLock := n.nameOf(event.Name)
-			switch {
-			case isLock && event.Op != fsnotify.Chmod:
-				// The server writes no file in its place: whoever did,
-				// it was somebody else.
-				suspects[name] = suspects[name] || event.Has(fsnotify.Write)
-				if window == nil {
-					window = time.After(notifyWindow)
-				}
-			case !isLock && n.isDir(event):
-				n.askRescan() // perhaps there are lock files in it, or were
-			}
-		case err, ok := <-n.watcher.Errors:
-			if !ok {
-				return
-			}
-			if !errors.Is(err, fsnotify.ErrEventOverflow) {
-				n.store.config.Logger.Warn("notifications of changed files", "error", err)
-			}
-			n.askRescan()
-		case <-window:
-			window = nil
-			n.inspect(suspects)
-			clear(suspects)
 		}
-	}
-}
-
-// nameOf returns the lock whose file has a path.
-func (n *notifier) nameOf(file string) (lock.Name, bool) {
-	relative, err := filepath.Rel(n.store.files.root, file)
-	if err != nil {
-		return lock.Name{}, false
-	}
-	return nameOf(filepath.ToSlash(relative))
-}
-
-// isDir reports whether an event is about a directory that came or went.
-func (n *notifier) isDir(event fsnotify.Event) bool {
-	if event.Has(fsnotify.Create) {
-		relative, err := filepath.Rel(n.store.files.root, event.Name)
 		if err != nil {
-			return false
+			n.store.config.Logger.Warn("no more notifications of changed files; polling alone finds them", "error", err)
+			return
 		}
-		stat, err := n.store.files.Lstat(filepath.ToSlash(relative))
-		return err == nil && stat.Mode.IsDir()
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	gone := event.Has(fsnotify.Rename|fsnotify.Remove) && n.dirs[event.Name]
-	if gone {
-		delete(n.dirs, event.Name)
+}
+
+func (n *notifier) close() {
+	if err := n.watcher.Close(); err != nil {
+		n.store.config.Logger.Warn("ending the notifications of changed files", "error", err)
 	}
-	return gone
+}
+
+// place is where a file is: a directory in the root, and the file's name in it.
+type place struct{ dir, base string }
+
+// suspect is a lock whose file may have been changed by others.
+type suspect struct {
+	name    lock.Name // zero: no lock has its file there
+	written bool      // the file was written to in its place
+}
+
+// readAndInspect reads what has been gathered, and has it looked at.
+func (n *notifier) readAndInspect() error {
+	suspects := make(map[place]*suspect)
+	everything, err := n.watcher.Read(func(e inotify.Event) {
+		at := suspects[place{e.Dir, string(e.Name)}]
+		if at == nil {
+			at = &suspect{}
+			base := string(e.Name)
+			at.name, _ = nameOf(path.Join(e.Dir, base))
+			suspects[place{e.Dir, base}] = at
+		}
+		at.written = at.written || e.Written
+		if e.IsDir && at.name.IsZero() {
+			n.askRescan() // perhaps there are lock files in it, or were
+		}
+	})
+	if everything {
+		n.askRescan()
+	}
+	n.inspect(suspects)
+	return err
 }
 
 func (n *notifier) askRescan() {
@@ -134,41 +123,26 @@ func (n *notifier) askRescan() {
 	}
 }
 
-// inspect passes on those suspects whose files are not as they are known to be:
-// most notifications are of the server's own changes.
-func (n *notifier) inspect(suspects map[lock.Name]bool) {
-	held := n.store.files.Hold()
-	defer held.Drop()
-	here := &files{FS: held, root: n.store.files.root}
+// inspect passes on those suspects that others have changed: most notifications are
+// of the server's own changes.
+func (n *notifier) inspect(suspects map[place]*suspect) {
 	list := &suspectList{store: n.store}
-	for name, written := range suspects {
-		if written || !n.isAsKnown(here, name) {
+	var looks []lock.Name
+	for _, at := range suspects {
+		switch {
+		case at.name.IsZero():
+		case at.written:
+			// The server writes no file in its place: whoever did, it was
+			// somebody else.
+			list.add(at.name)
+		default:
+			looks = append(looks, at.name)
+		}
+	}
+	for some := range slices.Chunk(looks, suspectBatch) {
+		for _, name := range n.store.changedByOthers(some) {
 			list.add(name)
 		}
 	}
 	list.flush()
-}
-
-// isAsKnown reports whether a file is as the store knows it. While the server itself
-// changes it, that takes more than a look.
-func (n *notifier) isAsKnown(here *files, name lock.Name) bool {
-	const tries = 3
-	for range tries {
-		v := n.store.view.Load()
-		if v == nil {
-			return true // the store is closed
-		}
-		p, err := here.look(name)
-		if err != nil {
-			return false
-		}
-		e := find(v.locks, name)
-		if e == nil && p.inode == 0 || e != nil && e.print.matches(p) {
-			return true
-		}
-		if now := n.store.view.Load(); now == nil || find(now.locks, name) == e {
-			return false
-		}
-	}
-	return false
 }
