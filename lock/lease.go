@@ -42,6 +42,10 @@ type leaseTable struct {
 	byName map[Name]*lease
 	boot   leaseHeap
 	wall   leaseHeap
+
+	// The last reading of the boot clock, and when it was.
+	read   time.Duration
+	readAt time.Time
 }
 
 func newLeaseTable(boottime func() time.Duration) *leaseTable {
@@ -105,7 +109,7 @@ func (lt *leaseTable) begin(have *lease, l Lock) {
 	}
 	have.token, have.revision, have.ttl, have.expireTime = l.Token, l.Revision, l.TTL, l.ExpireTime
 	if l.TTL != 0 {
-		have.end = lt.boottime() + l.TTL
+		have.end = lt.readBoot() + l.TTL
 	} else {
 		have.end = sinceEpoch(l.ExpireTime)
 	}
@@ -116,6 +120,20 @@ func (lt *leaseTable) begin(have *lease, l Lock) {
 		heap.Fix(h, have.index)
 	}
 	lt.wakeFor(have)
+}
+
+// readBoot reads the boot clock.
+func (lt *leaseTable) readBoot() time.Duration {
+	lt.readAt = time.Now()
+	lt.read = lt.boottime()
+	return lt.read
+}
+
+// bootAt returns what the boot clock said at a time after its last reading, if the
+// machine was not suspended in between. Reading it is a system call, for which Go knows
+// no short way.
+func (lt *leaseTable) bootAt(t time.Time) time.Duration {
+	return lt.read + t.Sub(lt.readAt)
 }
 
 // wakeFor wakes run if the lease is the next to end.
@@ -175,12 +193,14 @@ func (lt *leaseTable) due(l Lock) bool {
 // left returns how long the lease has to go.
 func (lt *leaseTable) left(l *lease) time.Duration {
 	if l.ttl != 0 {
-		return l.end - lt.boottime()
+		return l.end - lt.readBoot()
 	}
 	return l.end - time.Duration(time.Now().UnixNano())
 }
 
-// deadline returns when the hold ends, in wall time, or the zero time.
+// deadline returns when the hold ends, in wall time, or the zero time. It takes up to
+// leaseCheck to learn of a suspend, for it is told of every hold that is asked for and
+// decides nothing.
 func (lt *leaseTable) deadline(l Lock) time.Time {
 	if l.TTL == 0 {
 		return l.ExpireTime
@@ -188,10 +208,11 @@ func (lt *leaseTable) deadline(l Lock) time.Time {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	left := l.TTL
-	if have := lt.byName[l.Name]; have != nil && have.token == l.Token {
-		left = lt.left(have)
+	now := time.Now()
+	if have := lt.byName[l.Name]; have != nil && have.token == l.Token && have.ttl != 0 {
+		left = have.end - lt.bootAt(now)
 	}
-	return time.Now().UTC().Add(left).Truncate(time.Millisecond)
+	return now.UTC().Add(left).Truncate(time.Millisecond)
 }
 
 // takeDue takes out the leases whose end has come, or as many of them as are ended at
