@@ -5,6 +5,7 @@
 package lockfile
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,68 +14,75 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// timeLayout is how times are written: RFC 3339 in UTC, to the millisecond.
-const timeLayout = "2006-01-02T15:04:05.000Z07:00"
-
 // Append appends the text of the lock file of a hold, which lies at location. All keys,
 // the user's and the reserved ones, are sorted.
 func Append(b []byte, l lock.Lock, location string) []byte {
-	reserved := reservedKeys(l, location)
+	b = slices.Grow(b, len(l.Data.JSON())+usualBytes)
+	reserved := lock.ReservedKeys
 	if !l.Data.IsEmpty() {
 		r := canonical.NewReader(l.Data.JSON())
 		for key := range r.Mapping() {
-			for len(reserved) > 0 && reserved[0].key < key {
-				b = reserved[0].append(b)
+			for len(reserved) > 0 && reserved[0] < key {
+				b = appendReserved(b, reserved[0], &l, location)
 				reserved = reserved[1:]
 			}
-			b = appendPair(b, key, 0, func(b []byte) []byte { return appendValue(b, &r, 0) })
+			b = appendKey(b, key, 0)
+			b = appendValue(b, &r, 0)
 		}
 	}
-	for _, pair := range reserved {
-		b = pair.append(b)
+	for _, key := range reserved {
+		b = appendReserved(b, key, &l, location)
 	}
 	return b
 }
 
-// pair is a reserved key and its value.
-type pair struct {
-	key, text string
-	isNumber  bool // the text is a number
-}
+// usualBytes is what the reserved keys take, and the quotes and indents of the data, if
+// no text is long.
+const usualBytes = 400
 
-func (p pair) append(b []byte) []byte {
-	return appendPair(b, p.key, 0, func(b []byte) []byte {
-		b = append(b, ' ')
-		if p.isNumber {
-			b = append(b, p.text...)
-			return append(b, '\n')
+// appendReserved appends a reserved key and its value, if the hold has one.
+func appendReserved(b []byte, key string, l *lock.Lock, location string) []byte {
+	start := len(b)
+	b = append(b, key...)
+	b = append(b, ": "...)
+	switch key {
+	case "lock_acquired":
+		return appendTime(b, l.AcquireTime)
+	case "lock_action":
+		return append(b, "lock\n"...)
+	case "lock_expires":
+		if !l.ExpireTime.IsZero() {
+			return appendTime(b, l.ExpireTime)
 		}
-		return appendText(b, p.text, 2)
-	})
+	case "lock_file_location":
+		return appendText(b, location, 2)
+	case "lock_file_status":
+		return append(b, "locked\n"...)
+	case "lock_holder":
+		if l.Holder != "" {
+			return appendText(b, l.Holder, 2)
+		}
+	case "lock_request_id":
+		if l.RequestID != "" {
+			return appendText(b, l.RequestID, 2)
+		}
+	case "lock_token":
+		return append(strconv.AppendUint(b, uint64(l.Token), 10), '\n')
+	case "lock_ttl":
+		if l.TTL != 0 {
+			return appendText(b, formatTTL(l.TTL), 2)
+		}
+	}
+	return b[:start]
 }
 
-// reservedKeys returns the reserved keys of a hold's file, sorted.
-func reservedKeys(l lock.Lock, location string) []pair {
-	keys := make([]pair, 0, len(lock.ReservedKeys))
-	add := func(key, text string) { keys = append(keys, pair{key: key, text: text}) }
-	add("lock_acquired", l.AcquireTime.UTC().Format(timeLayout))
-	add("lock_action", "lock")
-	if !l.ExpireTime.IsZero() {
-		add("lock_expires", l.ExpireTime.UTC().Format(timeLayout))
-	}
-	add("lock_file_location", location)
-	add("lock_file_status", "locked")
-	if l.Holder != "" {
-		add("lock_holder", l.Holder)
-	}
-	if l.RequestID != "" {
-		add("lock_request_id", l.RequestID)
-	}
-	keys = append(keys, pair{"lock_token", strconv.FormatUint(uint64(l.Token), 10), true})
-	if l.TTL != 0 {
-		add("lock_ttl", formatTTL(l.TTL))
-	}
-	return keys
+// appendTime appends a time in quotes, without which YAML readers take it for more than
+// text: RFC 3339 in UTC, to the millisecond. Package time has a fast way for whole seconds.
+func appendTime(b []byte, t time.Time) []byte {
+	b = append(b, '"')
+	b = t.UTC().AppendFormat(b, time.RFC3339)
+	milli := t.Nanosecond() / 1e6
+	return append(b[:len(b)-len("Z")], '.', byte('0'+milli/100), byte('0'+milli/10%10), byte('0'+milli%10), 'Z', '"', '\n')
 }
 
 // formatTTL writes 30m0s as 30m, and a fraction of a second exactly.

@@ -16,18 +16,17 @@ import (
 // characters); it is written as "? key".
 const longestPlainKey = 1000
 
-// appendPair appends a key, and with value what follows its colon up to the end of
-// the line.
-func appendPair(b []byte, key string, indent int, value func([]byte) []byte) []byte {
+// appendKey appends a key and its colon.
+func appendKey(b []byte, key string, indent int) []byte {
 	start := len(b)
-	b = appendKey(b, key)
+	b = appendString(b, key)
 	if len(b)-start > longestPlainKey {
 		b = append(b[:start], "? "...)
-		b = appendKey(b, key)
+		b = appendString(b, key)
 		b = append(b, '\n')
 		b = appendIndent(b, indent)
 	}
-	return value(append(b, ':'))
+	return append(b, ':')
 }
 
 // appendMapping appends the mapping that is next, which is not empty, as a block
@@ -39,7 +38,8 @@ func appendMapping(b []byte, r *canonical.Reader, indent int) []byte {
 			b = appendIndent(b, indent)
 		}
 		first = false
-		b = appendPair(b, key, indent, func(b []byte) []byte { return appendValue(b, r, indent) })
+		b = appendKey(b, key, indent)
+		b = appendValue(b, r, indent)
 	}
 	return b
 }
@@ -150,8 +150,6 @@ func appendNumber(b []byte, v float64) []byte {
 	b = append(b, 'e')
 	return append(b, exponent...)
 }
-
-func appendKey(b []byte, key string) []byte { return appendString(b, key) }
 
 // appendString writes a string on one line, plain where no YAML reader can take
 // it for anything but itself, else in double quotes.
