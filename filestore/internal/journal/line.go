@@ -50,9 +50,6 @@ const (
 	KindCheckpoint
 )
 
-// timeLayout is RFC 3339 in UTC, to the millisecond.
-const timeLayout = "2006-01-02T15:04:05.000Z07:00"
-
 // crcTable is that of CRC-32C (RFC 3720, appendix B.4).
 var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
@@ -134,13 +131,15 @@ func appendUint(b []byte, key string, v uint64) []byte {
 	return strconv.AppendUint(appendKey(b, key), v, 10)
 }
 
+// appendTime appends a time, unless it is zero: RFC 3339 in UTC, to the millisecond.
 func appendTime(b []byte, key string, t time.Time) []byte {
 	if t.IsZero() {
 		return b
 	}
 	b = append(appendKey(b, key), '"')
-	b = t.UTC().AppendFormat(b, timeLayout)
-	return append(b, '"')
+	b = t.UTC().AppendFormat(b, time.RFC3339) // package time has a fast way for whole seconds
+	milli := t.Nanosecond() / 1e6
+	return append(b[:len(b)-len("Z")], '.', byte('0'+milli/100), byte('0'+milli/10%10), byte('0'+milli%10), 'Z', '"')
 }
 
 // appendMember appends a string member, unless it is empty.

@@ -180,3 +180,20 @@ func TestParseRefuses(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkAppendRecord writes the line of a usual grant.
+func BenchmarkAppendRecord(b *testing.B) {
+	at := time.Date(2026, 11, 22, 19, 3, 11, 482_000_000, time.UTC)
+	r := Record{Kind: KindEvent, Event: lock.Event{
+		Revision: 7, Time: at, Type: lock.Locked, Cause: lock.Request, Actor: "alice@ci-7",
+		Lock: lock.Lock{
+			Name: lock.MustParseName("lb/server-1"), Token: 7, Revision: 7, AcquireTime: at, Holder: "alice@ci-7", TTL: 10 * time.Minute,
+			Data: mustData(b, `{"msg":"Locking App1 on server-cluster3w1-2 for canary deployment","contact_email":"billyjenkins@example.com","data":{"status":"MAINT","server":"server-cluster3w1-2","backend":"App1"}}`),
+		},
+	}}
+	var line []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		line = appendRecord(line[:0], r)
+	}
+}
