@@ -138,9 +138,15 @@ func newTree() *btree.BTreeG[*entry] {
 }
 
 func find(locks *btree.BTreeG[*entry], name lock.Name) *entry {
-	e, _ := locks.Get(&entry{key: name.String()})
+	wanted := sought.Get().(*entry)
+	defer sought.Put(wanted)
+	wanted.key = name.String()
+	e, _ := locks.Get(wanted)
 	return e
 }
+
+// sought has entries to ask a tree for, which has no other way and does not keep them.
+var sought = sync.Pool{New: func() any { return new(entry) }}
 
 // Open opens the store of a root, adopts the lock files that it finds there and
 // mends what a crash left. The error says what is in the way: another server on
