@@ -63,6 +63,26 @@ func newLeaseTable(boottime func() time.Duration) *leaseTable {
 func (lt *leaseTable) observe(l Lock) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
+	lt.note(l, lt.readBoot)
+}
+
+// follow is observe and drop for changes that were made, one after the other. For all
+// of them the boot clock is read once, after the last one was made.
+func (lt *leaseTable) follow(events []Event) {
+	lt.mu.Lock()
+	defer lt.mu.Unlock()
+	boot := sync.OnceValue(lt.readBoot)
+	for _, e := range events {
+		if e.Type == Unlocked {
+			lt.forget(e.Lock.Name, e.Lock.Token)
+		} else {
+			lt.note(e.Lock, boot)
+		}
+	}
+}
+
+// note is observe. What boot returns was read after the hold was committed.
+func (lt *leaseTable) note(l Lock, boot func() time.Duration) {
 	have := lt.byName[l.Name]
 	if have != nil {
 		if have.revision >= l.Revision {
@@ -73,7 +93,7 @@ func (lt *leaseTable) observe(l Lock) {
 			return
 		}
 	}
-	lt.begin(have, l)
+	lt.begin(have, l, boot)
 }
 
 // renew begins the lease of a hold anew, unless another hold has come meanwhile.
@@ -84,7 +104,7 @@ func (lt *leaseTable) renew(l Lock) {
 	if have != nil && have.token > l.Token {
 		return
 	}
-	lt.begin(have, l)
+	lt.begin(have, l, lt.readBoot)
 }
 
 // sameTerms reports whether the lease is on the terms that the hold stands on.
@@ -92,8 +112,9 @@ func (l *lease) sameTerms(hold Lock) bool {
 	return l.ttl == hold.TTL && l.expireTime.Equal(hold.ExpireTime)
 }
 
-// begin replaces have, which may be nil, by the lease of l, if it has one.
-func (lt *leaseTable) begin(have *lease, l Lock) {
+// begin replaces have, which may be nil, by the lease of l, if it has one, from what
+// boot returns on.
+func (lt *leaseTable) begin(have *lease, l Lock, boot func() time.Duration) {
 	if l.TTL == 0 && l.ExpireTime.IsZero() {
 		if have != nil {
 			lt.remove(have)
@@ -109,7 +130,7 @@ func (lt *leaseTable) begin(have *lease, l Lock) {
 	}
 	have.token, have.revision, have.ttl, have.expireTime = l.Token, l.Revision, l.TTL, l.ExpireTime
 	if l.TTL != 0 {
-		have.end = lt.readBoot() + l.TTL
+		have.end = boot() + l.TTL
 	} else {
 		have.end = sinceEpoch(l.ExpireTime)
 	}
@@ -162,6 +183,10 @@ func sinceEpoch(t time.Time) time.Duration {
 func (lt *leaseTable) drop(name Name, token Token) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
+	lt.forget(name, token)
+}
+
+func (lt *leaseTable) forget(name Name, token Token) {
 	if have := lt.byName[name]; have != nil && have.token <= token {
 		lt.remove(have)
 	}
@@ -258,7 +283,7 @@ func (lt *leaseTable) keep(l *lease, hold Lock) {
 		heap.Push(lt.heapOf(l), l)
 		lt.wakeFor(l)
 	default:
-		lt.begin(l, hold)
+		lt.begin(l, hold, lt.readBoot)
 	}
 }
 

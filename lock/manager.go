@@ -110,6 +110,7 @@ func (m *Manager) follow(ctx context.Context, after Revision) {
 			}
 			return
 		}
+		m.leases.follow(events)
 		for _, event := range events {
 			if event.Type != Unlocked {
 				if event.Cause == File {
@@ -117,10 +118,8 @@ func (m *Manager) follow(ctx context.Context, after Revision) {
 						m.config.Logger.Warn("expire is not acted upon", "name", event.Lock.Name, "problem", problem)
 					}
 				}
-				m.leases.observe(event.Lock)
 				continue
 			}
-			m.leases.drop(event.Lock.Name, event.Lock.Token)
 			m.mu.Lock()
 			if t := m.turns[event.Lock.Name]; t != nil {
 				m.handOverSoon(t)
