@@ -95,15 +95,15 @@ func (m *Manager) mayUnlock(l Lock, request UnlockRequest) error {
 	case request.Force, l.Holder == "", l.Holder == request.Holder:
 		return nil
 	}
-	l = m.described(l)
+	held := m.described(l)
 	asked := "anonymous"
 	if request.Holder != "" {
 		asked = quoteShort(request.Holder)
 	}
 	return &Error{
 		Reason:  ErrNotHolder,
-		Message: fmt.Sprintf("%s; the request is %s. Send the hold's token, or break the hold with force and a reason", describeHold(l), asked),
-		Lock:    &l,
+		Message: fmt.Sprintf("%s; the request is %s. Send the hold's token, or break the hold with force and a reason", describeHold(held), asked),
+		Lock:    &held,
 	}
 }
 

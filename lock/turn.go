@@ -68,13 +68,17 @@ func (m *Manager) enter(ctx context.Context, name Name) (*turn, error) {
 	t.users++
 	m.mu.Unlock()
 	select {
-	case <-t.baton:
-	case <-ctx.Done():
-		m.forget(t)
-		return nil, ctx.Err()
-	case <-m.running.Done():
-		m.forget(t)
-		return nil, shuttingDown()
+	case <-t.baton: // as a rule nobody else has it
+	default:
+		select {
+		case <-t.baton:
+		case <-ctx.Done():
+			m.forget(t)
+			return nil, ctx.Err()
+		case <-m.running.Done():
+			m.forget(t)
+			return nil, shuttingDown()
+		}
 	}
 	// Both may have come at the same time.
 	switch {
