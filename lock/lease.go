@@ -46,6 +46,8 @@ type leaseTable struct {
 	// The last reading of the boot clock, and when it was.
 	read   time.Duration
 	readAt time.Time
+
+	looking bool // run looks again within leaseCheck
 }
 
 func newLeaseTable(boottime func() time.Duration) *leaseTable {
@@ -157,13 +159,14 @@ func (lt *leaseTable) bootAt(t time.Time) time.Duration {
 	return lt.read + t.Sub(lt.readAt)
 }
 
-// wakeFor wakes run if the lease is the next to end.
+// wakeFor wakes run if the lease is the next to end, unless run looks in time anyway.
 func (lt *leaseTable) wakeFor(l *lease) {
-	if l.index == 0 {
-		select {
-		case lt.wake <- struct{}{}:
-		default:
-		}
+	if l.index != 0 || lt.looking && l.ttl != 0 && l.end-lt.read >= leaseCheck {
+		return
+	}
+	select {
+	case lt.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -259,6 +262,7 @@ func (lt *leaseTable) takeDue() (ended []*lease, next time.Duration) {
 			ended = append(ended, heap.Pop(h).(*lease))
 		}
 	}
+	lt.looking = next >= 0
 	return ended, next
 }
 
