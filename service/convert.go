@@ -230,10 +230,10 @@ func expireTime(l lock.Lock, renewed time.Time) time.Time {
 }
 
 func (s *Service) lockFileLocation(name lock.Name) string {
-	if s.config.Root == "" {
+	if s.directory == "" {
 		return ""
 	}
-	return filepath.Join(s.config.Root, filepath.FromSlash(name.String())) + lock.FileSuffix
+	return s.directory + filepath.FromSlash(name.String()) + lock.FileSuffix
 }
 
 func (s *Service) eventMessage(e lock.Event) *pylokv1.Event {

@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -32,9 +34,10 @@ type Config struct {
 type Service struct {
 	pylokv1.UnimplementedLockServiceServer
 
-	manager *lock.Manager
-	config  Config
-	started time.Time
+	manager   *lock.Manager
+	config    Config
+	directory string // Root with a separator at its end, or empty
+	started   time.Time
 
 	changes   recent[lock.Event] // as responses of Watch
 	documents recent[lock.Data]  // as the field data of a Lock
@@ -45,7 +48,12 @@ var _ pylokv1.LockServiceServer = (*Service)(nil)
 
 // New returns the service on a manager, which stays the caller's to close.
 func New(manager *lock.Manager, config Config) *Service {
-	return &Service{manager: manager, config: config, started: time.Now(), seed: maphash.MakeSeed()}
+	s := &Service{manager: manager, config: config, started: time.Now(), seed: maphash.MakeSeed()}
+	if config.Root != "" {
+		const separator = string(filepath.Separator)
+		s.directory = strings.TrimSuffix(filepath.Clean(config.Root), separator) + separator
+	}
+	return s
 }
 
 // Lock implements pylokv1.LockServiceServer.
