@@ -33,7 +33,8 @@ func appendCanonical(b []byte, value any) []byte {
 		}
 		return append(b, ']')
 	case map[string]any:
-		keys := make([]string, 0, len(v))
+		var room [16]string // most mappings have no more keys
+		keys := room[:0]
 		for key := range v {
 			keys = append(keys, key)
 		}
