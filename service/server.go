@@ -51,6 +51,10 @@ const (
 	// A connection has a buffer for reading, and while it writes one for that. The
 	// requests that 64 callers have under way at a time fit into the first.
 	readBuffer, writeBuffer = 8 << 10, 16 << 10
+	// window is how much a client may send ahead, on a connection and for one call.
+	// Where it is fixed gRPC does not look for a better one, which would cost a ping and
+	// its answer for each request of a client that sends one at a time.
+	window = 1 << 20
 	// callWorkers are goroutines that stay for calls to come: the stack of a new
 	// one has to grow first, which takes longer than most calls. Calls beyond
 	// them have goroutines of their own.
@@ -91,6 +95,8 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		grpc.ReadBufferSize(readBuffer),
 		grpc.WriteBufferSize(writeBuffer),
 		grpc.NumStreamWorkers(callWorkers),
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(log.unary, recovery.UnaryServerInterceptor(answerPanics)),
