@@ -4,15 +4,22 @@
 //	<root>/.pylok/             the server's own: format, daemon, batch, journal/, *.new
 //
 // The file decides whether a lock is held; the journal makes an answer durable.
-// One goroutine makes all changes, in batches, each step for the whole batch:
+// Changes are made in batches, each step for the whole batch. One goroutine at a time
+// makes the first three; then files and state agree, and the next batch may begin:
 //
 //  1. stage: write each new lock file as .pylok/<number>.new and link it to its
 //     place, which of several creators exactly one achieves; look whether what is
 //     to be replaced or removed is still ours.
 //  2. write the journal lines.
 //  3. rename what replaces, remove what is released.
+//
+// Meanwhile another makes the rest, for all batches that have come so far:
+//
 //  4. fdatasync the journal, once.
 //  5. publish the new state, answer.
+//
+// So there are two states: that of the files, which the next change is checked
+// against, and that which survives a power cut, which is all that anybody is told.
 //
 // The .new names of the last files written stay: a file whose hold is over is written
 // again for another.
