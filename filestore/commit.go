@@ -505,16 +505,17 @@ func (s *Store) refuse(c *commit, err error) {
 }
 
 func (s *Store) writeRecords(commits []*commit, reserved bool) error {
-	var records []journal.Record
+	s.records = s.records[:0]
 	for _, c := range commits {
-		for _, st := range c.steps {
-			records = append(records, st.record)
+		for i := range c.steps {
+			s.records = append(s.records, c.steps[i].record)
 		}
 	}
-	if len(records) == 0 {
+	defer clear(s.records) // what they refer to need not stay
+	if len(s.records) == 0 {
 		return nil
 	}
-	return s.journal.Write(reserved, records...)
+	return s.journal.Write(reserved, s.records...)
 }
 
 // onlyReleases reports whether a commit adds nothing to the disk but its journal
@@ -538,7 +539,8 @@ func (s *Store) apply(committed []*commit) error {
 		if c.done == nil {
 			continue // others did it
 		}
-		for _, st := range c.steps {
+		for i := range c.steps {
+			st := &c.steps[i]
 			if st.record.Kind != journal.KindEvent || st.linked {
 				continue
 			}
@@ -570,7 +572,8 @@ func (s *Store) advance(b *batch, committed []*commit) {
 	mark := s.journal.Written()
 	b.mark, b.committed = &mark, committed
 	for _, c := range committed {
-		for _, st := range c.steps {
+		for i := range c.steps {
+			st := &c.steps[i]
 			name := st.record.Event.Lock.Name
 			switch st.record.Kind {
 			case journal.KindCheckpoint:

@@ -102,8 +102,9 @@ type Store struct {
 	committing sync.Mutex
 	later      []*commit // taken from the queue, for the next batch
 
-	work       files     // its own way to the files
-	held       disk.Held // what work reaches them through
+	records    []journal.Record // of the batch that is being written
+	work       files            // its own way to the files
+	held       disk.Held        // what work reaches them through
 	written    written
 	batch      disk.File     // batchFile; nil: not yet opened
 	batchAfter lock.Revision // what it says

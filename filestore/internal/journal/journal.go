@@ -489,9 +489,9 @@ func (j *Journal) Write(reserved bool, records ...Record) error {
 		return fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
 	j.written += n
-	for _, r := range records {
-		if r.Kind == KindEvent {
-			j.unsynced = r.Event.Revision
+	for i := range records {
+		if records[i].Kind == KindEvent {
+			j.unsynced = records[i].Event.Revision
 		}
 	}
 	return nil

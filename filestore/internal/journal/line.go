@@ -76,15 +76,15 @@ func appendRecord(b []byte, r Record) []byte {
 		b = appendTime(b, "time", r.Time)
 	case KindExtended:
 		b = append(b, `"type":"extended"`...)
-		b = appendLock(b, r.Event.Lock)
+		b = appendLock(b, &r.Event.Lock)
 	default:
-		e := r.Event
+		e := &r.Event
 		b = append(b, `"revision":`...)
 		b = strconv.AppendUint(b, uint64(e.Revision), 10)
 		b = appendTime(b, "time", e.Time)
 		b = appendMember(b, "type", e.Type.String())
 		b = appendMember(b, "cause", e.Cause.String())
-		b = appendLock(b, e.Lock)
+		b = appendLock(b, &e.Lock)
 		b = appendMember(b, "actor", e.Actor)
 		b = appendMember(b, "reason", e.Reason)
 	}
@@ -103,7 +103,7 @@ func appendChecksum(b []byte, start int) []byte {
 	return append(b, "\"}\n"...)
 }
 
-func appendLock(b []byte, l lock.Lock) []byte {
+func appendLock(b []byte, l *lock.Lock) []byte {
 	b = appendMember(b, "name", l.Name.String())
 	b = appendUint(b, "token", uint64(l.Token))
 	b = appendTime(b, "acquired", l.AcquireTime)

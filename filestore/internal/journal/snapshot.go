@@ -71,7 +71,7 @@ func writeSnapshot(f disk.File, revision lock.Revision, holds iter.Seq[Hold]) er
 		count++
 		line = append(line[:0], `{"revision":`...)
 		line = strconv.AppendUint(line, uint64(h.Lock.Revision), 10)
-		line = appendLock(line, h.Lock)
+		line = appendLock(line, &h.Lock)
 		line = appendFlag(line, "by_file", h.ByFile)
 		line = appendFlag(line, "extended", h.Extended)
 		line = appendUint(line, "file_token", uint64(h.FileToken))
