@@ -73,8 +73,12 @@ func NewData(document map[string]any) (Data, error) {
 	return Data{string(text)}, nil
 }
 
-// ParseData makes a document from a JSON object.
+// ParseData makes a document from a JSON object. It is fast where the object is
+// canonical already, as a Data writes it.
 func ParseData(text []byte) (Data, error) {
+	if isCanonical(text) {
+		return Data{string(text)}, nil
+	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	var document map[string]any
 	if err := decoder.Decode(&document); err != nil {

@@ -194,7 +194,8 @@ func TestWithData(t *testing.T) {
 // document, and what encoding/json makes of it.
 func FuzzParseData(f *testing.F) {
 	for _, seed := range []string{`{}`, `null`, `{"b":1,"a":[true,null,"x",{"c":1e300}]}`, `{"a":-0}`, `{"a":"\u2028\ud800<"}`, `{"a":5e-324}`, `{"lock_token":1}`, `{"a":1,"a":{}}`, `[]`, `{"":""}`,
-		`{"\"":"\\","\\\"":"},]:\\\"","a":["}",{"]":",","b":[]}],"c":[[],{}]}`, `{"a":[0,-0,7,-7,1e15,-1e15,999999999999999,1e21,1e-7,0.1,9223372036854775808]}`, "{\"a\":\"\x7f\\u0000 \u00e9\"}"} {
+		`{"\"":"\\","\\\"":"},]:\\\"","a":["}",{"]":",","b":[]}],"c":[[],{}]}`, `{"a":[0,-0,7,-7,1e15,-1e15,999999999999999,1e21,1e-7,0.1,9223372036854775808]}`, "{\"a\":\"\x7f\\u0000 \u00e9\"}",
+		`{"a":"ä","b":[1,{"lock_token":-0.5e-7}],"c":{}}`, "{\"a\":\"\u2028\"}", `{"b":1,"a":2}`, `{"a":1.0}`, `{"a":1}x`, `{"a":01}`, `{"a":+1}`, `{"a":NaN}`, `{"a":0x1}`, `{"a":1_0}`, "{\"a\":\"\xff\"}", `{"a":[1,]}`, `{"a":tru}`, `{"lock_acquired":1}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -251,6 +252,15 @@ func BenchmarkData(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			if _, err := lock.NewData(document); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("ParseData", func(b *testing.B) {
+		b.ReportAllocs()
+		text := []byte(data.JSON())
+		for b.Loop() {
+			if _, err := lock.ParseData(text); err != nil {
 				b.Fatal(err)
 			}
 		}
