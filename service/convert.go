@@ -22,7 +22,7 @@ func lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, error) {
 	if err != nil {
 		return lock.LockRequest{}, err
 	}
-	data, err := dataOf(request.GetData())
+	data, err := requestedData(request)
 	if err != nil {
 		return lock.LockRequest{}, err
 	}
@@ -123,6 +123,14 @@ func durationOf(field string, sent *durationpb.Duration) (time.Duration, error) 
 		return 0, lock.Invalid(field, fmt.Sprintf("%d seconds and %d nanos are no duration: nanos has the sign of seconds, and both are within 10,000 years", sent.GetSeconds(), sent.GetNanos()))
 	}
 	return sent.AsDuration(), nil
+}
+
+// requestedData reads the data of a request that codec has decoded, or another codec.
+func requestedData(request *pylokv1.LockRequest) (lock.Data, error) {
+	if text, ok := dataJSON(request.ProtoReflect().GetUnknown()); ok {
+		return lock.ParseData(text)
+	}
+	return dataOf(request.GetData())
 }
 
 // replacementOf reads data that is left as it is when nothing was sent.

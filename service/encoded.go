@@ -1,17 +1,20 @@
 package service
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 )
 
 // codec is gRPC's own for protobuf. It sends a response of Watch that was encoded before
 // without copying it, so that all streams share the bytes, also while they wait for
-// their clients to read.
+// their clients to read. Of a LockRequest it leaves the data as its bytes on the wire,
+// among the fields that the message does not know, where requestedData finds it.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
@@ -22,6 +25,30 @@ func (c codec) Marshal(message any) (mem.BufferSlice, error) {
 		return mem.BufferSlice{mem.SliceBuffer(response.ProtoReflect().GetUnknown())}, nil
 	}
 	return c.CodecV2.Marshal(message)
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(wire mem.BufferSlice, message any) error {
+	request, ok := message.(*pylokv1.LockRequest)
+	if !ok {
+		return c.CodecV2.Unmarshal(wire, message)
+	}
+	buffer := wire.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer buffer.Free()
+	return unmarshalLock(buffer.ReadOnlyData(), request)
+}
+
+func unmarshalLock(wire []byte, request *pylokv1.LockRequest) error {
+	before, data, after, ok := cutData(wire)
+	if ok {
+		_, ok = dataJSON(data)
+	}
+	if !ok || proto.Unmarshal(before, request) != nil || (proto.UnmarshalOptions{Merge: true}).Unmarshal(after, request) != nil {
+		return proto.Unmarshal(wire, request)
+	}
+	message := request.ProtoReflect()
+	message.SetUnknown(slices.Concat(data, message.GetUnknown()))
+	return nil
 }
 
 // maxRecentBytes is how large an encoding is remembered. All together are a few MiB.

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
@@ -59,6 +61,69 @@ func TestWatchResponse(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzUnmarshalLock: codec makes of any bytes the request that package proto makes of them,
+// and the same of its data.
+func FuzzUnmarshalLock(f *testing.F) {
+	usual := func(text string) []byte {
+		wire, err := proto.Marshal(&pylokv1.LockRequest{
+			Name: "lb/web-1", Data: document(f, text), Holder: "alice", Wait: durationpb.New(time.Minute),
+			Expiry: &pylokv1.LockRequest_Ttl{Ttl: durationpb.New(time.Hour)},
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+		return wire
+	}
+	for _, text := range []string{
+		benchDocument, `{}`, `{"": {"": []}, "a": [[{}], null, true, false, [1, "x"]], "é": "é\u2028\ud83d\ude00"}`,
+		`{"a": [0, -0, 7, -7.25, 1e-6, 1e-7, 1e15, 1e20, 1e21, 1e300, 5e-324]}`, `{"a": "\"", "b": "\\", "c": "\u0000"}`,
+		`{"lock_token": 7, "a": {"lock_token": 7}}`, `{"a": ` + strings.Repeat("[", 31) + strings.Repeat("]", 31) + `}`,
+		`{"a": ` + strings.Repeat("[", 32) + strings.Repeat("]", 32) + `}`, `{"a": ` + strings.Repeat(`{"a":`, 32) + `1` + strings.Repeat("}", 33),
+	} {
+		f.Add(usual(text))
+	}
+	// What clients do not usually send.
+	const name = "\x0a\x01a"
+	for _, data := range []string{
+		"", "\x12\x00", "\x12\x00\x12\x00", "\x10\x01", "\x10\x01\x12\x00", "\x12\x00\x10\x01", "\x12\x05\x0a\x00", "\x12\xff\xff\xff\xff\x0f", "\x78\x01\x12\x00\x78\x02",
+		"\x12\x02\x0a\x00", "\x12\x05\x0a\x03\x0a\x01a", "\x12\x04\x0a\x02\x12\x00", "\x12\x07\x0a\x05\x0a\x01a\x12\x00", // no key, no value, no kind
+		"\x12\x09\x0a\x07\x12\x02\x08\x00\x0a\x01a",                                          // the value first
+		"\x12\x14\x0a\x07\x0a\x01a\x12\x02\x20\x00\x0a\x09\x0a\x01a\x12\x04\x20\x00\x20\x01", // a key, and a kind, sent twice
+		"\x12\x09\x0a\x07\x0a\x01a\x12\x02\x08\x05", "\x12\x0a\x0a\x08\x0a\x01a\x12\x03\x08\x80\x00", "\x12\x09\x0a\x07\x0a\x01a\x12\x02\x20\x02",
+		"\x12\x09\x0a\x07\x0a\x01\xff\x12\x02\x08\x00", "\x12\x0a\x0a\x08\x0a\x01a\x12\x03\x1a\x01\xff",
+		"\x12\x10\x0a\x0e\x0a\x01a\x12\x09\x11\x00\x00\x00\x00\x00\x00\xf8\x7f", "\x12\x10\x0a\x0e\x0a\x01a\x12\x09\x11\x00\x00\x00\x00\x00\x00\x00\x80",
+		"\x12\x09\x0a\x07\x0a\x01a\x12\x02\x09\x00", "\x12\x09\x0a\x07\x0a\x01a\x12\x02\x0d\x00", "\x12\x09\x0a\x07\x0a\x01a\x12\x02\x3a\x00", "\x12\x0b\x0a\x07\x0a\x01a\x12\x02\x2a\x00\x10\x01",
+	} {
+		f.Add([]byte(name + data))
+		f.Add([]byte(name + data + "\x1a\x01h"))
+	}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		got, want := new(pylokv1.LockRequest), new(pylokv1.LockRequest)
+		gotErr := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, got)
+		wantErr := proto.Unmarshal(wire, want)
+		if (gotErr == nil) != (wantErr == nil) {
+			t.Fatalf("%x: got %v, want %v", wire, gotErr, wantErr)
+		}
+		if wantErr != nil {
+			return
+		}
+		gotRequest, gotErr := lockRequest(got)
+		wantRequest, wantErr := lockRequest(want)
+		if gotRequest != wantRequest || (gotErr == nil) != (wantErr == nil) {
+			t.Errorf("%x: got %+v, %v, want %+v, %v", wire, gotRequest, gotErr, wantRequest, wantErr)
+		}
+		// The message is still the one that was sent.
+		again, err := proto.Marshal(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoded := new(pylokv1.LockRequest)
+		if err := proto.Unmarshal(again, decoded); err != nil || !proto.Equal(decoded, want) {
+			t.Errorf("%x is %v, want %v; %v", wire, decoded, want, err)
+		}
+	})
 }
 
 func TestRecent(t *testing.T) {
