@@ -152,6 +152,21 @@ func TestOutsideChanges(t *testing.T) {
 			want: []wantEvent{{eventType: lock.Locked, name: "d/e/x", data: `{"msg":"moved"}`}},
 		},
 		{
+			name: "a directory in another's place",
+			held: "d/e/x",
+			do: func(t *testing.T, root string) {
+				elsewhere := t.TempDir()
+				write(t, elsewhere, "d/e/x", "msg: moved\n")
+				if err := os.Rename(filepath.Join(root, "d"), filepath.Join(elsewhere, "before")); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Rename(filepath.Join(elsewhere, "d"), filepath.Join(root, "d")); err != nil {
+					t.Fatal(err)
+				}
+			},
+			want: []wantEvent{{eventType: lock.Locked, name: "d/e/x", data: `{"msg":"moved"}`}},
+		},
+		{
 			name: "a symbolic link",
 			do: func(t *testing.T, root string) {
 				if err := os.Symlink("/etc/passwd", filepath.Join(root, "x.lock")); err != nil {

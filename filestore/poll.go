@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
@@ -13,9 +14,14 @@ import (
 )
 
 const (
-	// pollShare bounds the time that polling takes: between two polls there
-	// is a pause of at least so many times the poll before.
+	// pollShare bounds what polling takes from those who have work to do: after
+	// each stretch of work the poller rests at least so many times as long.
 	pollShare = 10
+	// pollStretch is how long it works until it rests, long enough for some
+	// hundred files and short enough not to hold up a batch of changes.
+	pollStretch = time.Millisecond
+	// pollSteps is how many files it looks at between two looks at the clock.
+	pollSteps = 32
 	// suspectBatch is how many files the committer looks at between two
 	// batches of changes.
 	suspectBatch = 256
@@ -26,11 +32,14 @@ const (
 // never lists a directory whose times say that its entries are the same, and never
 // reads a file itself.
 type poller struct {
-	store *Store
-	dirs  map[string]dirState // every directory that lock files may be in
-	// watch is told of every directory as it becomes known, before it is
-	// listed, so that no change falls between.
-	watch func(dir string)
+	store    *Store
+	notifier *notifier
+	dirs     map[string]dirState // every directory that lock files may be in
+	suspects suspectList
+
+	woke  time.Time // when it rested last
+	steps int       // since the last look at the clock
+	hurry bool      // it does not rest
 }
 
 // dirState is a directory as it was listed last.
@@ -39,146 +48,205 @@ type dirState struct {
 	fresh bool // the times do not yet tell it from every later state
 }
 
-func newPoller(s *Store, watch func(string)) *poller {
-	return &poller{store: s, dirs: map[string]dirState{".": {}}, watch: watch}
+func newPoller(s *Store, n *notifier) *poller {
+	return &poller{store: s, notifier: n, dirs: map[string]dirState{".": {}}, suspects: suspectList{store: s}}
 }
 
-// run polls until ctx ends, at every interval and at each element of now, before
-// which everything is listed again.
-func (p *poller) run(ctx context.Context, now <-chan struct{}) {
-	for {
+// run polls until ctx ends: at every interval, and at once and without a rest when
+// notifications were lost.
+func (p *poller) run(ctx context.Context) {
+	for ctx.Err() == nil {
 		began := time.Now()
-		p.poll(ctx)
-		pause := max(p.store.config.PollInterval, pollShare*time.Since(began))
-		select {
-		case <-ctx.Done():
-			return
-		case <-now:
-			for dir := range p.dirs {
-				p.dirs[dir] = dirState{fresh: true}
-			}
-		case <-time.After(pause):
+		p.woke = began
+		if p.poll(ctx) {
+			p.hurry = false
+			p.wait(ctx, max(p.store.config.PollInterval-time.Since(began), pollShare*time.Since(p.woke)))
 		}
 	}
 }
 
-// poll looks at everything once.
-func (p *poller) poll(ctx context.Context) {
-	suspects := &suspectList{store: p.store, ctx: ctx}
-	for _, dir := range slices.Sorted(maps.Keys(p.dirs)) {
-		p.list(dir, suspects)
+// poll looks at everything once. It reports whether it came to the end.
+func (p *poller) poll(ctx context.Context) bool {
+	if p.hurry {
+		for dir := range p.dirs {
+			p.dirs[dir] = dirState{fresh: true}
+		}
 	}
-	p.look(suspects)
-	suspects.flush()
+	for _, dir := range slices.Sorted(maps.Keys(p.dirs)) {
+		if !p.step(ctx) || !p.list(ctx, dir) {
+			return false
+		}
+	}
+	for next, more := "", true; more; {
+		if next, more = p.look(ctx, next); more && !p.rest(ctx) {
+			return false
+		}
+	}
+	p.suspects.flush()
+	return ctx.Err() == nil
 }
 
-// list finds what is new in a directory that has changed since it was listed.
-func (p *poller) list(dir string, suspects *suspectList) {
-	if suspects.ctx.Err() != nil {
-		return // a stop must not wait for all the directories
+// isTired reports, once for each file, whether it is time to rest, or to stop.
+func (p *poller) isTired(ctx context.Context) bool {
+	if p.steps++; p.steps < pollSteps {
+		return false
 	}
+	p.steps = 0
+	return ctx.Err() != nil || !p.hurry && time.Since(p.woke) >= pollStretch
+}
+
+// step rests if it is time, and reports whether the poll goes on.
+func (p *poller) step(ctx context.Context) bool { return !p.isTired(ctx) || p.rest(ctx) }
+
+// rest rests for what has been worked, and reports whether the poll goes on.
+func (p *poller) rest(ctx context.Context) bool {
+	p.suspects.flush()
+	return p.wait(ctx, pollShare*time.Since(p.woke))
+}
+
+// wait waits, and lists the directories that come and go meanwhile. It reports false
+// when the poll is to be given up: ctx has ended, or notifications were lost.
+func (p *poller) wait(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-p.notifier.rescan:
+			p.hurry = true
+			return false
+		case <-p.notifier.moved:
+			p.hurry = true
+			for dir := range p.notifier.takeMoved() {
+				p.list(ctx, dir)
+			}
+			p.suspects.flush()
+			p.hurry = false
+		case <-timer.C:
+			p.woke = time.Now()
+			return true
+		}
+	}
+}
+
+// list finds what is new in a directory that has changed since it was listed, and
+// what is gone with one that was removed or replaced. It reports whether the poll
+// goes on.
+func (p *poller) list(ctx context.Context, dir string) bool {
 	stat, err := p.store.files.Lstat(dir)
 	if err != nil || !stat.Mode.IsDir() {
 		if dir != "." && (err == nil || isAbsent(err)) {
-			delete(p.dirs, dir) // its lock files are missed one by one
+			p.miss(dir)
 		}
-		return
+		return true
 	}
 	state, known := p.dirs[dir]
 	if known && state.stat == stat && !state.fresh {
-		return
+		return true
 	}
-	if state.stat.Inode != stat.Inode {
-		p.watch(dir)
-	}
+	p.notifier.watch(dir)
 	entries, err := disk.List(p.store.files, dir)
 	if isAbsent(err) {
-		return // removed meanwhile
+		return true // removed meanwhile
 	}
 	if err != nil {
 		p.store.config.Logger.Warn("a directory cannot be read; what is new in it stays unseen", "directory", dir, "error", err)
-		return
+		return true
 	}
-	p.dirs[dir] = dirState{stat: stat, fresh: isFresh(stat)}
-	// The view is taken after the watch has begun: what changes from here on
-	// is told by that.
-	v := p.store.view.Load()
-	if v == nil {
-		return
+	fresh := isFresh(stat)
+	if before := state.stat; before.Inode != 0 && (before.Inode != stat.Inode || before.Birth != stat.Birth) {
+		p.miss(dir) // what was in it is elsewhere
 	}
 	for _, entry := range entries {
+		if !p.step(ctx) {
+			return false
+		}
 		name := path.Join(dir, entry.Name())
 		if n, ok := nameOf(name); ok {
-			if find(v.locks, n) == nil {
-				suspects.add(n)
+			// The newest view, taken after the watch has begun: what
+			// changes from here on is told by that.
+			if v := p.store.view.Load(); v != nil && find(v.locks, n) == nil {
+				p.suspects.add(n)
 			}
 			continue
 		}
-		if _, known := p.dirs[name]; !known && canHoldLocks(name, entry) {
-			p.list(name, suspects)
+		if _, known := p.dirs[name]; !known && canHoldLocks(name, entry) && !p.list(ctx, name) {
+			return false
 		}
 	}
+	p.dirs[dir] = dirState{stat: stat, fresh: fresh}
+	return true
 }
 
-// look compares the file of every held lock with what is known of it.
-func (p *poller) look(suspects *suspectList) {
+// miss forgets a directory that is gone, with those below it, and suspects the locks
+// in it.
+func (p *poller) miss(dir string) {
+	below := dir + "/"
+	maps.DeleteFunc(p.dirs, func(other string, _ dirState) bool {
+		return other == dir || strings.HasPrefix(other, below)
+	})
 	v := p.store.view.Load()
 	if v == nil {
 		return
 	}
-	open := make(map[string]disk.Dir) // nil: the directory cannot be opened
-	defer func() {
-		for _, d := range open {
-			if d != nil {
-				d.Close()
+	v.locks.AscendGreaterOrEqual(&entry{key: below}, func(e *entry) bool {
+		if !strings.HasPrefix(e.key, below) {
+			return false
+		}
+		p.suspects.add(e.lock.Name)
+		return true
+	})
+}
+
+// look compares the files of held locks with what is known of them, from a name on,
+// until it is tired. It then returns where to go on.
+func (p *poller) look(ctx context.Context, from string) (next string, more bool) {
+	v := p.store.view.Load()
+	if v == nil {
+		return "", false
+	}
+	dir := "/" // of the last file, with a slash, unless it is the root; first none
+	var open disk.Dir
+	var err error // of opening it
+	shut := func() {
+		if open != nil {
+			open.Close()
+			open = nil
+		}
+	}
+	defer shut()
+	v.locks.AscendGreaterOrEqual(&entry{key: from}, func(e *entry) bool {
+		if p.isTired(ctx) {
+			next, more = e.key, true
+			return false
+		}
+		in, base := path.Split(e.key)
+		if in != dir {
+			shut()
+			dir = in
+			if open, err = p.store.files.OpenDir(path.Clean(dir)); err != nil && !isAbsent(err) {
+				p.store.config.Logger.Warn("a directory cannot be opened; its lock files stay unseen", "directory", dir, "error", err)
 			}
 		}
-	}()
-	const maxOpen = 64
-	v.locks.Ascend(func(e *entry) bool {
-		dir, base := path.Split(e.key)
-		dir = path.Clean(dir)
-		d, isOpen := open[dir]
-		if !isOpen {
-			if len(open) == maxOpen {
-				for other, d := range open {
-					if d != nil {
-						d.Close()
-					}
-					delete(open, other)
-				}
+		if err != nil {
+			if isAbsent(err) {
+				p.suspects.add(e.lock.Name)
 			}
-			var err error
-			if d, err = p.store.files.OpenDir(dir); err != nil {
-				if !isAbsent(err) {
-					p.store.config.Logger.Warn("a directory cannot be opened; its lock files stay unseen", "directory", dir, "error", err)
-					open[dir] = nil
-					return true
-				}
-				d = nil
-			}
-			open[dir] = d
-			if d == nil {
-				suspects.add(e.lock.Name)
-				delete(open, dir)
-				return suspects.ctx.Err() == nil
-			}
-		}
-		if d == nil {
 			return true
 		}
-		stat, err := d.Lstat(base + lock.FileSuffix)
+		stat, err := open.Lstat(base + lock.FileSuffix)
 		if err != nil || !e.print.isKnown() || !e.print.matches(fingerprintOf(stat)) {
-			suspects.add(e.lock.Name)
+			p.suspects.add(e.lock.Name)
 		}
-		return suspects.ctx.Err() == nil
+		return true
 	})
+	return next, more
 }
 
 // suspectList hands suspects to the committer in batches.
 type suspectList struct {
 	store *Store
-	ctx   context.Context
 	names []lock.Name
 }
 

@@ -36,8 +36,9 @@ type Config struct {
 
 	// PollInterval is how often the files are looked at for changes that
 	// others made. Where the operating system tells of changes they are found
-	// within 50 ms; polling finds them on network file systems too. A poll
-	// that takes long is followed by a pause of ten times as long. Default 1 s.
+	// within 50 ms; polling finds them on network file systems too. It rests
+	// ten times as long as it works, every millisecond or so: to look at a
+	// million files takes it half a minute. Default 1 s.
 	PollInterval time.Duration
 	// NoNotify leaves the operating system's notifications aside: polling alone
 	// finds changes.
@@ -208,9 +209,9 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	n := newNotifier(s, config.NoNotify)
-	p := newPoller(s, n.watch)
+	p := newPoller(s, n)
 	s.background.Go(func() { n.run(background) })
-	s.background.Go(func() { p.run(background, n.rescan) })
+	s.background.Go(func() { p.run(background) })
 	s.background.Go(func() { s.checkpoints(background) })
 	s.background.Go(func() { s.probes(background) })
 	return s, nil
