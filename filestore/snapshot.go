@@ -16,6 +16,15 @@ const (
 	snapshotChanges = 10_000
 )
 
+// saveSnapshot is writeSnapshot where a failure costs the next start time, and no more.
+func (s *Store) saveSnapshot(v *view) {
+	if err := s.writeSnapshot(v); err != nil {
+		s.complain(err)
+		return
+	}
+	s.snapshot = v.revision
+}
+
 // writeSnapshot writes a view that a checkpoint covers.
 func (s *Store) writeSnapshot(v *view) error {
 	return journal.WriteSnapshot(s.files, snapshotFile, v.revision, func(yield func(journal.Hold) bool) {
@@ -38,7 +47,7 @@ func (s *Store) writeSnapshot(v *view) error {
 // readSnapshot begins a recovery with the last snapshot, if there is one. One that
 // cannot be used costs time, and the tokens of holds that nothing else remembers.
 func (r *recovery) readSnapshot() {
-	revision, err := journal.ReadSnapshot(r.files, snapshotFile, func(h journal.Hold) {
+	revision, err := journal.ReadSnapshot(r.files, snapshotFile, func(h *journal.Hold) {
 		r.locks.ReplaceOrInsert(&entry{
 			key:       h.Lock.Name.String(),
 			lock:      h.Lock,

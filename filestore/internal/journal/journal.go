@@ -164,12 +164,15 @@ func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) err
 	if len(j.segments) > 0 {
 		j.kept, j.last = j.segments[0].after, j.segments[0].after
 	}
-	for i := range j.segments {
-		load := j.load
-		if i+1 < len(j.segments) && j.segments[i+1].after <= after {
-			load = j.verify
-		}
-		if err := load(i, replay); err != nil {
+	begin := 0
+	for begin+1 < len(j.segments) && j.segments[begin+1].after <= after {
+		begin++
+	}
+	if err := j.verifyAll(begin); err != nil {
+		return nil, err
+	}
+	for i := begin; i < len(j.segments); i++ {
+		if err := j.load(i, replay); err != nil {
 			return nil, err
 		}
 	}
@@ -271,35 +274,6 @@ func (j *Journal) load(i int, replay func(Record) error) error {
 	}
 	if !isLast && (s.end == 0 || len(group) > 0) {
 		return &DamageError{File: j.path(*s), Offset: s.end, Err: errors.New("the segment ends too early")}
-	}
-	return nil
-}
-
-// verify is load for a segment of which nothing is replayed: it looks for damage.
-func (j *Journal) verify(i int, _ func(Record) error) error {
-	s := &j.segments[i]
-	text, err := j.readSegment(*s)
-	if err != nil {
-		return err
-	}
-	damage := func(offset int64, err error) error {
-		return &DamageError{File: j.path(*s), Offset: offset, Err: err}
-	}
-	for offset := int64(0); !isZeros(text[offset:]); offset = s.end {
-		line, _, ended := bytes.Cut(text[offset:], []byte("\n"))
-		if err := verify(line); err != nil || !ended {
-			return damage(offset, errChecksum)
-		}
-		s.end = offset + int64(len(line)) + 1
-	}
-	header, _, _ := bytes.Cut(text, []byte("\n"))
-	first, err := parseRecord(header)
-	if err != nil || first.Kind != KindHeader || first.Revision != s.after || s.after != j.last {
-		return damage(0, errors.Join(err, errors.New("the segment's header does not match its name or the segment before")))
-	}
-	s.begun = first.Time
-	if j.last, err = lastEvent(text[:s.end], s.after); err != nil {
-		return damage(s.end, err)
 	}
 	return nil
 }

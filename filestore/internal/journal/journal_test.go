@@ -318,6 +318,38 @@ func testDamageInEarlierSegment(t *testing.T, config Config) {
 	}
 }
 
+// TestVerifyLongSegment verifies a segment in more than one piece, with a line that is
+// longer than a piece.
+func TestVerifyLongSegment(t *testing.T) {
+	m := newMemory()
+	j, _ := mustOpen(t, m, Config{SegmentBytes: 3 * verifyBytes})
+	revision := 0
+	for len(m.segments()) < 2 {
+		revision++
+		e := event(revision, "a")
+		e.Event.Reason = strings.Repeat("x", 50_000+revision*777)
+		if revision == 10 {
+			e.Event.Reason = strings.Repeat("x", verifyBytes*3/2)
+		}
+		mustCommit(t, j, commitOf(e))
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	config := Config{After: lock.Revision(revision)}
+	again, records := mustOpen(t, m, config)
+	if again.Last() != j.Last() || len(records) != 1 {
+		t.Errorf("got revision %d with revisions %v replayed, want %d, with the last one", again.Last(), revisionsOf(records), j.Last())
+	}
+	name := m.segments()[0]
+	text := m.files[name].text
+	for at := 1; at < len(text); at += 299_993 {
+		m := m.clone()
+		m.files[name].text[at] ^= 1
+		damaged(t, fmt.Sprintf("byte %d changed", at), m, config, name, lineStart(text, at))
+	}
+}
+
 func isDamage(err error) bool {
 	var damage *DamageError
 	return errors.As(err, &damage)

@@ -105,8 +105,10 @@ func appendFlag(b []byte, key string, v bool) []byte {
 // pieceBytes is how much of a snapshot a processor decodes at a time.
 const pieceBytes = 256 << 10
 
-// piece is some lines of a snapshot.
+// piece is some lines of a snapshot. Its room is used again for another.
 type piece struct {
+	text  []byte
+	lines *lineReader
 	holds []Hold
 	last  bool // the snapshot's last line is here
 	end   int  // the number of holds that it gives
@@ -115,9 +117,9 @@ type piece struct {
 }
 
 // ReadSnapshot calls take with every hold of a snapshot, in name order, and returns
-// its revision. An error means that what was taken must not be used; os.ErrNotExist
+// its revision. The hold is the caller's until take returns. An error means that what was taken must not be used; os.ErrNotExist
 // that there is no snapshot.
-func ReadSnapshot(fsys disk.FS, name string, take func(Hold)) (lock.Revision, error) {
+func ReadSnapshot(fsys disk.FS, name string, take func(*Hold)) (lock.Revision, error) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
@@ -130,21 +132,25 @@ func ReadSnapshot(fsys disk.FS, name string, take func(Hold)) (lock.Revision, er
 	return revision, nil
 }
 
-func readSnapshot(r *bufio.Reader, take func(Hold)) (lock.Revision, error) {
+func readSnapshot(r *bufio.Reader, take func(*Hold)) (lock.Revision, error) {
 	revision, err := readSnapshotHeader(r)
 	if err != nil {
 		return 0, err
 	}
-	var decoding []*piece // in order
+	var decoding, free []*piece // the first in order
 	for count := 0; ; {
 		for len(decoding) <= runtime.GOMAXPROCS(0) {
-			p := &piece{done: make(chan struct{})}
-			text, err := readLines(r)
-			if err != nil {
+			p := &piece{text: make([]byte, 0, pieceBytes+4<<10), lines: newLineReader()}
+			if n := len(free); n > 0 {
+				p, free = free[n-1], free[:n-1]
+			}
+			p.holds, p.done = p.holds[:0], make(chan struct{})
+			var err error
+			if p.text, err = readLines(r, p.text); err != nil {
 				p.err = fmt.Errorf("it ends too early: %w", err)
 				close(p.done)
 			} else {
-				go p.decode(text)
+				go p.decode()
 			}
 			decoding = append(decoding, p)
 		}
@@ -158,12 +164,13 @@ func readSnapshot(r *bufio.Reader, take func(Hold)) (lock.Revision, error) {
 		case p.last && p.end != count:
 			return 0, fmt.Errorf("it has %d holds and should have %d", count, p.end)
 		}
-		for _, h := range p.holds {
-			take(h)
+		for i := range p.holds {
+			take(&p.holds[i])
 		}
 		if p.last {
 			return revision, nil
 		}
+		free = append(free, p)
 	}
 }
 
@@ -196,9 +203,10 @@ func readSnapshotHeader(r *bufio.Reader) (revision lock.Revision, err error) {
 	return revision, err
 }
 
-// readLines reads about pieceBytes of whole lines; io.EOF: there are no more.
-func readLines(r *bufio.Reader) ([]byte, error) {
-	text := make([]byte, pieceBytes, pieceBytes+4<<10)
+// readLines reads about pieceBytes of whole lines into the room of text; io.EOF: there
+// are no more.
+func readLines(r *bufio.Reader, text []byte) ([]byte, error) {
+	text = text[:pieceBytes]
 	n, err := io.ReadFull(r, text)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return text[:n], nil
@@ -206,19 +214,22 @@ func readLines(r *bufio.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	rest, err := r.ReadBytes('\n')
+	for err = bufio.ErrBufferFull; errors.Is(err, bufio.ErrBufferFull); {
+		var rest []byte
+		rest, err = r.ReadSlice('\n')
+		text = append(text, rest...)
+	}
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	return append(text, rest...), nil
+	return text, nil
 }
 
 // decode reads the lines of a piece.
-func (p *piece) decode(text []byte) {
+func (p *piece) decode() {
 	defer close(p.done)
-	lines := newLineReader()
-	for line := range bytes.Lines(text) {
-		h, end, err := lines.hold(bytes.TrimSuffix(line, []byte("\n")))
+	for line := range bytes.Lines(p.text) {
+		h, end, err := p.lines.hold(bytes.TrimSuffix(line, []byte("\n")))
 		if err != nil {
 			p.err = fmt.Errorf("the line %.80q: %w", line, err)
 			return

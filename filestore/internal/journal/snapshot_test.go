@@ -54,8 +54,8 @@ func TestSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := 0
-	revision, err := ReadSnapshot(fsys, "snapshot", func(h Hold) {
-		if i >= len(want) || h != want[i] {
+	revision, err := ReadSnapshot(fsys, "snapshot", func(h *Hold) {
+		if i >= len(want) || *h != want[i] {
 			t.Errorf("hold %d is not what was written: %+v", i, h)
 		}
 		i++
@@ -73,7 +73,7 @@ func TestSnapshot(t *testing.T) {
 	}
 	refuse := func(what string, text []byte) {
 		t.Helper()
-		if _, err := readSnapshot(bufio.NewReader(bytes.NewReader(text)), func(Hold) {}); err == nil {
+		if _, err := readSnapshot(bufio.NewReader(bytes.NewReader(text)), func(*Hold) {}); err == nil {
 			t.Errorf("%s: no error", what)
 		}
 	}

@@ -1,0 +1,104 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// verifyBytes is how much of a segment is verified at a time; a longer line takes
+// more.
+const verifyBytes = 1 << 20
+
+// verifyAll is load for the first n segments, of which nothing is replayed: it looks
+// for damage, on all processors.
+func (j *Journal) verifyAll(n int) error {
+	last, errs := make([]lock.Revision, n), make([]error, n)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			buffer := make([]byte, verifyBytes)
+			for {
+				i := int(next.Add(1) - 1)
+				if i >= n {
+					return
+				}
+				last[i], errs[i] = j.verify(&j.segments[i], &buffer)
+			}
+		})
+	}
+	workers.Wait()
+	for i := range n {
+		s := j.segments[i]
+		if errs[i] != nil {
+			return errs[i]
+		}
+		if s.after != j.last {
+			return &DamageError{File: j.path(s), Err: errors.New("the segment's name does not match the segment before")}
+		}
+		j.last = last[i]
+	}
+	return nil
+}
+
+// verify looks for damage in a segment, finds its end, and returns the revision of its
+// last event.
+func (j *Journal) verify(s *segment, buffer *[]byte) (last lock.Revision, err error) {
+	damage := func(err error) error { return &DamageError{File: j.path(*s), Offset: s.end, Err: err} }
+	f, err := j.fs.OpenFile(j.path(*s), os.O_RDONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	last = s.after
+	for have, atEnd := 0, false; ; {
+		for have < len(*buffer) && !atEnd {
+			n, err := f.Read((*buffer)[have:])
+			if have += n; err == io.EOF {
+				atEnd = true
+			} else if err != nil {
+				return 0, err
+			}
+		}
+		text := (*buffer)[:have]
+		lines := text[:bytes.LastIndexByte(text, '\n')+1]
+		for rest := lines; len(rest) > 0; {
+			if rest[0] == 0 { // room that was not cut off, if there are zeros alone
+				lines = lines[:len(lines)-len(rest)]
+				break
+			}
+			line, after, _ := bytes.Cut(rest, []byte("\n"))
+			if err := verify(line); err != nil {
+				return 0, damage(err)
+			}
+			if s.end == 0 {
+				first, err := parseRecord(line)
+				if err != nil || first.Kind != KindHeader || first.Revision != s.after {
+					return 0, damage(errors.Join(err, errors.New("the segment's header does not match its name")))
+				}
+				s.begun = first.Time
+			}
+			s.end += int64(len(rest) - len(after))
+			rest = after
+		}
+		if last, err = lastEvent(lines, last); err != nil {
+			return 0, damage(err)
+		}
+		have = copy(*buffer, text[len(lines):])
+		switch {
+		case atEnd && (s.end == 0 || !isZeros((*buffer)[:have])):
+			return 0, damage(errChecksum)
+		case atEnd:
+			return last, nil
+		case len(lines) == 0:
+			*buffer = append(*buffer, make([]byte, len(*buffer))...)
+		}
+	}
+}
