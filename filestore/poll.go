@@ -78,7 +78,7 @@ func (p *poller) poll(ctx context.Context) bool {
 		}
 	}
 	for next, more := "", true; more; {
-		if next, more = p.look(ctx, next); more && !p.rest(ctx) {
+		if next, more = p.look(ctx, "", next); more && !p.rest(ctx) {
 			return false
 		}
 	}
@@ -120,6 +120,7 @@ func (p *poller) wait(ctx context.Context, pause time.Duration) bool {
 			p.hurry = true
 			for dir := range p.notifier.takeMoved() {
 				p.list(ctx, dir)
+				p.look(ctx, dir+"/", "") // it may be another than the one that was there
 			}
 			p.suspects.flush()
 			p.hurry = false
@@ -199,9 +200,9 @@ func (p *poller) miss(dir string) {
 	})
 }
 
-// look compares the files of held locks with what is known of them, from a name on,
-// until it is tired. It then returns where to go on.
-func (p *poller) look(ctx context.Context, from string) (next string, more bool) {
+// look compares the files of the held locks whose names have a prefix with what is known
+// of them, from a name on, until it is tired. It then returns where to go on.
+func (p *poller) look(ctx context.Context, prefix, from string) (next string, more bool) {
 	v := p.store.view.Load()
 	if v == nil {
 		return "", false
@@ -216,7 +217,10 @@ func (p *poller) look(ctx context.Context, from string) (next string, more bool)
 		}
 	}
 	defer shut()
-	v.locks.AscendGreaterOrEqual(&entry{key: from}, func(e *entry) bool {
+	v.locks.AscendGreaterOrEqual(&entry{key: max(prefix, from)}, func(e *entry) bool {
+		if !strings.HasPrefix(e.key, prefix) {
+			return false
+		}
 		if p.isTired(ctx) {
 			next, more = e.key, true
 			return false
