@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
@@ -85,12 +87,22 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 
 // reportAdoption tells what becomes of a root that has no journal.
 func reportAdoption(s *Store, report func(string)) error {
-	_, err := s.files.walk(func(name lock.Name, _ func() (disk.Stat, error)) error {
-		report(fmt.Sprintf("%s: there is no journal; the lock file will be adopted as an anonymous hold", name))
+	var mu sync.Mutex
+	var names []lock.Name
+	_, err := s.files.walk(func(l listing) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, file := range l.locks {
+			names = append(names, file.name)
+		}
 		return nil
 	}, func(dir string, err error) {
 		report(fmt.Sprintf("the directory %s cannot be read: %v", dir, err))
 	})
+	slices.SortFunc(names, lock.Name.Compare)
+	for _, name := range names {
+		report(fmt.Sprintf("%s: there is no journal; the lock file will be adopted as an anonymous hold", name))
+	}
 	return err
 }
 

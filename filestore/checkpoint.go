@@ -25,11 +25,15 @@ func (c *checkpoint) record(counter lock.Revision) journal.Record {
 }
 
 // checkpoints makes checkpoints in the background until ctx ends, and forgets what
-// need not be remembered behind them. Commits go on meanwhile.
-func (s *Store) checkpoints(ctx context.Context) {
+// need not be remembered behind them. Commits go on meanwhile. The start made one at
+// the revision last.
+func (s *Store) checkpoints(ctx context.Context, last lock.Revision) {
 	ticker := time.NewTicker(checkpointEvery)
 	defer ticker.Stop()
-	last := s.view.Load().revision
+	if v := s.unsaved; v != nil {
+		s.unsaved = nil
+		s.saveSnapshot(v)
+	}
 	var pruned []string // journal files to be removed, oldest first
 	for {
 		select {
@@ -56,11 +60,7 @@ func (s *Store) checkpoints(ctx context.Context) {
 		}
 		last = revision
 		if revision-s.snapshot >= lock.Revision(max(snapshotChanges, v.locks.Len())) || s.journal.MayPrune(s.config.History) {
-			if err := s.writeSnapshot(v); err != nil {
-				s.complain(err)
-			} else {
-				s.snapshot = revision
-			}
+			s.saveSnapshot(v)
 		}
 		// In order: a gap would look like damage.
 		pruned = append(pruned, c.mark.pruned...)

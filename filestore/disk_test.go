@@ -17,6 +17,7 @@ import (
 
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/lock"
 )
 
 // errKilled is what a process that has been killed would see, if it saw anything.
@@ -170,7 +171,8 @@ func (d *testDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File,
 func (d *testDisk) Lstat(name string) (disk.Stat, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if name == "." { // only the poller asks
+	isOwn := name == ownDir || strings.HasPrefix(name, ownDir+"/")
+	if !isOwn && !strings.HasSuffix(name, lock.FileSuffix) { // only the poller asks for directories
 		d.polling = true
 		return disk.Stat{}, &fs.PathError{Op: "lstat", Path: name, Err: syscall.EIO}
 	}

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -229,45 +231,98 @@ func notRegular(mode fs.FileMode) string {
 	return "not a regular file"
 }
 
-// walk calls visit with the name of every lock file below the root, and what looks
-// at the file, and returns how many other files it left alone. A directory that it
-// may not read is reported to unreadable and passed over.
-func (f *files) walk(visit func(lock.Name, func() (disk.Stat, error)) error, unreadable func(dir string, err error)) (strays int, err error) {
-	var walkDir func(dir string) error
-	walkDir = func(dir string) error {
-		d, err := f.OpenDir(dir)
-		if isAbsent(err) {
-			return nil // removed meanwhile
-		}
-		var entries []fs.DirEntry
-		if err == nil {
-			defer d.Close()
-			entries, err = d.List()
-		}
-		if errors.Is(err, fs.ErrPermission) && dir != "." {
-			unreadable(dir, err)
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("listing the directory %s: %w", dir, err)
-		}
-		for _, entry := range entries {
-			file := path.Join(dir, entry.Name())
-			if name, isLock := nameOf(file); isLock {
-				err = visit(name, func() (disk.Stat, error) { return d.Lstat(entry.Name()) })
-			} else if canHoldLocks(file, entry) {
-				err = walkDir(file)
-			} else if file != ownDir {
-				strays++
+// listing is what walk finds in a directory.
+type listing struct {
+	dir   string    // its path in the root
+	stat  disk.Stat // as it was before it was listed
+	fresh bool      // as isFresh said then
+	locks []listed
+	at    disk.Dir
+}
+
+// listed is the lock file of a name, by its own name in its directory.
+type listed struct {
+	name lock.Name
+	base string
+}
+
+// walk calls visit with the root and each directory below it that may have lock
+// files, in no order and with as many at a time as there are processors. It returns
+// how many files that are no lock files it left alone. A directory that it may not
+// read is reported to unreadable, one at a time, and passed over.
+func (f *files) walk(visit func(listing) error, unreadable func(dir string, err error)) (strays int, err error) {
+	var (
+		mu      sync.Mutex // guards what follows, and unreadable
+		pending = []string{"."}
+		busy    int // directories that are being listed
+		changed = sync.NewCond(&mu)
+		workers sync.WaitGroup
+	)
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			mu.Lock()
+			defer mu.Unlock()
+			for {
+				for len(pending) == 0 && busy > 0 {
+					changed.Wait()
+				}
+				if len(pending) == 0 || err != nil {
+					return
+				}
+				dir := pending[len(pending)-1]
+				pending = pending[:len(pending)-1]
+				busy++
+				mu.Unlock()
+				below, others, failure := f.visit(dir, visit)
+				mu.Lock()
+				busy--
+				strays += others
+				pending = append(pending, below...)
+				switch {
+				case failure == nil:
+				case errors.Is(failure, fs.ErrPermission) && dir != ".":
+					unreadable(dir, errors.Unwrap(failure))
+				case err == nil:
+					err = failure
+				}
+				changed.Broadcast()
 			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		})
 	}
-	err = walkDir(".")
+	workers.Wait()
 	return strays, err
+}
+
+// visit calls visit with a directory, and returns the directories below it.
+func (f *files) visit(dir string, visit func(listing) error) (below []string, strays int, err error) {
+	d, err := f.OpenDir(dir)
+	if isAbsent(err) {
+		return nil, 0, nil // removed meanwhile
+	}
+	l := listing{dir: dir, at: d}
+	var entries []fs.DirEntry
+	if err == nil {
+		defer d.Close()
+		l.stat, err = d.Lstat(".")
+		l.fresh = isFresh(l.stat)
+	}
+	if err == nil {
+		entries, err = d.List()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("listing the directory %s: %w", dir, err)
+	}
+	for _, entry := range entries {
+		file := path.Join(dir, entry.Name())
+		if name, isLock := nameOf(file); isLock {
+			l.locks = append(l.locks, listed{name, entry.Name()})
+		} else if canHoldLocks(file, entry) {
+			below = append(below, file)
+		} else if file != ownDir {
+			strays++
+		}
+	}
+	return below, strays, visit(l)
 }
 
 // nameOf returns the lock whose file a path in the root is.

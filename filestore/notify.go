@@ -7,7 +7,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/inotify"
@@ -25,14 +24,11 @@ type notifier struct {
 	store   *Store
 	watcher *inotify.Watcher // nil: there are no notifications
 	rescan  chan struct{}    // has an element when everything must be looked at
-	moved   chan struct{}    // has an element when directories came or went
-
-	mu        sync.Mutex
-	movedDirs map[string]bool // those that came or went
+	moves   moves            // of directories
 }
 
 func newNotifier(s *Store, none bool) *notifier {
-	n := &notifier{store: s, rescan: make(chan struct{}, 1), moved: make(chan struct{}, 1), movedDirs: make(map[string]bool)}
+	n := &notifier{store: s, rescan: make(chan struct{}, 1), moves: newMoves()}
 	if none {
 		return n
 	}
@@ -111,7 +107,7 @@ func (n *notifier) readAndInspect() error {
 		}
 		at.written = at.written || e.Written
 		if e.IsDir && at.name.IsZero() {
-			n.tellMoved(path.Join(e.Dir, string(e.Name))) // perhaps there are lock files in it, or were
+			n.moves.add(path.Join(e.Dir, string(e.Name))) // perhaps there are lock files in it, or were
 		}
 	})
 	if everything {
@@ -126,29 +122,6 @@ func (n *notifier) askRescan() {
 	case n.rescan <- struct{}{}:
 	default:
 	}
-}
-
-// tellMoved has the poller list a directory that came or went.
-func (n *notifier) tellMoved(dir string) {
-	if _, err := lock.ParseName(dir + "/x"); err != nil {
-		return // no lock has its file there
-	}
-	n.mu.Lock()
-	n.movedDirs[dir] = true
-	n.mu.Unlock()
-	select {
-	case n.moved <- struct{}{}:
-	default:
-	}
-}
-
-// takeMoved returns the directories that came or went since it was called last.
-func (n *notifier) takeMoved() map[string]bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	dirs := n.movedDirs
-	n.movedDirs = make(map[string]bool)
-	return dirs
 }
 
 // inspect passes on those suspects that others have changed: most notifications are

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
@@ -48,13 +49,20 @@ type dirState struct {
 	fresh bool // the times do not yet tell it from every later state
 }
 
-func newPoller(s *Store, n *notifier) *poller {
-	return &poller{store: s, notifier: n, dirs: map[string]dirState{".": {}}, suspects: suspectList{store: s}}
+// newPoller returns a poller that begins with directories as they were listed.
+func newPoller(s *Store, n *notifier, dirs map[string]dirState) *poller {
+	return &poller{store: s, notifier: n, dirs: dirs, suspects: suspectList{store: s}}
 }
 
 // run polls until ctx ends: at every interval, and at once and without a rest when
 // notifications were lost.
 func (p *poller) run(ctx context.Context) {
+	// Each is listed again, if it has changed since, after its watch has begun.
+	for dir := range p.dirs {
+		if ctx.Err() == nil {
+			p.notifier.watch(dir)
+		}
+	}
 	for ctx.Err() == nil {
 		began := time.Now()
 		p.woke = began
@@ -116,9 +124,9 @@ func (p *poller) wait(ctx context.Context, pause time.Duration) bool {
 		case <-p.notifier.rescan:
 			p.hurry = true
 			return false
-		case <-p.notifier.moved:
+		case <-p.notifier.moves.told:
 			p.hurry = true
-			for dir := range p.notifier.takeMoved() {
+			for dir := range p.notifier.moves.take() {
 				p.list(ctx, dir)
 				p.look(ctx, dir+"/", "") // it may be another than the one that was there
 			}
@@ -246,6 +254,42 @@ func (p *poller) look(ctx context.Context, prefix, from string) (next string, mo
 		return true
 	})
 	return next, more
+}
+
+// moves is the directories that came or went, by notifications, and that the poller
+// has not yet listed.
+type moves struct {
+	told chan struct{} // has an element when there are any
+
+	mu   sync.Mutex
+	dirs map[string]bool // by their paths in the root
+}
+
+func newMoves() moves {
+	return moves{told: make(chan struct{}, 1), dirs: make(map[string]bool)}
+}
+
+// add adds a directory, if lock files may be in it.
+func (m *moves) add(dir string) {
+	if _, err := lock.ParseName(dir + "/x"); err != nil {
+		return
+	}
+	m.mu.Lock()
+	m.dirs[dir] = true
+	m.mu.Unlock()
+	select {
+	case m.told <- struct{}{}:
+	default:
+	}
+}
+
+// take takes out all of them.
+func (m *moves) take() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dirs := m.dirs
+	m.dirs = make(map[string]bool)
+	return dirs
 }
 
 // suspectList hands suspects to the committer in batches.

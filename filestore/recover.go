@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
@@ -37,7 +39,8 @@ type recovery struct {
 	leftover   []string                // files to be removed in the end
 	outside    *commit                 // the changes that others made
 	mended     int
-	read       int // files that were read
+	read       int                 // files that were read
+	dirs       map[string]dirState // as they were listed
 	now        time.Time
 }
 
@@ -58,43 +61,35 @@ func (h *history) knows(token lock.Token) bool {
 	return h != nil && token != 0 && slices.Contains(h.tokens, token)
 }
 
-// recover fills the store.
-func (s *Store) recover(ctx context.Context) error {
+// recover fills the store, and returns what it has learned on the way.
+func (s *Store) recover(ctx context.Context) (*recovery, error) {
 	r := newRecovery(s)
 	r.readSnapshot()
 	err := r.openJournal()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if s.journal.Last() < r.snapshotAt || r.snapshotAt < s.journal.Kept() {
 		// The snapshot and the journal are not of the same past: somebody
 		// took the journal away, or put another there.
 		if err := s.journal.Close(); err != nil {
-			return err
+			return nil, err
 		}
 		forgotten := lock.Token(r.snapshotAt)
 		if r, err = s.recoverWithoutSnapshot(); err != nil {
-			return err
+			return nil, err
 		}
 		r.highest = max(r.highest, forgotten) // no revision is ever used again
 	}
 	r.believe(s.claim.intact)
 	if err := r.compareAll(ctx, r.carryOut); err != nil {
-		return err
+		return nil, err
 	}
 	s.snapshot = r.snapshotAt
 	if err := r.finish(); err != nil {
-		return err
+		return nil, err
 	}
-	if r.read >= snapshotChanges {
-		// To read them took long, and would again after a crash.
-		if err := s.writeSnapshot(&view{revision: s.journal.Last(), locks: s.locks}); err != nil {
-			s.complain(err)
-		} else {
-			s.snapshot = s.journal.Last()
-		}
-	}
-	return nil
+	return r, nil
 }
 
 // recoverWithoutSnapshot begins a recovery again, after it has removed the snapshot,
@@ -142,6 +137,7 @@ func newRecovery(s *Store) *recovery {
 		written: make(map[uint64]bool),
 		terms:   make(map[lock.Name]lock.Lock),
 		outside: &commit{},
+		dirs:    make(map[string]dirState),
 		now:     time.Now().UTC().Truncate(time.Millisecond),
 	}
 }
@@ -216,7 +212,9 @@ func (r *recovery) replay(record journal.Record) error {
 			h.hold = event.Lock
 			h.byFile = h.byFile && event.Cause == lock.File
 		}
-		h.versions = slices.DeleteFunc(h.versions, func(l lock.Lock) bool { return l.Revision <= r.checkpoint })
+		for len(h.versions) > 0 && h.versions[0].Revision <= r.checkpoint {
+			h.versions = h.versions[1:]
+		}
 		if event.Type != lock.Unlocked && event.Cause != lock.File {
 			h.versions = append(h.versions, event.Lock)
 		}
@@ -253,40 +251,26 @@ func (r *recovery) isOrphan(found lockFile) bool {
 // compareAll calls act with the verdict on every lock that has a file or a history,
 // but for those whose files are as the snapshot knows them.
 func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile, verdict) error) error {
-	seen := make(map[lock.Name]bool)
-	var unreadable []string
-	strays, err := r.files.walk(func(name lock.Name, stat func() (disk.Stat, error)) error {
+	suspects, unreadable, err := r.findSuspects(ctx)
+	if err != nil {
+		return err
+	}
+	r.read = len(suspects)
+	seen := make(map[lock.Name]bool, len(suspects))
+	for _, s := range suspects {
+		seen[s.name] = true
+	}
+	err = r.readAll(suspects, func(name lock.Name, found lockFile) error {
 		if err := ctx.Err(); err != nil {
 			return err
-		}
-		seen[name] = true
-		if r.past[name] == nil && r.isAsKnown(name, stat) {
-			return nil
-		}
-		r.read++
-		found, err := r.files.read(name, find(r.locks, name))
-		if err != nil {
-			return fmt.Errorf("looking at the lock file of %s: %w", name, err)
 		}
 		r.highest = max(r.highest, found.Token)
 		r.historyOf(name)
 		return act(name, found, r.compare(name, found))
-	}, func(dir string, err error) {
-		unreadable = append(unreadable, dir+"/")
-		r.config.Logger.Warn("a directory cannot be read; the locks below it are taken from the journal", "directory", dir, "error", err)
 	})
 	if err != nil {
 		return err
 	}
-	if strays > 0 {
-		r.config.Logger.Info("files that are no lock files are left alone", "count", strays)
-	}
-	r.locks.Ascend(func(e *entry) bool {
-		if !seen[e.lock.Name] {
-			r.historyOf(e.lock.Name)
-		}
-		return true
-	})
 	for _, name := range slices.SortedFunc(maps.Keys(r.past), lock.Name.Compare) {
 		if seen[name] {
 			continue
@@ -303,14 +287,125 @@ func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile,
 	return nil
 }
 
+// unread is a lock whose file has to be read.
+type unread struct {
+	name  lock.Name
+	known *entry // by the snapshot; nil: nothing
+}
+
+// findSuspects lists all directories and finds the lock files that are not as the
+// snapshot knows them, or that the journal has something to say of. The locks of the
+// snapshot that have no file get a history. unreadable is directories, with a slash,
+// that could not be read.
+func (r *recovery) findSuspects(ctx context.Context) (suspects []unread, unreadable []string, err error) {
+	var mu sync.Mutex
+	var present []*entry // whose files are there
+	strays, err := r.files.walk(func(l listing) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var known []*entry
+		var unlike []unread
+		for _, file := range l.locks {
+			e := find(r.locks, file.name)
+			if e != nil {
+				known = append(known, e)
+			}
+			if r.past[file.name] != nil || !r.isAsKnown(e, file.base, l.at) {
+				unlike = append(unlike, unread{file.name, e})
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		present = append(present, known...)
+		suspects = append(suspects, unlike...)
+		r.dirs[l.dir] = dirState{stat: l.stat, fresh: l.fresh}
+		return nil
+	}, func(dir string, err error) {
+		unreadable = append(unreadable, dir+"/")
+		r.config.Logger.Warn("a directory cannot be read; the locks below it are taken from the journal", "directory", dir, "error", err)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if strays > 0 {
+		r.config.Logger.Info("files that are no lock files are left alone", "count", strays)
+	}
+	if len(present) < r.locks.Len() {
+		seen := make(map[*entry]bool, len(present))
+		for _, e := range present {
+			seen[e] = true
+		}
+		r.locks.Ascend(func(e *entry) bool {
+			if !seen[e] {
+				r.historyOf(e.lock.Name)
+			}
+			return true
+		})
+	}
+	slices.SortFunc(suspects, func(a, b unread) int { return a.name.Compare(b.name) })
+	return suspects, unreadable, nil
+}
+
 // isAsKnown reports whether a file is as the snapshot knows it.
-func (r *recovery) isAsKnown(name lock.Name, stat func() (disk.Stat, error)) bool {
-	e := find(r.locks, name)
+func (r *recovery) isAsKnown(e *entry, base string, at disk.Dir) bool {
 	if e == nil || !e.print.isKnown() {
 		return false
 	}
-	now, err := stat()
+	now, err := at.Lstat(base)
 	return err == nil && e.print.matches(fingerprintOf(now)) && !r.written[now.Inode]
+}
+
+// readChunk is how many files a processor reads at a time.
+const readChunk = 64
+
+// readAll reads the files of suspects, on all processors, and calls take with each in
+// turn.
+func (r *recovery) readAll(suspects []unread, take func(lock.Name, lockFile) error) error {
+	type chunk struct {
+		suspects []unread
+		found    []lockFile
+		err      error
+		done     chan struct{} // closed when all of it is read
+	}
+	read := func(c *chunk) {
+		defer close(c.done)
+		for _, s := range c.suspects {
+			found, err := r.files.read(s.name, s.known)
+			if err != nil {
+				c.err = fmt.Errorf("looking at the lock file of %s: %w", s.name, err)
+				return
+			}
+			c.found = append(c.found, found)
+		}
+	}
+	var reading []*chunk // in order
+	defer func() {
+		for _, c := range reading { // after an error
+			<-c.done
+		}
+	}()
+	for rest := suspects; len(rest) > 0 || len(reading) > 0; {
+		for len(rest) > 0 && len(reading) <= runtime.GOMAXPROCS(0) {
+			n := min(readChunk, len(rest))
+			c := &chunk{suspects: rest[:n], done: make(chan struct{})}
+			rest = rest[n:]
+			reading = append(reading, c)
+			go read(c)
+		}
+		c := reading[0]
+		reading = reading[1:]
+		<-c.done
+		for i, found := range c.found {
+			if err := take(c.suspects[i].name, found); err != nil {
+				return err
+			}
+		}
+		if c.err != nil {
+			return c.err
+		}
+	}
+	return nil
 }
 
 // remedy is what is done about a lock whose file and history are compared.

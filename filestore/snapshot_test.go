@@ -153,7 +153,8 @@ func readFile(t *testing.T, root, name string) string {
 	return string(text)
 }
 
-// TestSnapshotOfAdopted adopts many files and crashes: the next start has a snapshot.
+// TestSnapshotOfAdopted adopts many files: if it crashes then, the next start has a
+// snapshot.
 func TestSnapshotOfAdopted(t *testing.T) {
 	root := t.TempDir()
 	for i := range 10_000 {
@@ -161,7 +162,15 @@ func TestSnapshotOfAdopted(t *testing.T) {
 	}
 	s := mustOpen(t, root)
 	defer mustClose(t, s)
-	if _, err := os.Stat(filepath.Join(root, ".pylok/snapshot")); err != nil {
-		t.Errorf("after a start that read every file: %v", err)
+	const patience = time.Minute // it is written while the store works
+	for began := time.Now(); ; {
+		_, err := os.Stat(filepath.Join(root, ".pylok/snapshot"))
+		if err == nil {
+			return
+		}
+		if time.Since(began) > patience {
+			t.Fatalf("%v after a start that read every file: %v", patience, err)
+		}
+		<-time.After(time.Millisecond)
 	}
 }

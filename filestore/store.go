@@ -93,7 +93,9 @@ type Store struct {
 
 	settling chan struct{} // has an element while somebody makes batches durable and answers them
 
-	snapshot lock.Revision // of the last snapshot; only checkpoints uses it, and Close
+	// Only checkpoints uses these, and Close.
+	snapshot lock.Revision // of the last snapshot
+	unsaved  *view         // what the start found, if that took long; nil: no more
 
 	stop       context.CancelFunc // of the background work
 	background sync.WaitGroup     // what looks at files and makes checkpoints
@@ -192,12 +194,18 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 			err = errors.Join(err, s.claim.release())
 		}
 	}()
-	if err := s.recover(ctx); err != nil {
+	found, err := s.recover(ctx)
+	if err != nil {
 		return nil, err
 	}
 	s.held = fsys.Hold()
 	s.work = files{FS: s.held, root: root}
 	s.view.Store(&view{revision: s.journal.Last(), locks: s.locks.Clone()})
+	opened := s.view.Load()
+	if found.read >= snapshotChanges {
+		s.unsaved = opened // to read them took long, and would again after a crash
+	}
+	last := opened.revision
 	s.feed = feed.New(s.journal.Last(), feed.Config{})
 	go s.run()
 	go func() {
@@ -209,10 +217,10 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	n := newNotifier(s, config.NoNotify)
-	p := newPoller(s, n)
+	p := newPoller(s, n, found.dirs)
 	s.background.Go(func() { n.run(background) })
 	s.background.Go(func() { p.run(background) })
-	s.background.Go(func() { s.checkpoints(background) })
+	s.background.Go(func() { s.checkpoints(background, last) })
 	s.background.Go(func() { s.probes(background) })
 	return s, nil
 }
