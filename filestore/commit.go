@@ -20,6 +20,7 @@ const maxBatch = 1024
 type commit struct {
 	changes []lock.Change
 	suspect []lock.Name // files that others may have changed
+	learnt  []learnt    // files that nobody has changed
 	mark    *checkpoint // lock files that have become durable
 	probe   bool        // see if the disk works again
 	events  []lock.Event
@@ -178,6 +179,7 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 		if c.probe {
 			s.probe()
 		}
+		s.learn(c.learnt)
 		if (len(c.suspect) > 0 || errors.Is(c.err, lock.ErrConflict)) && s.failure() == nil {
 			outside, err := s.reconcile(slices.Collect(c.names))
 			if err != nil {

@@ -312,6 +312,7 @@ func (f *files) visit(dir string, visit func(listing) error) (below []string, st
 	if err != nil {
 		return nil, 0, fmt.Errorf("listing the directory %s: %w", dir, err)
 	}
+	l.locks = make([]listed, 0, len(entries))
 	for _, entry := range entries {
 		file := path.Join(dir, entry.Name())
 		if name, isLock := nameOf(file); isLock {

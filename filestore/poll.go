@@ -26,19 +26,25 @@ const (
 	// suspectBatch is how many files the committer looks at between two
 	// batches of changes.
 	suspectBatch = 256
+	// learntBatch is how many files it learns of between two batches, which
+	// somebody has looked at for it.
+	learntBatch = 2048
 )
 
 // poller finds the files that others have changed. It compares what a look at a
 // file tells with what is known of it; the committer then reads the suspects. It
-// never lists a directory whose times say that its entries are the same, and never
-// reads a file itself.
+// never lists a directory whose times say that its entries are the same. It reads a
+// file itself only to find that it is still as the server wrote it, once for each new
+// lock.
 type poller struct {
 	store    *Store
 	notifier *notifier
 	dirs     map[string]dirState // every directory that lock files may be in
-	suspects suspectList
+	suspects []lock.Name
+	unread   []*entry // of files that the server wrote and nobody has read since
+	learnt   []learnt
 
-	woke  time.Time // when it rested last
+	woke  time.Time // since when it works
 	steps int       // since the last look at the clock
 	hurry bool      // it does not rest
 }
@@ -51,7 +57,7 @@ type dirState struct {
 
 // newPoller returns a poller that begins with directories as they were listed.
 func newPoller(s *Store, n *notifier, dirs map[string]dirState) *poller {
-	return &poller{store: s, notifier: n, dirs: dirs, suspects: suspectList{store: s}}
+	return &poller{store: s, notifier: n, dirs: dirs}
 }
 
 // run polls until ctx ends: at every interval, and at once and without a rest when
@@ -90,7 +96,9 @@ func (p *poller) poll(ctx context.Context) bool {
 			return false
 		}
 	}
-	p.suspects.flush()
+	p.read()
+	p.learn()
+	p.inspect()
 	return ctx.Err() == nil
 }
 
@@ -108,7 +116,8 @@ func (p *poller) step(ctx context.Context) bool { return !p.isTired(ctx) || p.re
 
 // rest rests for what has been worked, and reports whether the poll goes on.
 func (p *poller) rest(ctx context.Context) bool {
-	p.suspects.flush()
+	p.read()
+	p.inspect()
 	return p.wait(ctx, pollShare*time.Since(p.woke))
 }
 
@@ -130,7 +139,7 @@ func (p *poller) wait(ctx context.Context, pause time.Duration) bool {
 				p.list(ctx, dir)
 				p.look(ctx, dir+"/", "") // it may be another than the one that was there
 			}
-			p.suspects.flush()
+			p.inspect()
 			p.hurry = false
 		case <-timer.C:
 			p.woke = time.Now()
@@ -176,7 +185,7 @@ func (p *poller) list(ctx context.Context, dir string) bool {
 			// The newest view, taken after the watch has begun: what
 			// changes from here on is told by that.
 			if v := p.store.view.Load(); v != nil && find(v.locks, n) == nil {
-				p.suspects.add(n)
+				p.suspect(n)
 			}
 			continue
 		}
@@ -203,7 +212,7 @@ func (p *poller) miss(dir string) {
 		if !strings.HasPrefix(e.key, below) {
 			return false
 		}
-		p.suspects.add(e.lock.Name)
+		p.suspect(e.lock.Name)
 		return true
 	})
 }
@@ -243,17 +252,73 @@ func (p *poller) look(ctx context.Context, prefix, from string) (next string, mo
 		}
 		if err != nil {
 			if isAbsent(err) {
-				p.suspects.add(e.lock.Name)
+				p.suspect(e.lock.Name)
 			}
 			return true
 		}
 		stat, err := open.Lstat(base + lock.FileSuffix)
-		if err != nil || !e.print.isKnown() || !e.print.matches(fingerprintOf(stat)) {
-			p.suspects.add(e.lock.Name)
+		now := fingerprintOf(stat)
+		switch {
+		case err != nil || !e.print.matches(now):
+			p.suspect(e.lock.Name)
+		case !e.print.isKnown() && !now.fresh: // else soon
+			if p.unread = append(p.unread, e); len(p.unread) == suspectBatch {
+				p.read()
+			}
 		}
 		return true
 	})
 	return next, more
+}
+
+// suspect has the committer look at a lock's file, soon.
+func (p *poller) suspect(name lock.Name) {
+	if p.suspects = append(p.suspects, name); len(p.suspects) == suspectBatch {
+		p.inspect()
+	}
+}
+
+// inspect hands the suspects to the committer. What that takes is not the poller's
+// work: each change asks for it once, and so does each new lock.
+func (p *poller) inspect() {
+	began := time.Now()
+	p.store.inspect(&commit{suspect: p.suspects})
+	p.suspects = nil
+	p.woke = p.woke.Add(time.Since(began))
+}
+
+// learnt is that a lock's file, which has been read, is as its entry says.
+type learnt struct {
+	entry *entry
+	print fingerprint
+}
+
+// read reads the files that nobody has read since the server wrote them, beside the
+// committer, and suspects those that are not as they were written.
+func (p *poller) read() {
+	began := time.Now()
+	held := p.store.files.Hold()
+	here := files{FS: held, root: p.store.files.root}
+	for _, e := range p.unread {
+		found, err := here.read(e.lock.Name, e)
+		switch {
+		case err != nil || found.Token != e.fileToken || found.Data != e.lock.Data || found.Problem != e.lock.Problem || !e.print.matches(found.print):
+			p.suspect(e.lock.Name)
+		case found.print.isKnown():
+			if p.learnt = append(p.learnt, learnt{e, found.print}); len(p.learnt) == learntBatch {
+				p.learn()
+			}
+		}
+	}
+	held.Drop()
+	p.unread = nil
+	p.woke = p.woke.Add(time.Since(began)) // as of inspect
+}
+
+// learn tells the committer of the files that have been read.
+func (p *poller) learn() {
+	p.store.inspect(&commit{learnt: p.learnt})
+	p.learnt = nil
 }
 
 // moves is the directories that came or went, by notifications, and that the poller
@@ -305,17 +370,17 @@ func (l *suspectList) add(name lock.Name) {
 }
 
 func (l *suspectList) flush() {
-	if len(l.names) == 0 {
-		return
-	}
-	l.store.inspect(l.names)
+	l.store.inspect(&commit{suspect: l.names})
 	l.names = nil
 }
 
-// inspect has the committer compare locks with their files, and waits until what
-// others did is committed.
-func (s *Store) inspect(names []lock.Name) {
-	c := &commit{suspect: names, done: make(chan struct{})}
+// inspect has the committer compare locks with their files, or learn of such as have
+// been compared, and waits until what others did is committed.
+func (s *Store) inspect(c *commit) {
+	if len(c.suspect)+len(c.learnt) == 0 {
+		return
+	}
+	c.done = make(chan struct{})
 	if !s.enqueue(c) {
 		return
 	}

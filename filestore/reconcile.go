@@ -97,6 +97,20 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 	return nil
 }
 
+// learn takes note of files that have been read, where their locks have not changed
+// since: what became of a file after that shows by its times. Only the committer calls
+// it.
+func (s *Store) learn(files []learnt) {
+	for _, l := range files {
+		if find(s.locks, l.entry.lock.Name) == l.entry {
+			same := *l.entry
+			same.print = l.print
+			s.locks.ReplaceOrInsert(&same)
+			s.stale = true
+		}
+	}
+}
+
 // isHoldOf reports whether a file is that of the entry's hold, be it edited: it is
 // the same file, or it has the lock_token that was in it. A file that was put in
 // its place is another hold.

@@ -306,9 +306,11 @@ func (r *recovery) findSuspects(ctx context.Context) (suspects []unread, unreada
 		}
 		var known []*entry
 		var unlike []unread
+		probe := new(entry) // for all of them: an entry is large
 		for _, file := range l.locks {
-			e := find(r.locks, file.name)
-			if e != nil {
+			probe.key = file.name.String()
+			e, found := r.locks.Get(probe)
+			if found {
 				known = append(known, e)
 			}
 			if r.past[file.name] != nil || !r.isAsKnown(e, file.base, l.at) {
@@ -370,8 +372,11 @@ func (r *recovery) readAll(suspects []unread, take func(lock.Name, lockFile) err
 	}
 	read := func(c *chunk) {
 		defer close(c.done)
+		held := r.files.Hold()
+		defer held.Drop()
+		here := files{FS: held, root: r.files.root}
 		for _, s := range c.suspects {
-			found, err := r.files.read(s.name, s.known)
+			found, err := here.read(s.name, s.known)
 			if err != nil {
 				c.err = fmt.Errorf("looking at the lock file of %s: %w", s.name, err)
 				return
