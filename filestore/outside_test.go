@@ -226,6 +226,14 @@ func (c outsideCase) run(t *testing.T, config filestore.Config) {
 	defer cancel()
 	var held lock.Lock
 	var after lock.Revision
+	if !config.NoNotify { // once this is found the root is watched
+		write(t, config.Root, "first", "")
+		events, err := s.Events(ctx, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after = events[len(events)-1].Revision
+	}
 	if c.held != "" {
 		events, err := s.Commit(ctx, lock.Change{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: lock.MustParseName(c.held), Holder: "alice"}})
 		if err != nil {
