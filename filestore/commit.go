@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"slices"
 	"time"
 
@@ -92,6 +93,7 @@ func (s *Store) run() {
 			return
 		default:
 			<-s.arrival
+			runtime.Gosched() // so that more share the batch: who is ready to commit goes first
 		}
 	}
 }

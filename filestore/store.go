@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -211,6 +212,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	go func() {
 		defer close(s.done)
 		for range s.unsettledMore {
+			runtime.Gosched() // so that more share the sync: who is ready to commit goes first
 			s.settleWritten()
 		}
 	}()
