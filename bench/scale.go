@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,13 +24,22 @@ const (
 	scaleCallers = 64
 	fillers      = 256 // callers that make the locks
 	idleFactor   = 10  // the idle server is measured so many times longer
+	// A server that has just taken a great many locks is given a rest before it is
+	// stopped and measured: it reads each new file once, when that is 2 s old.
+	restAfter = 100_000
+	rest      = time.Minute
+	// cycleRounds is how often the cycles are measured, in turn with those of
+	// another server, which holds the least number of locks.
+	cycleRounds = 5
 )
 
 // lockScale is what was found with so many held locks.
 type lockScale struct {
 	Locks        int     `json:"locks"`
-	Fill         float64 `json:"fill_seconds"` // for those that were not there yet
-	Cycles       sample  `json:"cycles"`
+	Fill         float64 `json:"fill_seconds"`         // for those that were not there yet
+	Cycles       sample  `json:"cycles"`               // the median round
+	Against      spread  `json:"-"`                    // cycles a second against those with the least locks, round by round
+	AgainstTimes float64 `json:"cycles_against_least"` // its median
 	Status       sample  `json:"status"`
 	List         sample  `json:"list"`     // 100 locks that share a prefix
 	ListAll      sample  `json:"list_all"` // 100 locks that share none
@@ -167,6 +177,12 @@ func (sc *scaler) measureLocks(ctx context.Context, n int) (found lockScale, err
 		return found, err
 	}
 	found.Fill = time.Since(began).Seconds()
+	if n >= restAfter {
+		fmt.Fprintf(sc.progress, "%s locks: a rest of %v\n", load.FormatCount(float64(n)), rest)
+		if err := sleep(ctx, rest); err != nil {
+			return found, err
+		}
+	}
 	if err := sc.stop((*process).stop); err != nil {
 		return found, err
 	}
@@ -175,11 +191,13 @@ func (sc *scaler) measureLocks(ctx context.Context, n int) (found lockScale, err
 		return found, err
 	}
 	found.StartClean = ready.Seconds()
+	if err := sc.measureCycles(ctx, &found); err != nil {
+		return found, err
+	}
 	for _, m := range []struct {
 		into *sample
 		run  func() (load.Run, error)
 	}{
-		{&found.Cycles, func() (load.Run, error) { return load.Cycles(ctx, sc.target, scaleCallers, sc.options()) }},
 		{&found.Status, func() (load.Run, error) { return load.Reads(ctx, sc.target, scaleCallers, sc.options()) }},
 		{&found.List, func() (load.Run, error) { return sc.list(ctx, "scale/000/lock-00000*", min(n, 100)) }},
 		{&found.ListAll, func() (load.Run, error) { return sc.list(ctx, "**/lock-00000*", min(n, 100)) }},
@@ -204,6 +222,38 @@ func (sc *scaler) measureLocks(ctx context.Context, n int) (found lockScale, err
 	ready, err = sc.start(ctx, sc.root)
 	found.StartKilled = ready.Seconds()
 	return found, err
+}
+
+// measureCycles measures the cycles beside the held locks, in turn with those of another
+// server that holds the least number of locks: minutes later the machine may be another.
+func (sc *scaler) measureCycles(ctx context.Context, found *lockScale) (err error) {
+	least := &scaler{settings: sc.settings, root: sc.log + "-least-root", log: sc.log, progress: sc.progress}
+	defer func() { err = errors.Join(err, least.stop((*process).stop), os.RemoveAll(least.root)) }()
+	if _, err := least.start(ctx, least.root); err != nil {
+		return err
+	}
+	if err := least.fill(ctx, sc.locks[0]); err != nil {
+		return err
+	}
+	var rounds []sample
+	var against []float64
+	for range cycleRounds {
+		var pair [2]sample
+		for i, of := range []*scaler{sc, least} {
+			run, err := load.Cycles(ctx, of.target, scaleCallers, of.options())
+			if err != nil {
+				return err
+			}
+			pair[i] = sampleOf(run)
+		}
+		rounds = append(rounds, pair[0])
+		against = append(against, pair[0].PerSecond/pair[1].PerSecond)
+	}
+	slices.SortFunc(rounds, func(a, b sample) int { return cmp.Compare(a.PerSecond, b.PerSecond) })
+	found.Cycles = rounds[len(rounds)/2]
+	found.Against = spreadOf(against)
+	found.AgainstTimes = found.Against.median
+	return nil
 }
 
 // scaleName returns the name of the lock with a number: 1,000 to a directory.
@@ -255,13 +305,21 @@ func (sc *scaler) idle(ctx context.Context) (cores float64, err error) {
 		return 0, err
 	}
 	began := time.Now()
-	select {
-	case <-time.After(idleFactor * sc.duration()):
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	if err := sleep(ctx, idleFactor*sc.duration()); err != nil {
+		return 0, err
 	}
 	after, err := sc.server.cpu()
 	return (after - before).Seconds() / time.Since(began).Seconds(), err
+}
+
+// sleep waits for so long, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // measureLeases has n leases renewed at a third of their ttl.
@@ -313,9 +371,9 @@ func (sc *scaler) measureLeases(ctx context.Context, root string, n int) (found 
 // printScale writes how the cost grows.
 func (r *report) printScale(w io.Writer) {
 	fmt.Fprintf(w, "\npylok alone, %d callers, %v s each.\n\n", scaleCallers, r.Seconds)
-	t := newTable(w, "held locks", "cycles a second", "Status a second", "List of 100, one prefix", "List of 100, anywhere", "RSS", "bytes a lock", "start to ready", "after kill -9", "idle, cores")
+	t := newTable(w, "held locks", "cycles a second", "against the least", "Status a second", "List of 100, one prefix", "List of 100, anywhere", "RSS", "bytes a lock", "start to ready", "after kill -9", "idle, cores")
 	for _, l := range r.Locks {
-		t.row(load.FormatCount(float64(l.Locks)), load.FormatCount(l.Cycles.PerSecond), load.FormatCount(l.Status.PerSecond),
+		t.row(load.FormatCount(float64(l.Locks)), load.FormatCount(l.Cycles.PerSecond), l.Against.format(times), load.FormatCount(l.Status.PerSecond),
 			duration(l.List.P50), duration(l.ListAll.P50), mebibytes(float64(l.RSS)), load.FormatCount(l.BytesPerLock),
 			duration(l.StartClean), duration(l.StartKilled), fmt.Sprintf("%.3f", l.IdleCores))
 	}
