@@ -17,10 +17,14 @@ import (
 const (
 	// pollShare bounds what polling takes from those who have work to do: after
 	// each stretch of work the poller rests at least so many times as long.
-	pollShare = 10
-	// pollStretch is how long it works until it rests, long enough for some
-	// hundred files and short enough not to hold up a batch of changes.
-	pollStretch = time.Millisecond
+	pollShare = 20
+	// pollStretch is how long it works until it rests: short enough not to hold
+	// up a batch of changes, and long enough for some thousand files, since each
+	// time it falls asleep and wakes up costs as much as a hundred.
+	pollStretch = 5 * time.Millisecond
+	// longestRest is after a stretch that took long because the disk or the
+	// processors were busy elsewhere.
+	longestRest = time.Second
 	// pollSteps is how many files it looks at between two looks at the clock.
 	pollSteps = 32
 	// suspectBatch is how many files the committer looks at between two
@@ -73,8 +77,9 @@ func (p *poller) run(ctx context.Context) {
 		began := time.Now()
 		p.woke = began
 		if p.poll(ctx) {
+			pause := max(p.store.config.PollInterval-time.Since(began), p.pause())
 			p.hurry = false
-			p.wait(ctx, max(p.store.config.PollInterval-time.Since(began), pollShare*time.Since(p.woke)))
+			p.wait(ctx, pause)
 		}
 	}
 }
@@ -118,7 +123,16 @@ func (p *poller) step(ctx context.Context) bool { return !p.isTired(ctx) || p.re
 func (p *poller) rest(ctx context.Context) bool {
 	p.read()
 	p.inspect()
-	return p.wait(ctx, pollShare*time.Since(p.woke))
+	return p.wait(ctx, p.pause())
+}
+
+// pause returns how long to rest for what has been worked.
+func (p *poller) pause() time.Duration {
+	pause := pollShare * time.Since(p.woke)
+	if p.hurry { // all of a poll
+		return pause
+	}
+	return min(pause, longestRest)
 }
 
 // wait waits, and lists the directories that come and go meanwhile. It reports false

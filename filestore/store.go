@@ -38,8 +38,8 @@ type Config struct {
 	// PollInterval is how often the files are looked at for changes that
 	// others made. Where the operating system tells of changes they are found
 	// within 50 ms; polling finds them on network file systems too. It rests
-	// ten times as long as it works, every millisecond or so: to look at a
-	// million files takes it half a minute. Default 1 s.
+	// twenty times as long as it works, every few milliseconds: to look at a
+	// million files takes it a minute. Default 1 s.
 	PollInterval time.Duration
 	// NoNotify leaves the operating system's notifications aside: polling alone
 	// finds changes.
