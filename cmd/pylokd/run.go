@@ -71,12 +71,6 @@ func check(ctx context.Context, root string, stdout io.Writer) error {
 
 // serve serves until ctx ends, and then stops cleanly.
 func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (err error) {
-	if os.Getenv("GOMAXPROCS") == "" {
-		// One more than there are CPUs: a goroutine that waits for the disk keeps
-		// its share until the scheduler notices, which takes as long as the sync
-		// where the CPUs are busy.
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
-	}
 	ballast := make([]byte, garbage) // counts as heap, and is no memory until it is written to
 	defer runtime.KeepAlive(ballast)
 	address, err := c.address()
