@@ -114,8 +114,8 @@ func TestWatchFromNow(t *testing.T) {
 func TestWatchBreaksInReset(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		c, _ := b.client()
-		const n = 1000 // more than is ever on the way
-		text := mustData(t, `{"msg":"`+strings.Repeat("m", 1000)+`"}`)
+		const n = 1000 // of 4 kB each: four times as much as is ever on the way
+		text := mustData(t, `{"msg":"`+strings.Repeat("m", 4000)+`"}`)
 		for i := range n {
 			if _, err := b.manager.Lock(t.Context(), lock.LockRequest{Name: lock.MustParseName(fmt.Sprint("n/", i)), Data: text}); err != nil {
 				t.Fatal(err)
