@@ -98,6 +98,15 @@ func (s *Store) run() {
 	}
 }
 
+// runSettling settles what the committer has written, until that has ended.
+func (s *Store) runSettling() {
+	defer close(s.done)
+	for range s.unsettledMore {
+		runtime.Gosched() // so that more share the sync: who is ready to commit goes first
+		s.settleWritten()
+	}
+}
+
 // commitQueued stages and writes what has queued up, and returns how much that was and
 // whether no more will come.
 func (s *Store) commitQueued() (n int, closed bool) {
@@ -131,22 +140,26 @@ func (s *Store) commitAlone(c *commit) bool {
 	}
 	func() {
 		defer s.committing.Unlock()
-		defer func() {
-			if panicked := recover(); panicked != nil {
-				// The caller may survive it; what is committed next must not.
-				s.fail(fmt.Errorf("a fault in the server: %v", panicked), nil)
-				panic(panicked)
-			}
-		}()
+		defer s.failOnPanic()
 		s.commitBatch([]*commit{c})
 	}()
 	select {
 	case s.settling <- struct{}{}:
 		defer func() { <-s.settling }()
+		defer s.failOnPanic()
 		s.settleAll()
 	case <-c.done: // another has settled it
 	}
 	return true
+}
+
+// failOnPanic is deferred where a caller may survive a panic: what is committed next
+// must not.
+func (s *Store) failOnPanic() {
+	if panicked := recover(); panicked != nil {
+		s.fail(fmt.Errorf("a fault in the server: %v", panicked), nil)
+		panic(panicked)
+	}
 }
 
 // commitBatch stages commits and writes them to the journal as a batch, but for the

@@ -53,8 +53,15 @@ func (f slowFile) Datasync() error {
 	}
 	result := make(chan error)
 	f.disk.syncs <- result
-	return errors.Join(<-result, f.File.Datasync())
+	err := <-result
+	if err == errPanic {
+		panic(err)
+	}
+	return errors.Join(err, f.File.Datasync())
 }
+
+// errPanic as the result of a sync makes it panic.
+var errPanic = errors.New("a sync that panics")
 
 // openSlow opens a store whose journal has a segment already.
 func openSlow(t *testing.T) (*Store, *slowDisk) {
@@ -94,6 +101,34 @@ func begin(t *testing.T, s *Store, name string) chan error {
 	return answer
 }
 
+// queue has a new lock committed behind what has queued up, and returns the commit.
+func queue(t *testing.T, s *Store, name string) *commit {
+	t.Helper()
+	c := &commit{changes: []lock.Change{locked(lock.Lock{Name: lock.MustParseName(name)}, "somebody", `{}`)}, done: make(chan struct{})}
+	if !s.enqueue(c) {
+		t.Fatal("the store is closed")
+	}
+	return c
+}
+
+// wantWaiting checks that a commit has not been answered.
+func wantWaiting(t *testing.T, c *commit, when string) {
+	t.Helper()
+	select {
+	case <-c.done:
+		t.Errorf("%s: %v was answered (%v)", when, c.changes[0].Lock.Name, c.err)
+	default:
+	}
+}
+
+// wantHeld checks that all see the hold of a lock.
+func wantHeld(t *testing.T, s *Store, when string, name string) {
+	t.Helper()
+	if l, err := s.Get(t.Context(), lock.MustParseName(name)); err != nil || !l.Held() {
+		t.Errorf("%s: Get(%s) says %v, %v, want a hold", when, name, l, err)
+	}
+}
+
 func wantFree(t *testing.T, s *Store, when string, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -110,7 +145,7 @@ func TestFilesAreMadeDuringASync(t *testing.T) {
 	first := begin(t, s, "a")
 	firstSync := <-d.syncs
 	<-d.links
-	second := begin(t, s, "b")
+	second := queue(t, s, "b")
 	if file := <-d.links; file != "b.lock" {
 		t.Errorf("during the sync of a the file %s was made, want b.lock", file)
 	}
@@ -119,20 +154,15 @@ func TestFilesAreMadeDuringASync(t *testing.T) {
 	if err := <-first; err != nil {
 		t.Errorf("a: %v", err)
 	}
-	secondSync := <-d.syncs // a has been answered, and b waits for this
-	if _, err := s.Get(t.Context(), lock.MustParseName("a")); err != nil {
-		t.Errorf("after its sync, Get(a): %v", err)
-	}
+	secondSync := <-d.syncs
+	wantHeld(t, s, "after the sync of a", "a")
 	wantFree(t, s, "during the sync of b", "b")
-	select {
-	case err := <-second:
-		t.Errorf("b was answered before it was durable (%v)", err)
-	default:
-	}
+	wantWaiting(t, second, "during the sync of b")
 	secondSync <- nil
-	if err := <-second; err != nil {
-		t.Errorf("b: %v", err)
+	if <-second.done; second.err != nil {
+		t.Errorf("b: %v", second.err)
 	}
+	wantHeld(t, s, "after the sync of b", "b")
 	d.letGo(t, s)
 }
 
@@ -180,9 +210,7 @@ func TestSyncFailsWithCommitsBehindIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"first", "a", "b"} { // their lines are whole
-		if _, err := next.Get(t.Context(), lock.MustParseName(name)); err != nil {
-			t.Errorf("after the next start, Get(%s): %v", name, err)
-		}
+		wantHeld(t, next, "after the next start", name)
 	}
 	if err := next.Close(); err != nil {
 		t.Error(err)
@@ -196,27 +224,41 @@ func TestConflictWithWhatIsBeingMadeDurable(t *testing.T) {
 	first := begin(t, s, "a")
 	sync := <-d.syncs
 	<-d.links
-	second := begin(t, s, "a")
-	third := begin(t, s, "b") // comes with or after the second: its file shows that that was looked at
-	<-d.links
-	select {
-	case err := <-second:
-		t.Errorf("the second commit of a was answered during the sync of the first (%v)", err)
-	default:
-	}
+	second := queue(t, s, "a")
+	third := queue(t, s, "b")
+	<-d.links // of the third, so that the second has been looked at too
+	wantWaiting(t, second, "during the sync of the first commit of a")
 	sync <- nil
 	if err := <-first; err != nil {
 		t.Errorf("the first commit of a: %v", err)
 	}
 	(<-d.syncs) <- nil
-	if err := <-third; err != nil {
-		t.Errorf("b: %v", err)
+	if <-third.done; third.err != nil {
+		t.Errorf("b: %v", third.err)
 	}
-	if err := <-second; !errors.Is(err, lock.ErrConflict) {
-		t.Errorf("the second commit of a: %v, want %v", err, lock.ErrConflict)
+	if <-second.done; !errors.Is(second.err, lock.ErrConflict) {
+		t.Errorf("the second commit of a: %v, want %v", second.err, lock.ErrConflict)
 	}
-	if l, err := s.Get(t.Context(), lock.MustParseName("a")); err != nil || l.Token == 0 {
-		t.Errorf("Get(a) is %v, %v; want the first one's hold", l, err)
+	wantHeld(t, s, "after the conflict", "a")
+	d.letGo(t, s)
+}
+
+// Who commits alone and comes upon a fault in the server may survive it; what is
+// committed next must not.
+func TestPanicDuringASync(t *testing.T) {
+	s, d := openSlow(t)
+	panicked := make(chan any, 1)
+	go func() {
+		defer func() { panicked <- recover() }()
+		_, _ = s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName("a")}, "somebody", `{}`))
+	}()
+	(<-d.syncs) <- errPanic
+	if got := <-panicked; got != errPanic {
+		t.Fatalf("Commit panicked with %v, want %v", got, errPanic)
+	}
+	go func() { (<-d.syncs) <- nil }() // the next round makes durable what was left
+	if err := <-begin(t, s, "b"); !errors.Is(err, lock.ErrReadOnly) {
+		t.Errorf("a commit after it: %v, want %v", err, lock.ErrReadOnly)
 	}
 	d.letGo(t, s)
 }

@@ -310,7 +310,7 @@ type learnt struct {
 // read reads the files that nobody has read since the server wrote them, beside the
 // committer, and suspects those that are not as they were written.
 func (p *poller) read() {
-	began := time.Now()
+	woke, began := p.woke, time.Now()
 	held := p.store.files.Hold()
 	here := files{FS: held, root: p.store.files.root}
 	for _, e := range p.unread {
@@ -326,7 +326,7 @@ func (p *poller) read() {
 	}
 	held.Drop()
 	p.unread = nil
-	p.woke = p.woke.Add(time.Since(began)) // as of inspect
+	p.woke = woke.Add(time.Since(began)) // as of inspect, which may have been called
 }
 
 // learn tells the committer of the files that have been read.

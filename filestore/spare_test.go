@@ -269,3 +269,29 @@ func TestMovedFileStays(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Of the files that stand by, no more are open than may be.
+func TestFewFilesStayOpen(t *testing.T) {
+	const most = 3
+	s := openWritten(t, 100)
+	s.written.mostOpen = most
+	for i := range 40 {
+		mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName(fmt.Sprint("held", i))}, "somebody", `{}`))
+		cycle(t, s, fmt.Sprint("cycled", i%10), nil)
+		open := 0
+		for _, file := range s.written.files {
+			if file.file != nil {
+				open++
+			}
+		}
+		if open > most || open != s.written.open {
+			t.Fatalf("after %d holds %d files are open and %d are counted, want at most %d", i+1, open, s.written.open, most)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if s.written.open != 0 {
+		t.Errorf("after the stop %d files are counted as open", s.written.open)
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,16 +171,15 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 
 func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Store, err error) {
 	s := &Store{
-		config:  config,
-		files:   files{FS: fsys, root: root},
-		arrival: make(chan struct{}, 1),
-		done:    make(chan struct{}),
-
+		config:        config,
+		files:         files{FS: fsys, root: root},
+		arrival:       make(chan struct{}, 1),
 		unsettledMore: make(chan struct{}, 1),
+		done:          make(chan struct{}),
 		settling:      make(chan struct{}, 1),
 		locks:         newTree(),
 		extended:      make(map[lock.Name]struct{}),
-		written:       written{most: cmp.Or(config.written, mostWritten)},
+		written:       written{most: cmp.Or(config.written, mostWritten), mostOpen: mostOpenHere()},
 	}
 	s.config.journal.Carry = s.carry
 	if s.claim, err = claimRoot(root, fsys); err != nil {
@@ -201,28 +199,21 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	}
 	s.held = fsys.Hold()
 	s.work = files{FS: s.held, root: root}
-	s.view.Store(&view{revision: s.journal.Last(), locks: s.locks.Clone()})
-	opened := s.view.Load()
+	opened := &view{revision: s.journal.Last(), locks: s.locks.Clone()}
+	s.view.Store(opened)
 	if found.read >= snapshotChanges {
 		s.unsaved = opened // to read them took long, and would again after a crash
 	}
-	last := opened.revision
 	s.feed = feed.New(s.journal.Last(), feed.Config{})
 	go s.run()
-	go func() {
-		defer close(s.done)
-		for range s.unsettledMore {
-			runtime.Gosched() // so that more share the sync: who is ready to commit goes first
-			s.settleWritten()
-		}
-	}()
+	go s.runSettling()
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	n := newNotifier(s, config.NoNotify)
 	p := newPoller(s, n, found.dirs)
 	s.background.Go(func() { n.run(background) })
 	s.background.Go(func() { p.run(background) })
-	s.background.Go(func() { s.checkpoints(background, last) })
+	s.background.Go(func() { s.checkpoints(background, opened.revision) })
 	s.background.Go(func() { s.probes(background) })
 	return s, nil
 }

@@ -31,9 +31,7 @@ func Open(dir string, keep ...string) (FS, error) {
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
-		if d.place, err = placeOf(d.fd, ""); err != nil {
-			return nil, errors.Join(err, d.file.Close(), r.Close())
-		}
+		d.stays = true
 		r.kept[name] = d
 	}
 	return r, nil
@@ -49,9 +47,11 @@ type osRoot struct {
 // openDir is an open directory.
 type openDir struct {
 	file  *os.File
-	fd    int // to ask for it takes system calls
+	fd    int  // to ask for it takes system calls
+	stays bool // open, once it has been used
+	// Of one that is held:
 	place place
-	turn  uint64 // in which it was known to be where it was, if it is held
+	turn  uint64 // in which it was known to be where it was
 }
 
 // place tells directories apart.
@@ -166,14 +166,14 @@ func (r *osRoot) reach(dir string) (*openDir, error) {
 		d.file.Close()
 		return nil, &fs.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	d.turn = r.turn
+	d.stays, d.turn = true, r.turn
 	r.held[dir] = d
 	return d, nil
 }
 
 // done closes a directory that is not to stay open.
 func (r *osRoot) done(d *openDir) {
-	if d.place == (place{}) {
+	if !d.stays {
 		d.file.Close()
 	}
 }

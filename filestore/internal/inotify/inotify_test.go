@@ -133,11 +133,11 @@ func TestManyEvents(t *testing.T) {
 func TestOverflow(t *testing.T) {
 	text, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
 	if err != nil {
-		t.Skipf("NOT TESTED, an overflow: %v", err)
+		t.Fatal(err)
 	}
 	kept, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || kept > 100_000 {
-		t.Skipf("NOT TESTED, an overflow: fs.inotify.max_queued_events is %q", text)
+	if err != nil {
+		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/0", nil, 0o644); err != nil {

@@ -158,7 +158,8 @@ func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) err
 		}
 	}
 	slices.SortFunc(j.segments, func(a, b segment) int { return cmp.Compare(a.after, b.after) })
-	if err := j.passOverUnbegun(); err != nil {
+	lastText, err := j.passOverUnbegun()
+	if err != nil {
 		return nil, err
 	}
 	if len(j.segments) > 0 {
@@ -172,7 +173,13 @@ func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) err
 		return nil, err
 	}
 	for i := begin; i < len(j.segments); i++ {
-		if err := j.load(i, replay); err != nil {
+		text := lastText
+		if i < len(j.segments)-1 || text == nil {
+			if text, err = j.readSegment(j.segments[i]); err != nil {
+				return nil, err
+			}
+		}
+		if err := j.load(i, text, replay); err != nil {
 			return nil, err
 		}
 	}
@@ -182,15 +189,15 @@ func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) err
 
 // passOverUnbegun leaves out a last segment that a crash kept from being begun: the
 // header, and what was carried into it, are not all there. The segment before it is the
-// last one then, with all that was to be carried.
-func (j *Journal) passOverUnbegun() error {
+// last one then, with all that was to be carried. Else it returns what is in the last
+// one.
+func (j *Journal) passOverUnbegun() (text []byte, err error) {
 	n := len(j.segments)
 	if n == 0 {
-		return nil
+		return nil, nil
 	}
-	text, err := j.readSegment(j.segments[n-1])
-	if err != nil {
-		return err
+	if text, err = j.readSegment(j.segments[n-1]); err != nil {
+		return nil, err
 	}
 	for rest := text; ; {
 		line, after, ended := bytes.Cut(rest, []byte("\n"))
@@ -201,9 +208,9 @@ func (j *Journal) passOverUnbegun() error {
 		switch {
 		case isZeros(rest), errors.Is(err, errChecksum) && !provedDurable(0, after):
 			j.unbegun, j.segments = j.path(j.segments[n-1]), j.segments[:n-1]
-			return nil
+			return nil, nil
 		case err != nil || !record.More:
-			return nil // begun; or damage, which load tells of
+			return text, nil // begun; or damage, which load tells of
 		}
 		rest = after
 	}
@@ -213,14 +220,10 @@ func (j *Journal) passOverUnbegun() error {
 // none.
 func (j *Journal) Torn() (file string, bytes int64) { return j.torn.file, j.torn.bytes }
 
-// load reads segment i, replays it and finds its end.
-func (j *Journal) load(i int, replay func(Record) error) error {
+// load replays segment i, which has a text, and finds its end.
+func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 	s := &j.segments[i]
 	isLast := i == len(j.segments)-1
-	text, err := j.readSegment(*s)
-	if err != nil {
-		return err
-	}
 	if i > 0 && s.after != j.last {
 		return &DamageError{File: j.path(*s), Err: fmt.Errorf("it begins after revision %d and the segment before it ends at revision %d", s.after, j.last)}
 	}
@@ -566,11 +569,9 @@ func (j *Journal) Close() error {
 	if j.active == nil {
 		return nil
 	}
-	_, err := j.durable()
-	if err == nil {
+	var err error
+	if _, failed := j.durable(); failed == nil { // else who wrote has been told
 		err = j.active.Truncate(j.written)
-	} else {
-		err = nil // who wrote has been told
 	}
 	return errors.Join(err, j.active.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/pylok/pylok/filestore/internal/timestamp"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -131,15 +132,12 @@ func appendUint(b []byte, key string, v uint64) []byte {
 	return strconv.AppendUint(appendKey(b, key), v, 10)
 }
 
-// appendTime appends a time, unless it is zero: RFC 3339 in UTC, to the millisecond.
+// appendTime appends a member that is a time, unless it is zero.
 func appendTime(b []byte, key string, t time.Time) []byte {
 	if t.IsZero() {
 		return b
 	}
-	b = append(appendKey(b, key), '"')
-	b = t.UTC().AppendFormat(b, time.RFC3339) // package time has a fast way for whole seconds
-	milli := t.Nanosecond() / 1e6
-	return append(b[:len(b)-len("Z")], '.', byte('0'+milli/100), byte('0'+milli/10%10), byte('0'+milli%10), 'Z', '"')
+	return append(timestamp.Append(append(appendKey(b, key), '"'), t), '"')
 }
 
 // appendMember appends a string member, unless it is empty.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/timestamp"
 	"github.com/pylok/pylok/internal/canonical"
 	"github.com/pylok/pylok/lock"
 )
@@ -77,12 +78,9 @@ func appendReserved(b []byte, key string, l *lock.Lock, location string) []byte 
 }
 
 // appendTime appends a time in quotes, without which YAML readers take it for more than
-// text: RFC 3339 in UTC, to the millisecond. Package time has a fast way for whole seconds.
+// text.
 func appendTime(b []byte, t time.Time) []byte {
-	b = append(b, '"')
-	b = t.UTC().AppendFormat(b, time.RFC3339)
-	milli := t.Nanosecond() / 1e6
-	return append(b[:len(b)-len("Z")], '.', byte('0'+milli/100), byte('0'+milli/10%10), byte('0'+milli%10), 'Z', '"', '\n')
+	return append(timestamp.Append(append(b, '"'), t), '"', '\n')
 }
 
 // formatTTL writes 30m0s as 30m, and a fraction of a second exactly.

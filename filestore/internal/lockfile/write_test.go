@@ -13,14 +13,10 @@ import (
 
 const location = "/tmp/locks/server-cluster3w1-2.lock"
 
-// TestAppendExample holds the writer to the example in the project's design, byte
-// for byte.
-func TestAppendExample(t *testing.T) {
-	want, err := os.ReadFile("testdata/server-cluster3w1-2.lock")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := lock.Lock{
+// example is the hold of the example in the project's design.
+func example(t testing.TB) lock.Lock {
+	t.Helper()
+	return lock.Lock{
 		Name:        lock.MustParseName("server-cluster3w1-2"),
 		Data:        parseData(t, `{"msg":"Locking App1 on server-cluster3w1-2 for canary deployment","contact_email":"billyjenkins@example.com","data":{"status":"MAINT","server":"server-cluster3w1-2","backend":"App1"}}`),
 		Holder:      "alice@ci-7",
@@ -29,6 +25,16 @@ func TestAppendExample(t *testing.T) {
 		AcquireTime: time.Date(2026, 11, 22, 20, 3, 11, 482_000_000, time.FixedZone("CET", 3600)),
 		TTL:         30 * time.Second,
 	}
+}
+
+// TestAppendExample holds the writer to the example in the project's design, byte
+// for byte.
+func TestAppendExample(t *testing.T) {
+	want, err := os.ReadFile("testdata/server-cluster3w1-2.lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := example(t)
 	got := lockfile.Append(nil, l, location)
 	if string(got) != string(want) {
 		t.Errorf("got:\n%swant:\n%s", got, want)
