@@ -35,20 +35,20 @@ const (
 
 // lockScale is what was found with so many held locks.
 type lockScale struct {
-	Locks        int     `json:"locks"`
-	Fill         float64 `json:"fill_seconds"`         // for those that were not there yet
-	Cycles       sample  `json:"cycles"`               // the median round
-	Against      spread  `json:"-"`                    // cycles a second against those with the least locks, round by round
-	AgainstTimes float64 `json:"cycles_against_least"` // its median
-	Status       sample  `json:"status"`
-	List         sample  `json:"list"`     // 100 locks that share a prefix
-	ListAll      sample  `json:"list_all"` // 100 locks that share none
-	RSS          int64   `json:"rss"`
-	RSSEmpty     int64   `json:"rss_empty"` // after the same work without held locks
-	BytesPerLock float64 `json:"bytes_per_lock"`
-	StartClean   float64 `json:"start_clean_seconds"`
-	StartKilled  float64 `json:"start_killed_seconds"`
-	IdleCores    float64 `json:"idle_cores"` // CPU seconds a second, with nothing to do but to poll
+	Locks  int     `json:"locks"`
+	Fill   float64 `json:"fill_seconds"` // for those that were not there yet
+	Cycles sample  `json:"cycles"`       // the median round
+	// Against is the cycles a second over those with the least locks, round by round.
+	Against      []float64 `json:"cycles_against_least"`
+	Status       sample    `json:"status"`
+	List         sample    `json:"list"`     // 100 locks that share a prefix
+	ListAll      sample    `json:"list_all"` // 100 locks that share none
+	RSS          int64     `json:"rss"`
+	RSSEmpty     int64     `json:"rss_empty"` // after the same work without held locks
+	BytesPerLock float64   `json:"bytes_per_lock"`
+	StartClean   float64   `json:"start_clean_seconds"`
+	StartKilled  float64   `json:"start_killed_seconds"`
+	IdleCores    float64   `json:"idle_cores"` // CPU seconds a second, with nothing to do but to poll
 }
 
 // leaseScale is what was found with so many leases.
@@ -227,7 +227,7 @@ func (sc *scaler) measureLocks(ctx context.Context, n int) (found lockScale, err
 // measureCycles measures the cycles beside the held locks, in turn with those of another
 // server that holds the least number of locks: minutes later the machine may be another.
 func (sc *scaler) measureCycles(ctx context.Context, found *lockScale) (err error) {
-	least := &scaler{settings: sc.settings, root: sc.log + "-least-root", log: sc.log, progress: sc.progress}
+	least := &scaler{settings: sc.settings, root: filepath.Join(filepath.Dir(sc.log), "least-root"), log: sc.log, progress: sc.progress}
 	defer func() { err = errors.Join(err, least.stop((*process).stop), os.RemoveAll(least.root)) }()
 	if _, err := least.start(ctx, least.root); err != nil {
 		return err
@@ -236,7 +236,6 @@ func (sc *scaler) measureCycles(ctx context.Context, found *lockScale) (err erro
 		return err
 	}
 	var rounds []sample
-	var against []float64
 	for range cycleRounds {
 		var pair [2]sample
 		for i, of := range []*scaler{sc, least} {
@@ -247,12 +246,10 @@ func (sc *scaler) measureCycles(ctx context.Context, found *lockScale) (err erro
 			pair[i] = sampleOf(run)
 		}
 		rounds = append(rounds, pair[0])
-		against = append(against, pair[0].PerSecond/pair[1].PerSecond)
+		found.Against = append(found.Against, pair[0].PerSecond/pair[1].PerSecond)
 	}
 	slices.SortFunc(rounds, func(a, b sample) int { return cmp.Compare(a.PerSecond, b.PerSecond) })
 	found.Cycles = rounds[len(rounds)/2]
-	found.Against = spreadOf(against)
-	found.AgainstTimes = found.Against.median
 	return nil
 }
 
@@ -373,7 +370,7 @@ func (r *report) printScale(w io.Writer) {
 	fmt.Fprintf(w, "\npylok alone, %d callers, %v s each.\n\n", scaleCallers, r.Seconds)
 	t := newTable(w, "held locks", "cycles a second", "against the least", "Status a second", "List of 100, one prefix", "List of 100, anywhere", "RSS", "bytes a lock", "start to ready", "after kill -9", "idle, cores")
 	for _, l := range r.Locks {
-		t.row(load.FormatCount(float64(l.Locks)), load.FormatCount(l.Cycles.PerSecond), l.Against.format(times), load.FormatCount(l.Status.PerSecond),
+		t.row(load.FormatCount(float64(l.Locks)), load.FormatCount(l.Cycles.PerSecond), spreadOf(l.Against).format(times), load.FormatCount(l.Status.PerSecond),
 			duration(l.List.P50), duration(l.ListAll.P50), mebibytes(float64(l.RSS)), load.FormatCount(l.BytesPerLock),
 			duration(l.StartClean), duration(l.StartKilled), fmt.Sprintf("%.3f", l.IdleCores))
 	}
