@@ -113,26 +113,34 @@ func (s *Store) commitQueued() (n int, closed bool) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
 	s.mu.Lock()
-	room := min(maxBatch-len(s.later), len(s.queue))
-	commits := append(s.later, s.queue[:room]...)
-	s.queue = s.queue[room:]
+	n = min(maxBatch, len(s.queue))
+	commits := s.queue[:n:n]
+	s.queue = s.queue[n:]
 	closed = s.closed
 	s.mu.Unlock()
-	if len(commits) > 0 {
-		s.later = s.commitBatch(commits)
-	}
-	return len(commits), closed
+	s.commitAll(commits)
+	return n, closed
 }
 
-// commitAlone makes a commit that nothing is before, and reports whether it was that:
+// commitAll stages and writes commits, as many batches as it takes.
+func (s *Store) commitAll(commits []*commit) {
+	for len(commits) > 0 {
+		commits = s.commitBatch(commits)
+	}
+}
+
+// commitAlone makes commits that nothing is before, and reports whether they were that:
 // who commits alone need not wait until two others wake up, one after the other, and
 // then until it is woken up itself.
-func (s *Store) commitAlone(c *commit) bool {
+func (s *Store) commitAlone(commits []*commit) bool {
+	if len(commits) == 0 {
+		return true
+	}
 	if !s.committing.TryLock() {
 		return false
 	}
 	s.mu.Lock()
-	alone := !s.closed && len(s.queue) == 0 && len(s.later) == 0 && len(s.unsettled) == 0
+	alone := !s.closed && len(s.queue) == 0 && len(s.unsettled) == 0
 	s.mu.Unlock()
 	if !alone {
 		s.committing.Unlock()
@@ -141,14 +149,14 @@ func (s *Store) commitAlone(c *commit) bool {
 	func() {
 		defer s.committing.Unlock()
 		defer s.failOnPanic()
-		s.commitBatch([]*commit{c})
+		s.commitAll(commits)
 	}()
 	select {
 	case s.settling <- struct{}{}:
 		defer func() { <-s.settling }()
 		defer s.failOnPanic()
 		s.settleAll()
-	case <-c.done: // another has settled it
+	case <-commits[len(commits)-1].done: // another has settled them
 	}
 	return true
 }

@@ -124,7 +124,7 @@ type quickFile struct{ disk.File }
 
 func (quickFile) Datasync() error { return nil }
 
-// serveOnce makes one change of one of a worker's locks.
+// serveOnce makes one change of one of a worker's locks, or releases and grants it.
 func serveOnce(s *Store, worker, n int, say func(answer)) {
 	name := lock.MustParseName(fmt.Sprintf("w%d/lock-%d", worker, rand.IntN(3)))
 	l, err := s.Get(context.Background(), name)
@@ -132,27 +132,36 @@ func serveOnce(s *Store, worker, n int, say func(answer)) {
 		l = lock.Lock{Name: name}
 	}
 	data := fmt.Sprintf(`{"n":%d,"msg":%q}`, n, strings.Repeat("x", rand.IntN(200)))
-	change := locked(l, fmt.Sprintf("holder %d", n), data)
+	grant := locked(l, fmt.Sprintf("holder %d", n), data)
+	changes := []lock.Change{grant}
 	if l.Held() {
-		switch rand.IntN(4) {
+		switch rand.IntN(6) {
 		case 0:
-			change = updated(l, data)
+			changes = []lock.Change{updated(l, data)}
 		case 1, 2:
-			change = unlocked(l)
+			changes = []lock.Change{unlocked(l)}
+		case 3, 4:
+			grant.Prev = 0
+			changes = []lock.Change{unlocked(l), grant}
 		}
 	}
-	said := func(l lock.Lock, doing bool) answer {
+	said := func(change lock.Change, l lock.Lock, doing bool) answer {
 		return answer{Name: name.String(), Type: change.Type.String(), Token: l.Token, Holder: l.Holder, Data: l.Data, Doing: doing}
 	}
-	say(said(change.Lock, true))
-	events, err := s.Commit(context.Background(), change)
-	if err != nil {
-		a := said(change.Lock, false)
-		a.Error = err.Error()
-		say(a)
-		return
+	for _, change := range changes {
+		say(said(change, change.Lock, true))
 	}
-	say(said(events[0].Lock, false))
+	last := len(changes) - 1 // its answer says all that is certain
+	for i, outcome := range s.CommitEach(context.Background(), changes...) {
+		switch {
+		case outcome.Err != nil:
+			a := said(changes[i], changes[i].Lock, false)
+			a.Error = outcome.Err.Error()
+			say(a)
+		case i == last:
+			say(said(changes[i], outcome.Event.Lock, false))
+		}
+	}
 }
 
 // TestKill kills a server again and again while several of its clients change

@@ -126,6 +126,27 @@ func (b *ledger) commit(t *testing.T, s *Store, d *testDisk, changes ...lock.Cha
 	before := b.highest
 	b.mu.Unlock()
 	events, err := s.Commit(t.Context(), changes...)
+	b.take(t, d, before, changes, events, err)
+	return err
+}
+
+// handOver is commit for the end of a hold and the grant of the same lock after it.
+func (b *ledger) handOver(t *testing.T, s *Store, d *testDisk, held lock.Lock, holder, data string) {
+	t.Helper()
+	b.mu.Lock()
+	before := b.highest
+	b.mu.Unlock()
+	changes := []lock.Change{unlocked(held), locked(lock.Lock{Name: held.Name}, holder, data)}
+	for i, outcome := range s.CommitEach(t.Context(), changes...) {
+		b.take(t, d, before, changes[i:i+1], []lock.Event{outcome.Event}, outcome.Err)
+		before = max(before, lock.Token(outcome.Event.Revision))
+	}
+}
+
+// take notes the answer to changes that were committed when no token above before had
+// been seen.
+func (b *ledger) take(t *testing.T, d *testDisk, before lock.Token, changes []lock.Change, events []lock.Event, err error) {
+	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err == nil {
@@ -135,7 +156,7 @@ func (b *ledger) commit(t *testing.T, s *Store, d *testDisk, changes ...lock.Cha
 			}
 			b.note(changes[i], e)
 		}
-		return nil
+		return
 	}
 	refused := errors.Is(err, lock.ErrReadOnly) || errors.Is(err, lock.ErrConflict) || errors.Is(err, lock.ErrShuttingDown) || errors.Is(err, lock.ErrInvalidName)
 	if d.isKilled() || !refused {
@@ -149,7 +170,6 @@ func (b *ledger) commit(t *testing.T, s *Store, d *testDisk, changes ...lock.Cha
 			b.possible[c.Lock.Name] = append(b.states(c.Lock.Name), after)
 		}
 	}
-	return err
 }
 
 func (b *ledger) states(name lock.Name) []state {

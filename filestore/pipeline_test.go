@@ -243,6 +243,75 @@ func TestConflictWithWhatIsBeingMadeDurable(t *testing.T) {
 	d.letGo(t, s)
 }
 
+// The end of a hold and the next grant of its lock are made durable by one sync,
+// whether they are alone or wait for the sync of others.
+func TestHandOverInOneSync(t *testing.T) {
+	s, d := openSlow(t)
+	name := lock.MustParseName("first")
+	handOver := func() []lock.Change {
+		l, err := s.Get(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []lock.Change{unlocked(l), locked(lock.Lock{Name: name}, "next", `{}`)}
+	}
+	// letGoOnce lets the one sync go that there is to be once the grant's file is made.
+	letGoOnce := func(when string) {
+		t.Helper()
+		sync := <-d.syncs
+		select {
+		case <-d.links:
+		default:
+			t.Errorf("%s: a sync came before the grant", when)
+			sync <- nil
+			sync = <-d.syncs
+			<-d.links
+		}
+		if l, err := s.Get(t.Context(), name); err != nil || l.Holder == "" {
+			t.Errorf("%s: before the sync Get says %+v, %v, want the hold before", when, l, err)
+		}
+		sync <- nil
+	}
+	wantHeldBy := func(when string, event lock.Event) {
+		t.Helper()
+		if l, err := s.Get(t.Context(), name); err != nil || l.Token != event.Lock.Token {
+			t.Errorf("%s: Get says %+v, %v, want the hold of %+v", when, l, err, event)
+		}
+	}
+
+	alone := make(chan []lock.Outcome, 1)
+	changes := handOver()
+	go func() { alone <- s.CommitEach(t.Context(), changes...) }()
+	letGoOnce("alone")
+	for i, outcome := range <-alone {
+		if outcome.Err != nil {
+			t.Errorf("alone: change %d: %v", i, outcome.Err)
+		}
+		if i == 1 {
+			wantHeldBy("alone", outcome.Event)
+		}
+	}
+
+	first := begin(t, s, "a")
+	sync := <-d.syncs
+	<-d.links
+	changes = handOver()
+	release := &commit{changes: changes[:1], done: make(chan struct{})}
+	grant := &commit{changes: changes[1:], done: make(chan struct{})}
+	s.enqueue(release, grant)
+	sync <- nil
+	if err := <-first; err != nil {
+		t.Errorf("a: %v", err)
+	}
+	letGoOnce("behind another")
+	<-release.done
+	if <-grant.done; release.err != nil || grant.err != nil {
+		t.Fatalf("behind another: %v, %v", release.err, grant.err)
+	}
+	wantHeldBy("behind another", grant.events[0])
+	d.letGo(t, s)
+}
+
 // Who commits alone and comes upon a fault in the server may survive it; what is
 // committed next must not.
 func TestPanicDuringASync(t *testing.T) {

@@ -209,6 +209,10 @@ func workOnce(t *testing.T, w *world, random *rand.Rand, names []lock.Name, mark
 		w.makeCheckpoint(random.IntN(3) == 0)
 	case 1, 2:
 		_ = w.commit(t, next(names[0]), next(names[1]))
+	case 3, 4:
+		if l := present(t.Context(), t, w.Store, names[0]); l.Held() {
+			w.ledger.handOver(t, w.Store, w.disk, l, "next "+mark, data)
+		}
 	default:
 		_ = w.commit(t, next(names[random.IntN(len(names))]))
 	}

@@ -103,8 +103,6 @@ type Store struct {
 	// committing is held by who commits: the committer, or a commit that is alone.
 	// It guards what follows.
 	committing sync.Mutex
-	later      []*commit // taken from the queue, for the next batch
-
 	records    []journal.Record // of the batch that is being written
 	work       files            // its own way to the files
 	held       disk.Held        // what work reaches them through
@@ -290,13 +288,45 @@ func (s *Store) Commit(_ context.Context, changes ...lock.Change) ([]lock.Event,
 		return nil, err
 	}
 	c := &commit{changes: changes, done: make(chan struct{})}
-	if !s.commitAlone(c) {
-		if !s.enqueue(c) {
-			return nil, lock.ErrShuttingDown
+	s.commit(c)
+	return c.events, c.err
+}
+
+// CommitEach implements lock.Store.
+func (s *Store) CommitEach(_ context.Context, changes ...lock.Change) []lock.Outcome {
+	commits := make([]*commit, len(changes))
+	var valid []*commit
+	for i := range changes {
+		c := &commit{changes: changes[i : i+1], done: make(chan struct{})}
+		if c.err = checkChanges(c.changes); c.err == nil {
+			valid = append(valid, c)
 		}
+		commits[i] = c
+	}
+	s.commit(valid...)
+	outcomes := make([]lock.Outcome, len(changes))
+	for i, c := range commits {
+		if outcomes[i].Err = c.err; c.err == nil {
+			outcomes[i].Event = c.events[0]
+		}
+	}
+	return outcomes
+}
+
+// commit makes commits one after the other, and returns when they are final.
+func (s *Store) commit(commits ...*commit) {
+	if s.commitAlone(commits) {
+		return
+	}
+	if !s.enqueue(commits...) {
+		for _, c := range commits {
+			c.err = lock.ErrShuttingDown
+		}
+		return
+	}
+	for _, c := range commits {
 		<-c.done
 	}
-	return c.events, c.err
 }
 
 // checkChanges holds a commit to what every Store asks of one.
@@ -322,13 +352,13 @@ func checkChanges(changes []lock.Change) error {
 	return nil
 }
 
-func (s *Store) enqueue(c *commit) bool {
+func (s *Store) enqueue(commits ...*commit) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
-	s.queue = append(s.queue, c)
+	s.queue = append(s.queue, commits...)
 	s.wake()
 	return true
 }

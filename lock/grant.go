@@ -141,23 +141,28 @@ func (m *Manager) await(t *turn, c *call) (Grant, error) {
 	return Grant{}, heldError(m.described(l), time.Since(c.waiter.since))
 }
 
-// grant commits a new hold for the request, over the lock's revision prev.
-func (m *Manager) grant(ctx context.Context, request LockRequest, prev Revision) (Lock, error) {
-	l := Lock{
-		Name:       request.Name,
-		Data:       request.Data,
-		Holder:     request.Holder,
-		TTL:        request.TTL,
-		ExpireTime: request.ExpireTime,
-		RequestID:  request.RequestID,
-	}
-	event, err := m.commit(ctx, Change{
+// granting is the change that grants the lock to the request, over the lock's revision
+// prev.
+func (r *LockRequest) granting(prev Revision) Change {
+	return Change{
 		Type:  Locked,
 		Cause: Request,
-		Actor: request.Actor,
+		Actor: r.Actor,
 		Prev:  prev,
-		Lock:  l,
-	})
+		Lock: Lock{
+			Name:       r.Name,
+			Data:       r.Data,
+			Holder:     r.Holder,
+			TTL:        r.TTL,
+			ExpireTime: r.ExpireTime,
+			RequestID:  r.RequestID,
+		},
+	}
+}
+
+// grant commits a new hold for the request, over the lock's revision prev.
+func (m *Manager) grant(ctx context.Context, request LockRequest, prev Revision) (Lock, error) {
+	event, err := m.commit(ctx, request.granting(prev))
 	if err != nil {
 		return Lock{}, err
 	}
@@ -168,7 +173,7 @@ func (m *Manager) grant(ctx context.Context, request LockRequest, prev Revision)
 // undo releases a hold whose caller left before it was told. It returns the error
 // to answer with.
 func (m *Manager) undo(ctx context.Context, l Lock) error {
-	err := m.release(ctx, l, Change{
+	_, err := m.end(ctx, l, Change{
 		Cause:  Request,
 		Actor:  l.Holder,
 		Reason: "the caller left before it was answered",

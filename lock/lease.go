@@ -346,10 +346,9 @@ func (m *Manager) expire(ctx context.Context, ended *lease) error {
 			m.leases.keep(ended, l)
 			return nil
 		}
-		err = m.endLease(ctx, l)
+		err = m.endLease(ctx, t, l)
 		switch {
 		case err == nil:
-			m.handOverFree(t)
 			return nil
 		case !errors.Is(err, ErrConflict):
 			m.config.Logger.Error("a lease ran out and the hold could not be ended; trying again", "name", l.Name, "token", l.Token, "error", err)
@@ -358,10 +357,14 @@ func (m *Manager) expire(ctx context.Context, ended *lease) error {
 	}
 }
 
-// endLease commits the end of a hold whose deadline has passed. The caller has the
-// turn.
-func (m *Manager) endLease(ctx context.Context, l Lock) error {
-	err := m.release(ctx, l, Change{Cause: Expired, Actor: l.Holder, Reason: "the lease ran out"})
+// endLease commits the end of a hold whose deadline has passed, and grants the lock to
+// the next in line. ErrConflict means that it has to be looked at again. The caller has
+// the turn.
+func (m *Manager) endLease(ctx context.Context, t *turn, l Lock) error {
+	_, err := m.release(ctx, t, l, Change{Cause: Expired, Actor: l.Holder, Reason: "the lease ran out"})
+	if errors.Is(err, ErrNotLocked) {
+		return ErrConflict
+	}
 	if err == nil {
 		m.config.Logger.Info("lease ran out", "name", l.Name, "holder", l.Holder, "token", l.Token)
 	}

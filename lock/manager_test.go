@@ -79,6 +79,17 @@ func (s *hookedStore) Commit(ctx context.Context, changes ...lock.Change) ([]loc
 	return s.Store.Commit(ctx, changes...)
 }
 
+func (s *hookedStore) CommitEach(ctx context.Context, changes ...lock.Change) []lock.Outcome {
+	outcomes := make([]lock.Outcome, len(changes))
+	for i, change := range changes {
+		events, err := s.Commit(ctx, change)
+		if outcomes[i].Err = err; err == nil {
+			outcomes[i].Event = events[0]
+		}
+	}
+	return outcomes
+}
+
 func (s *hookedStore) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
 	if f := s.beforeEvents.f.Load(); f != nil {
 		(*f)()
@@ -209,6 +220,71 @@ func TestLeaveDuringConflict(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A hold that others end just as its holder does, or as its lease runs out, is over; the
+// next in line is granted the lock once, and keeps it, although the request to unlock
+// would fit its hold too.
+func TestEndedByOthersMeanwhile(t *testing.T) {
+	for _, end := range []string{"unlock", "expiry", "renew"} {
+		synctest.Test(t, func(t *testing.T) {
+			store := open(t)
+			m := manage(t, store)
+			held := mustLock(t, m, lock.LockRequest{Name: nameA, TTL: time.Minute})
+			bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Wait: time.Hour})
+			store.beforeCommit.set(func(*lock.Change) error {
+				store.beforeCommit.remove()
+				store.others(t, lock.Unlocked)
+				return nil
+			})
+			switch end {
+			case "unlock":
+				if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA}); !errors.Is(err, lock.ErrNotLocked) {
+					t.Errorf("Unlock: got %v, want %v", err, lock.ErrNotLocked)
+				}
+			case "renew":
+				time.Sleep(time.Minute) // it wakes no later than the lease's end
+				if _, err := m.Renew(t.Context(), lock.RenewRequest{Name: nameA, Token: held.Token}); !errors.Is(err, lock.ErrNotHolder) {
+					t.Errorf("Renew: got %v, want %v", err, lock.ErrNotHolder)
+				}
+			default:
+				time.Sleep(2 * time.Minute)
+			}
+			if !bob.ended() || bob.err != nil {
+				t.Fatalf("%s: the waiter: ended %v, %v; want the lock", end, bob.done.Load(), bob.err)
+			}
+			time.Sleep(time.Hour) // what is to come of it has come
+			if got := status(t, m, nameA); got.Token != bob.grant.Lock.Token {
+				t.Errorf("%s: the lock is %+v, want the hold that was granted, with token %d", end, got, bob.grant.Lock.Token)
+			}
+		})
+	}
+}
+
+// A waiter whom the store refuses is told so, and the lock goes to the one behind.
+func TestWaiterRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := open(t)
+		m := manage(t, store)
+		mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+		carol := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "carol", Wait: time.Hour})
+		store.beforeCommit.set(func(change *lock.Change) error {
+			if change.Lock.Holder == "bob" {
+				return lock.ErrDataTooLarge
+			}
+			return nil
+		})
+		if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+			t.Errorf("Unlock: %v", err)
+		}
+		if !bob.ended() || !errors.Is(bob.err, lock.ErrDataTooLarge) {
+			t.Errorf("the waiter: ended %v, %v; want %v", bob.done.Load(), bob.err, lock.ErrDataTooLarge)
+		}
+		if !carol.ended() || carol.err != nil {
+			t.Errorf("the waiter behind: ended %v, %v; want the lock", carol.done.Load(), carol.err)
+		}
+	})
 }
 
 // A request that is sent again while it waits keeps its place when its first sending

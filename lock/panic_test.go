@@ -83,6 +83,33 @@ func TestStorePanicsForWaiter(t *testing.T) {
 	})
 }
 
+// A waiter who was being granted the lock along with its release when the store
+// panicked keeps the place in line.
+func TestStorePanicsDuringHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := open(t)
+		m := manage(t, store)
+		held := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+		store.beforeCommit.set(func(*lock.Change) error { panic(t.Name()) })
+		unlock := func() error {
+			_, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token})
+			return err
+		}
+		mustPanic(t, unlock)
+		store.beforeCommit.remove()
+		if bob.ended() {
+			t.Fatalf("the waiter: %v; want it in line", bob.err)
+		}
+		if err := unlock(); err != nil {
+			t.Errorf("Unlock: %v", err)
+		}
+		if !bob.ended() || bob.err != nil {
+			t.Errorf("the waiter: ended %t, error %v; want the lock", bob.ended(), bob.err)
+		}
+	})
+}
+
 // mustPanic calls f as the service calls the Manager.
 func mustPanic(t *testing.T, f func() error) {
 	t.Helper()

@@ -52,11 +52,9 @@ func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Lock, Revi
 			return Lock{}, 0, err
 		}
 		change := Change{
-			Type:   Unlocked,
 			Cause:  Request,
 			Actor:  request.Actor,
 			Reason: request.Reason,
-			Prev:   l.Revision,
 			Lock:   l,
 		}
 		if request.Force && (request.Holder == "" || request.Holder != l.Holder) {
@@ -69,15 +67,13 @@ func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Lock, Revi
 			change.Lock.Data = *request.Data
 		}
 		was := m.described(l)
-		event, err := m.commit(ctx, change)
+		event, err := m.release(ctx, t, l, change)
 		if errors.Is(err, ErrConflict) {
 			continue
 		}
 		if err != nil {
 			return Lock{}, 0, err
 		}
-		m.leases.drop(l.Name, l.Token)
-		m.handOverFree(t)
 		return was, event.Revision, nil
 	}
 }
@@ -117,12 +113,64 @@ func (m *Manager) staleToken(l Lock, token Token) error {
 	}
 }
 
-// release commits the end of the hold l. The caller has the turn.
-func (m *Manager) release(ctx context.Context, l Lock, change Change) error {
-	change.Type, change.Prev, change.Lock = Unlocked, l.Revision, l
-	_, err := m.commit(ctx, change)
+// end commits the end of the hold l, as change has it. The caller has the turn.
+func (m *Manager) end(ctx context.Context, l Lock, change Change) (Event, error) {
+	event, err := m.commit(ctx, ending(l, change))
 	if err == nil {
 		m.leases.drop(l.Name, l.Token)
 	}
-	return err
+	return event, err
+}
+
+// ending makes change the end of the hold l; its Lock may be set, to l with a closing
+// message.
+func ending(l Lock, change Change) Change {
+	change.Type, change.Prev = Unlocked, l.Revision
+	if change.Lock.Name.IsZero() {
+		change.Lock = l
+	}
+	return change
+}
+
+// release is end for a lock that others may wait for: the next in line is granted it
+// along with the end. The caller has the turn.
+func (m *Manager) release(ctx context.Context, t *turn, l Lock, change Change) (Event, error) {
+	w := t.next()
+	if w == nil {
+		return m.end(ctx, l, change)
+	}
+	event, err := m.handOver(ctx, t, w, l, change)
+	if err == nil {
+		m.handOverFree(t) // to who is next now, if it came to nothing
+	}
+	return event, err
+}
+
+// handOver ends the hold l and grants the lock to a waiter who was taken out of the
+// queue, for hardly more than the time of one commit. It tells the waiter what became of
+// it; whose request comes to nothing is put back, as by grantTo.
+func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l Lock, change Change) (Event, error) {
+	granted := Outcome{Err: ErrConflict}
+	defer func() {
+		if errors.Is(granted.Err, ErrConflict) {
+			t.putBack(w)
+		}
+	}()
+	outcomes := m.store.CommitEach(context.WithoutCancel(ctx), ending(l, change), w.request.granting(0))
+	ended := outcomes[0]
+	granted = outcomes[1]
+	if ended.Err == nil {
+		m.leases.drop(l.Name, l.Token)
+	}
+	if errors.Is(granted.Err, ErrConflict) {
+		return ended.Event, ended.Err
+	}
+	if granted.Err == nil {
+		m.leases.observe(granted.Event.Lock)
+		if errors.Is(ended.Err, ErrConflict) {
+			ended.Err = notLocked(l.Name) // others had ended it; to try again would end the new one
+		}
+	}
+	m.answer(w, granted.Event.Lock, granted.Err)
+	return ended.Event, ended.Err
 }

@@ -104,7 +104,7 @@ func (m *Manager) renewable(ctx context.Context, t *turn, request RenewRequest) 
 	for err == nil && l.Held() && m.leases.due(l) {
 		// The deadline has passed and this request came before the
 		// goroutine that expires: it is the deadline that counts.
-		if err = m.endLease(ctx, l); err == nil || errors.Is(err, ErrConflict) {
+		if err = m.endLease(ctx, t, l); err == nil || errors.Is(err, ErrConflict) {
 			m.grantNext(t)
 			l, err = m.present(ctx, request.Name)
 		}

@@ -23,6 +23,12 @@ type Change struct {
 	Lock Lock
 }
 
+// Outcome is how a commit of one change ended.
+type Outcome struct {
+	Event Event // zero for an Extended change
+	Err   error
+}
+
 // Store keeps the held locks and the order of all changes. It knows nothing of
 // waiting, leases or who may do what: Manager decides, and commits by
 // compare-and-swap. Every method may be called from many goroutines at once.
@@ -52,6 +58,12 @@ type Store interface {
 	// When Commit returns nil the changes survive a power cut. A ctx that ends
 	// does not stop a Commit that has begun.
 	Commit(ctx context.Context, changes ...Change) ([]Event, error)
+
+	// CommitEach commits changes one after the other, each as Commit would alone and
+	// whatever becomes of those before it: a lock may be released and granted
+	// again. It returns when all have ended, and how each did, in their order. They
+	// are made durable together, which takes hardly longer than for one.
+	CommitEach(ctx context.Context, changes ...Change) []Outcome
 
 	// Events returns events after a revision, oldest first, without a gap,
 	// those that others caused included: at least one, and not more than fit

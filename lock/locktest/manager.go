@@ -79,6 +79,17 @@ func (s *hookedStore) Commit(ctx context.Context, changes ...lock.Change) ([]loc
 	return s.Store.Commit(ctx, changes...)
 }
 
+func (s *hookedStore) CommitEach(ctx context.Context, changes ...lock.Change) []lock.Outcome {
+	outcomes := make([]lock.Outcome, len(changes))
+	for i, change := range changes {
+		events, err := s.Commit(ctx, change)
+		if outcomes[i].Err = err; err == nil {
+			outcomes[i].Event = events[0]
+		}
+	}
+	return outcomes
+}
+
 func (s *hookedStore) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
 	if hook := s.beforeEvents.Load(); hook != nil {
 		if err := (*hook)(ctx, after); err != nil {

@@ -28,6 +28,7 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "ConflictIsVisible", testConflictIsVisible)
 	run(t, open, "AllOrNothing", testAllOrNothing)
 	run(t, open, "ALockTwice", testALockTwice)
+	run(t, open, "OneAfterTheOther", testOneAfterTheOther)
 	run(t, open, "Tokens", testTokens)
 	run(t, open, "Extended", testExtended)
 	run(t, open, "Unlocked", testUnlocked)
@@ -577,6 +578,81 @@ func testALockTwice(s tested) {
 		s.t.Error("the other lock is held")
 	}
 	s.nothingAfter(revision)
+}
+
+// testOneAfterTheOther: CommitEach is Commit for each, in order, and what one makes of a
+// lock the next one finds.
+func testOneAfterTheOther(s tested) {
+	unlock := func(name string) lock.Change { return s.change(lock.Unlocked, name) }
+	grant := func(name string, prev lock.Revision) lock.Change {
+		c := s.change(lock.Locked, name, withHolder("next"))
+		c.Prev = prev
+		return c
+	}
+	outdated := func(c lock.Change) lock.Change {
+		c.Prev += 1000
+		return c
+	}
+	unknown := func(c lock.Change) lock.Change {
+		c.Type = lock.Reset
+		return c
+	}
+	tests := []struct {
+		name    string
+		changes func(held lock.Lock) []lock.Change // a is held, b is free
+		want    []error
+		holder  string // of a afterwards; empty: it is free
+	}{
+		{"nothing", func(lock.Lock) []lock.Change { return nil }, nil, "first"},
+		{"released and granted", func(lock.Lock) []lock.Change { return []lock.Change{unlock("a"), grant("a", 0)} }, []error{nil, nil}, "next"},
+		{"granted over and over", func(held lock.Lock) []lock.Change {
+			return []lock.Change{grant("a", held.Revision), grant("a", held.Revision), grant("a", held.Revision+1)}
+		}, []error{nil, lock.ErrConflict, nil}, "next"},
+		{"not released and so not granted", func(lock.Lock) []lock.Change {
+			return []lock.Change{outdated(unlock("a")), grant("a", 0), grant("b", 0)}
+		}, []error{lock.ErrConflict, lock.ErrConflict, nil}, "first"},
+		{"granted to nobody", func(lock.Lock) []lock.Change {
+			return []lock.Change{unlock("a"), unknown(grant("a", 0)), outdated(grant("a", 0))}
+		}, []error{nil, lock.ErrInvalidArgument, lock.ErrConflict}, ""},
+		{"extended and released", func(lock.Lock) []lock.Change {
+			return []lock.Change{s.change(lock.Extended, "a", withTTL(time.Minute)), unlock("a")}
+		}, []error{nil, nil}, ""},
+	}
+	for _, test := range tests {
+		held := s.lock("a", withHolder("first"))
+		changes := test.changes(held)
+		outcomes := s.CommitEach(s.t.Context(), changes...)
+		if len(outcomes) != len(changes) {
+			s.t.Fatalf("%s: got %d outcomes, want %d", test.name, len(outcomes), len(changes))
+		}
+		var made []lock.Event
+		for i, outcome := range outcomes {
+			if want := test.want[i]; !errors.Is(outcome.Err, want) || want == nil && outcome.Err != nil {
+				s.t.Errorf("%s: change %d ended with %v, want %v", test.name, i, outcome.Err, want)
+			}
+			switch e := outcome.Event; {
+			case outcome.Err != nil || changes[i].Type == lock.Extended:
+				if e != (lock.Event{}) {
+					s.t.Errorf("%s: change %d, which makes no event, made %+v", test.name, i, e)
+				}
+			case e.Type != changes[i].Type || e.Lock.Name != changes[i].Lock.Name:
+				s.t.Errorf("%s: change %d made %+v", test.name, i, e)
+			default:
+				made = append(made, e)
+			}
+		}
+		for i, event := range s.events(held.Revision, len(made)) {
+			if !sameEvent(event, made[i]) {
+				s.t.Errorf("%s: Events, number %d:\n got %+v\nwant %+v", test.name, i, event, made[i])
+			}
+		}
+		if got := s.get("a"); got.Holder != test.holder {
+			s.t.Errorf("%s: a is held by %q, want %q", test.name, got.Holder, test.holder)
+		}
+		if s.get("b").Held() {
+			s.unlock("b")
+		}
+	}
 }
 
 func testTokens(s tested) {

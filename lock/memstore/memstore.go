@@ -115,6 +115,18 @@ func (s *Store) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Even
 	return events, nil
 }
 
+// CommitEach implements lock.Store.
+func (s *Store) CommitEach(ctx context.Context, changes ...lock.Change) []lock.Outcome {
+	outcomes := make([]lock.Outcome, len(changes))
+	for i, change := range changes {
+		events, err := s.Commit(ctx, change)
+		if outcomes[i].Err = err; err == nil {
+			outcomes[i].Event = events[0]
+		}
+	}
+	return outcomes
+}
+
 // check returns how many more locks are held after a change, or why it cannot be.
 func (s *Store) check(change lock.Change) (more int, err error) {
 	present, held := s.locks.Get(change.Lock) // Revision 0 when free
