@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -83,9 +84,13 @@ func runPowerCut(t *testing.T, seed uint64, lying string) (found []string, cut b
 		b.pruned = true
 	}
 	history := d.history
+	b.byHand = writeByHand(t, root, random)
 	s, err := openOn(t, d)
 	if err != nil {
 		return []string{fmt.Sprintf("the first start: %v", err)}, false
+	}
+	for name := range b.byHand {
+		b.possible[name] = []state{stateOf(present(t.Context(), t, s, name))}
 	}
 	if random.IntN(2) == 0 { // begin with something that was there before a clean stop
 		work(t, &world{Store: s, disk: d, ledger: b}, random.Uint64())
@@ -142,21 +147,50 @@ func runPowerCut(t *testing.T, seed uint64, lying string) (found []string, cut b
 	return found, cut
 }
 
+// writeByHand writes some of the lock files of workers before there is a server.
+func writeByHand(t *testing.T, root string, random *rand.Rand) map[lock.Name]bool {
+	t.Helper()
+	written := make(map[lock.Name]bool)
+	for worker := range workers {
+		for _, name := range namesOf(worker) {
+			if random.IntN(3) > 0 {
+				continue
+			}
+			path := filepath.Join(root, fileOf(name))
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, fmt.Appendf(nil, "who: by hand # of %v\n", name), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			written[name] = true
+		}
+	}
+	return written
+}
+
+const workers = 4
+
+// namesOf returns the locks that a worker changes, and nobody else.
+func namesOf(worker int) []lock.Name {
+	return []lock.Name{lock.MustParseName(fmt.Sprintf("a/%d", worker)), lock.MustParseName(fmt.Sprintf("deep/%d/down", worker))}
+}
+
 // work changes locks from a few goroutines, each with locks of its own, until the
 // disk is killed or enough is done.
 func work(t *testing.T, w *world, seed uint64) {
 	t.Helper()
-	var workers sync.WaitGroup
-	for i := range 4 {
+	var running sync.WaitGroup
+	for i := range workers {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
-		names := []lock.Name{lock.MustParseName(fmt.Sprintf("a/%d", i)), lock.MustParseName(fmt.Sprintf("deep/%d/down", i))}
-		workers.Go(func() {
+		names := namesOf(i)
+		running.Go(func() {
 			for n := 0; n < 40 && !w.disk.isKilled(); n++ {
 				workOnce(t, w, random, names, fmt.Sprintf("%d.%d", i, n))
 			}
 		})
 	}
-	workers.Wait()
+	running.Wait()
 }
 
 // makeCheckpoint does what Store.checkpoints does when its time has come.

@@ -53,6 +53,15 @@ type history struct {
 	// versions is what the hold's file has said since the checkpoint: a power
 	// cut may leave any of it, torn.
 	versions []lock.Lock
+	// byHand is what somebody wrote into the file and the server, or somebody,
+	// replaced since the checkpoint: a power cut may bring it back.
+	byHand []replaced
+}
+
+// replaced is a version of a lock's file that another has taken the place of.
+type replaced struct {
+	lock.Lock
+	at lock.Revision // of what replaced it
 }
 
 func (h *history) isHeld() bool { return h != nil && h.last.Type != lock.Unlocked }
@@ -202,6 +211,9 @@ func (r *recovery) replay(record journal.Record) error {
 			h = &history{}
 			r.past[name] = h
 		}
+		if h.isHeld() && h.byFile {
+			h.byHand = append(h.byHand, replaced{h.hold, event.Revision})
+		}
 		h.last = event
 		switch event.Type {
 		case lock.Locked:
@@ -214,6 +226,9 @@ func (r *recovery) replay(record journal.Record) error {
 		}
 		for len(h.versions) > 0 && h.versions[0].Revision <= r.checkpoint {
 			h.versions = h.versions[1:]
+		}
+		for len(h.byHand) > 0 && h.byHand[0].at <= r.checkpoint {
+			h.byHand = h.byHand[1:]
 		}
 		if event.Type != lock.Unlocked && event.Cause != lock.File {
 			h.versions = append(h.versions, event.Lock)
@@ -453,13 +468,13 @@ func (r *recovery) compare(name lock.Name, found lockFile) verdict {
 	case r.isOrphan(found) && !h.isHeld():
 		return verdict{remedy: remove, why: "the lock was being granted or released when the server stopped"}
 
-	case r.isOrphan(found) && !h.byFile && !h.isAsHeld(found):
+	case r.isOrphan(found) && !h.isAsHeld(found):
 		return verdict{remedy: rewrite, why: "the lock file was being written when the server stopped", lock: r.withTerms(h.hold)}
 
 	case h.isHeld():
 		return r.compareHold(h, found, recent)
 
-	case recent && (h.knows(found.Token) && !found.mtime.After(h.last.Time.Add(timeGrain)) || r.isTorn(h, found)):
+	case recent && (h.knows(found.Token) && !found.mtime.After(h.last.Time.Add(timeGrain)) || r.isTorn(h, found) || r.isBack(h, found)):
 		return verdict{remedy: remove, why: "the lock file of a released hold came back"}
 
 	case h != nil || found.Token == 0:
@@ -499,7 +514,7 @@ func (r *recovery) compareHold(h *history, found lockFile, recent bool) verdict 
 	case own && recent && !h.byFile:
 		return verdict{remedy: rewrite, why: "the lock file does not have the latest data of a recent hold", lock: hold}
 
-	case !own && recent && !h.byFile && h.knows(found.Token):
+	case !own && recent && !h.byFile && h.knows(found.Token), r.isBack(h, found):
 		return verdict{remedy: rewrite, why: "the lock file is that of a hold before", lock: hold}
 
 	case r.isTorn(h, found):
@@ -589,6 +604,17 @@ func (r *recovery) isTorn(h *history, found lockFile) bool {
 	text, err := readWhole(r.files, fileOf(h.last.Lock.Name))
 	return err == nil && slices.ContainsFunc(h.versions, func(l lock.Lock) bool {
 		return l.Revision > r.checkpoint && isTornOf(text, lockfile.Append(nil, l, r.files.location(l.Name)))
+	})
+}
+
+// isBack reports whether a file is one that somebody wrote and the server has removed
+// or replaced since the checkpoint: it is not younger than that, and says the same.
+func (r *recovery) isBack(h *history, found lockFile) bool {
+	if h.last.Cause == lock.File || found.mtime.After(h.last.Time.Add(timeGrain)) {
+		return false
+	}
+	return slices.ContainsFunc(h.byHand, func(before replaced) bool {
+		return before.at > r.checkpoint && before.Data == found.Data && before.Problem == found.Problem
 	})
 }
 
