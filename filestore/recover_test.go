@@ -26,13 +26,17 @@ import (
 //	recent    since after it
 //	replaced  likewise; a second hold replaced a first
 //	last      since the very last batch
+//	theirs    by a file that somebody wrote before the checkpoint
+//	taken     likewise, and since by a hold that replaced that
+//	amended   likewise, with other data since
 //
-// and does not hold gone any more, which it held after the checkpoint.
+// and does not hold gone any more, which it held after the checkpoint, nor freed, which
+// was held by a file that somebody wrote before it.
 type ruin struct {
 	root  string
 	holds map[string]lock.Lock
 	files map[string][]byte // as they are or, for gone, were
-	stale map[string][]byte // of updated and replaced, as they were before
+	stale map[string][]byte // as they were before, of those that have changed
 	end   lock.Revision
 }
 
@@ -40,6 +44,11 @@ type ruin struct {
 func makeRuin(t *testing.T) *ruin {
 	t.Helper()
 	r := &ruin{root: t.TempDir(), holds: make(map[string]lock.Lock), files: make(map[string][]byte), stale: make(map[string][]byte)}
+	byHand := []string{"theirs", "taken", "amended", "freed"}
+	for _, name := range byHand {
+		r.files[name] = fmt.Appendf(nil, "msg: %s by hand\n", name)
+		put(t, r.root, name, r.files[name], -2*time.Hour)
+	}
 	d := openDisk(t, r.root)
 	s := mustOpenOn(t, d)
 	do := func(c lock.Change) {
@@ -62,6 +71,9 @@ func makeRuin(t *testing.T) *ruin {
 	}
 	get := func(name string) lock.Lock { return present(t.Context(), t, s, lock.MustParseName(name)) }
 	data := func(name string) string { return fmt.Sprintf(`{"msg":"%s","n":1}`, name) }
+	for _, name := range byHand {
+		r.holds[name] = get(name)
+	}
 	for _, name := range []string{"old", "renewed", "updated", "deep/old"} {
 		do(locked(get(name), "holder of "+name, data(name)))
 	}
@@ -80,6 +92,9 @@ func makeRuin(t *testing.T) *ruin {
 	do(renewal)
 	do(locked(get("gone"), "holder of gone", data("gone")))
 	do(unlocked(get("gone")))
+	do(locked(get("taken"), "holder of taken", data("taken")))
+	do(updated(get("amended"), data("amended")))
+	do(unlocked(get("freed")))
 	do(locked(get("last"), "holder of last", data("last")))
 	r.end, _ = s.List(t.Context(), lock.Pattern{}, lock.Name{})
 	d.kill()
@@ -150,6 +165,13 @@ var recoverCases = []recoverCase{
 	{name: "a removal is lost", free: []string{"gone"}, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", r.files["gone"], -time.Hour) }},
 	{name: "a replacement is lost", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "replaced", r.stale["replaced"], -time.Hour) }},
 	{name: "an update is lost", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "updated", r.stale["updated"], -time.Hour) }},
+	{name: "the removal of somebody's file is lost", free: []string{"freed"}, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "freed", r.files["freed"], -2*time.Hour) }},
+	{name: "the replacement of somebody's files is lost", ruin: func(t *testing.T, r *ruin) {
+		for _, name := range []string{"taken", "amended"} {
+			rm(t, r.root, name) // the file that replaced it is another
+			put(t, r.root, name, r.stale[name], -2*time.Hour)
+		}
+	}},
 	{name: "files are empty", free: []string{"gone"}, ruin: func(t *testing.T, r *ruin) {
 		for _, name := range []string{"recent", "replaced", "updated", "last", "gone"} {
 			put(t, r.root, name, nil, -time.Hour)
@@ -214,7 +236,12 @@ var recoverCases = []recoverCase{
 	{name: "a copy after a release, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", r.files["gone"], -time.Hour) },
 		events: []string{"locked gone"}, data: map[string]string{"gone": `{"msg":"gone","n":1}`}, untouched: []string{"gone"}},
 
+	{name: "a released file of somebody's again, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "freed", r.files["freed"], -2*time.Hour) },
+		events: []string{"locked freed"}, data: map[string]string{"freed": `{"msg":"freed by hand"}`}, untouched: []string{"freed"}},
+
 	// What others made is never destroyed.
+	{name: "a released file of somebody's, written again", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "freed", r.files["freed"], time.Second) },
+		events: []string{"locked freed"}, data: map[string]string{"freed": `{"msg":"freed by hand"}`}, untouched: []string{"freed"}},
 	{name: "somebody's file", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "a/b/new", []byte(mine), 0) },
 		events: []string{"locked a/b/new"}, data: map[string]string{"a/b/new": `{"msg":"mine"}`}, untouched: []string{"a/b/new"}},
 	{name: "somebody's old file", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "new", []byte(mine), -time.Hour) },
@@ -251,6 +278,8 @@ var recoverCases = []recoverCase{
 		orphan(t, r, 1, "old")
 		orphan(t, r, 2, "recent")
 	}},
+	{name: "a replacement of somebody's file that the journal does not have", ruin: replaceTheirs},
+	{name: "a replacement of somebody's file that the journal does not have, no power cut", powered: true, ruin: replaceTheirs},
 	{name: "a torn grant that the journal does not have", ruin: func(t *testing.T, r *ruin) {
 		orphan(t, r, 1, "unheard")
 		put(t, r.root, "unheard", nil, 0)
@@ -267,6 +296,11 @@ var recoverCases = []recoverCase{
 			t.Fatal(err)
 		}
 	}},
+}
+
+func replaceTheirs(t *testing.T, r *ruin) {
+	rm(t, r.root, "theirs")
+	orphan(t, r, 1, "theirs")
 }
 
 // orphan makes a new file that the journal does not have, n revisions after its
@@ -384,7 +418,8 @@ func (c recoverCase) check(t *testing.T, r *ruin, s *Store, round int) {
 		}
 		if _, outside := told[name]; got.Held() && !outside {
 			content := lockfile.Read(readFile(t, r.root, name))
-			if content.Token != got.Token || content.Data != got.Data || content.Holder != got.Holder {
+			ofOthers := name == "theirs" && content.Token == 0
+			if content.Token != got.Token && !ofOthers || content.Data != got.Data || content.Holder != got.Holder {
 				t.Errorf("the file of %s says %+v, want %+v", name, content, got)
 			}
 		}
