@@ -8,17 +8,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 )
 
 func main() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		// One more than there are CPUs: a goroutine that waits for the disk keeps
-		// its share until the scheduler notices, which takes as long as the sync
-		// where the CPUs are busy.
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(exitCode(run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
