@@ -26,8 +26,8 @@ const (
 	idleFactor   = 10  // the idle server is measured so many times longer
 	// A server that has just taken a great many locks is given a rest before it is
 	// stopped and measured: it reads each new file once, when that is 2 s old.
-	restAfter = 100_000
-	rest      = time.Minute
+	many = 100_000
+	rest = time.Minute
 	// cycleRounds is how often the cycles are measured, in turn with those of
 	// another server, which holds the least number of locks.
 	cycleRounds = 5
@@ -177,11 +177,8 @@ func (sc *scaler) measureLocks(ctx context.Context, n int) (found lockScale, err
 		return found, err
 	}
 	found.Fill = time.Since(began).Seconds()
-	if n >= restAfter {
-		fmt.Fprintf(sc.progress, "%s locks: a rest of %v\n", load.FormatCount(float64(n)), rest)
-		if err := sleep(ctx, rest); err != nil {
-			return found, err
-		}
+	if err := sc.restAfter(ctx, n); err != nil {
+		return found, err
 	}
 	if err := sc.stop((*process).stop); err != nil {
 		return found, err
@@ -319,6 +316,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// restAfter gives the server a rest when it has just taken n locks, if these are many.
+func (sc *scaler) restAfter(ctx context.Context, n int) error {
+	if n < many {
+		return nil
+	}
+	fmt.Fprintf(sc.progress, "%s locks: a rest of %v\n", load.FormatCount(float64(n)), rest)
+	return sleep(ctx, rest)
+}
+
 // measureLeases has n leases renewed at a third of their ttl.
 func (sc *scaler) measureLeases(ctx context.Context, root string, n int) (found leaseScale, err error) {
 	defer func() { err = errors.Join(err, sc.stop((*process).stop)) }()
@@ -333,6 +339,9 @@ func (sc *scaler) measureLeases(ctx context.Context, root string, n int) (found 
 		return err
 	})
 	if err != nil {
+		return found, err
+	}
+	if err := sc.restAfter(ctx, n); err != nil {
 		return found, err
 	}
 	renew := func(ttl *durationpb.Duration) load.Step {
