@@ -59,10 +59,10 @@ type Store interface {
 	// does not stop a Commit that has begun.
 	Commit(ctx context.Context, changes ...Change) ([]Event, error)
 
-	// CommitEach commits changes one after the other, each as Commit would alone and
-	// whatever becomes of those before it: a lock may be released and granted
-	// again. It returns when all have ended, and how each did, in their order. They
-	// are made durable together, which takes hardly longer than for one.
+	// CommitEach commits each change as Commit would alone, whatever becomes of the
+	// others, and those of one lock in their order, so that a lock may be released
+	// and granted again. It returns when all have ended, and how each did. They are
+	// made durable together, which takes hardly longer than for one.
 	CommitEach(ctx context.Context, changes ...Change) []Outcome
 
 	// Events returns events after a revision, oldest first, without a gap,

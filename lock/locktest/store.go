@@ -580,8 +580,8 @@ func testALockTwice(s tested) {
 	s.nothingAfter(revision)
 }
 
-// testOneAfterTheOther: CommitEach is Commit for each, in order, and what one makes of a
-// lock the next one finds.
+// testOneAfterTheOther: CommitEach is Commit for each, and what one makes of a lock the
+// next one finds.
 func testOneAfterTheOther(s tested) {
 	unlock := func(name string) lock.Change { return s.change(lock.Unlocked, name) }
 	grant := func(name string, prev lock.Revision) lock.Change {
