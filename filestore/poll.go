@@ -17,7 +17,7 @@ import (
 const (
 	// pollShare bounds what polling takes from those who have work to do: after
 	// each stretch of work the poller rests at least so many times as long.
-	pollShare = 20
+	pollShare = 40
 	// pollStretch is how long it works until it rests: short enough not to hold
 	// up a batch of changes, and long enough for some thousand files, since each
 	// time it falls asleep and wakes up costs as much as a hundred.

@@ -43,11 +43,8 @@ type leaseTable struct {
 	boot   leaseHeap
 	wall   leaseHeap
 
-	// The last reading of the boot clock, and when it was.
-	read   time.Duration
-	readAt time.Time
-
-	looking bool // run looks again within leaseCheck
+	read    time.Duration // the last reading of the boot clock
+	looking bool          // run looks again within leaseCheck
 }
 
 func newLeaseTable(boottime func() time.Duration) *leaseTable {
@@ -65,26 +62,24 @@ func newLeaseTable(boottime func() time.Duration) *leaseTable {
 func (lt *leaseTable) observe(l Lock) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
-	lt.note(l, lt.readBoot)
+	lt.note(l)
 }
 
-// follow is observe and drop for changes that were made, one after the other. For all
-// of them the boot clock is read once, after the last one was made.
+// follow is observe and drop for changes that were made, one after the other.
 func (lt *leaseTable) follow(events []Event) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
-	boot := sync.OnceValue(lt.readBoot)
 	for _, e := range events {
 		if e.Type == Unlocked {
 			lt.forget(e.Lock.Name, e.Lock.Token)
 		} else {
-			lt.note(e.Lock, boot)
+			lt.note(e.Lock)
 		}
 	}
 }
 
-// note is observe. What boot returns was read after the hold was committed.
-func (lt *leaseTable) note(l Lock, boot func() time.Duration) {
+// note is observe for who has lt.mu.
+func (lt *leaseTable) note(l Lock) {
 	have := lt.byName[l.Name]
 	if have != nil {
 		if have.revision >= l.Revision {
@@ -95,7 +90,7 @@ func (lt *leaseTable) note(l Lock, boot func() time.Duration) {
 			return
 		}
 	}
-	lt.begin(have, l, boot)
+	lt.begin(have, l)
 }
 
 // renew begins the lease of a hold anew, unless another hold has come meanwhile.
@@ -106,7 +101,7 @@ func (lt *leaseTable) renew(l Lock) {
 	if have != nil && have.token > l.Token {
 		return
 	}
-	lt.begin(have, l, lt.readBoot)
+	lt.begin(have, l)
 }
 
 // sameTerms reports whether the lease is on the terms that the hold stands on.
@@ -114,9 +109,8 @@ func (l *lease) sameTerms(hold Lock) bool {
 	return l.ttl == hold.TTL && l.expireTime.Equal(hold.ExpireTime)
 }
 
-// begin replaces have, which may be nil, by the lease of l, if it has one, from what
-// boot returns on.
-func (lt *leaseTable) begin(have *lease, l Lock, boot func() time.Duration) {
+// begin replaces have, which may be nil, by the lease of l, if it has one, from now on.
+func (lt *leaseTable) begin(have *lease, l Lock) {
 	if l.TTL == 0 && l.ExpireTime.IsZero() {
 		if have != nil {
 			lt.remove(have)
@@ -132,7 +126,7 @@ func (lt *leaseTable) begin(have *lease, l Lock, boot func() time.Duration) {
 	}
 	have.token, have.revision, have.ttl, have.expireTime = l.Token, l.Revision, l.TTL, l.ExpireTime
 	if l.TTL != 0 {
-		have.end = boot() + l.TTL
+		have.end = lt.readBoot() + l.TTL
 	} else {
 		have.end = sinceEpoch(l.ExpireTime)
 	}
@@ -147,16 +141,8 @@ func (lt *leaseTable) begin(have *lease, l Lock, boot func() time.Duration) {
 
 // readBoot reads the boot clock.
 func (lt *leaseTable) readBoot() time.Duration {
-	lt.readAt = time.Now()
 	lt.read = lt.boottime()
 	return lt.read
-}
-
-// bootAt returns what the boot clock said at a time after its last reading, if the
-// machine was not suspended in between. Reading it is a system call, for which Go knows
-// no short way.
-func (lt *leaseTable) bootAt(t time.Time) time.Duration {
-	return lt.read + t.Sub(lt.readAt)
 }
 
 // wakeFor wakes run if the lease is the next to end, unless run looks in time anyway.
@@ -226,9 +212,7 @@ func (lt *leaseTable) left(l *lease) time.Duration {
 	return l.end - time.Duration(time.Now().UnixNano())
 }
 
-// deadline returns when the hold ends, in wall time, or the zero time. It takes up to
-// leaseCheck to learn of a suspend, for it is told of every hold that is asked for and
-// decides nothing.
+// deadline returns when the hold ends, in wall time, or the zero time.
 func (lt *leaseTable) deadline(l Lock) time.Time {
 	if l.TTL == 0 {
 		return l.ExpireTime
@@ -236,11 +220,10 @@ func (lt *leaseTable) deadline(l Lock) time.Time {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	left := l.TTL
-	now := time.Now()
 	if have := lt.byName[l.Name]; have != nil && have.token == l.Token && have.ttl != 0 {
-		left = have.end - lt.bootAt(now)
+		left = have.end - lt.readBoot()
 	}
-	return now.UTC().Add(left).Truncate(time.Millisecond)
+	return time.Now().UTC().Add(left).Truncate(time.Millisecond)
 }
 
 // takeDue takes out the leases whose end has come, or as many of them as are ended at
@@ -287,7 +270,7 @@ func (lt *leaseTable) keep(l *lease, hold Lock) {
 		heap.Push(lt.heapOf(l), l)
 		lt.wakeFor(l)
 	default:
-		lt.begin(l, hold, lt.readBoot)
+		lt.begin(l, hold)
 	}
 }
 

@@ -54,7 +54,7 @@ func NewManager(store Store, config Config) (*Manager, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	if config.boottime == nil {
-		config.boottime = boottime
+		config.boottime = new(bootClock).now
 	}
 	m := &Manager{
 		store:  store,
