@@ -361,7 +361,7 @@ func (sc *scaler) measureLeases(ctx context.Context, root string, n int) (found 
 	if _, err := load.Pace(ctx, n, fillers, period, options, renew(durationpb.New(sc.ttl))); err != nil {
 		return found, err
 	}
-	options.Duration = max(idleFactor*sc.duration(), period)
+	options.Duration = max(idleFactor*sc.duration(), options.Duration)
 	run, err := load.Pace(ctx, n, fillers, period, options, renew(nil))
 	if err != nil {
 		return found, err
