@@ -19,8 +19,8 @@ type bootClock struct {
 
 const (
 	// bootGrain is how far the wall clock may have moved against the monotonic one
-	// since the boot clock was read, without there having been a suspend: it is set
-	// right by at most 0.5 ms a second (adjtimex(2)).
+	// since the boot clock was read, and no suspend is suspected: it is set right by
+	// 0.5 ms a second as a rule (adjtimex(2)). More costs a reading, and nothing else.
 	bootGrain = time.Millisecond
 	// bootTrust is how long a reading serves.
 	bootTrust = time.Second
