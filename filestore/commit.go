@@ -133,9 +133,6 @@ func (s *Store) commitAll(commits []*commit) {
 // who commits alone need not wait until two others wake up, one after the other, and
 // then until it is woken up itself.
 func (s *Store) commitAlone(commits []*commit) bool {
-	if len(commits) == 0 {
-		return true
-	}
 	if !s.committing.TryLock() {
 		return false
 	}

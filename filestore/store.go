@@ -315,7 +315,7 @@ func (s *Store) CommitEach(_ context.Context, changes ...lock.Change) []lock.Out
 
 // commit makes commits one after the other, and returns when they are final.
 func (s *Store) commit(commits ...*commit) {
-	if s.commitAlone(commits) {
+	if len(commits) == 0 || s.commitAlone(commits) {
 		return
 	}
 	if !s.enqueue(commits...) {

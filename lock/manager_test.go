@@ -80,14 +80,7 @@ func (s *hookedStore) Commit(ctx context.Context, changes ...lock.Change) ([]loc
 }
 
 func (s *hookedStore) CommitEach(ctx context.Context, changes ...lock.Change) []lock.Outcome {
-	outcomes := make([]lock.Outcome, len(changes))
-	for i, change := range changes {
-		events, err := s.Commit(ctx, change)
-		if outcomes[i].Err = err; err == nil {
-			outcomes[i].Event = events[0]
-		}
-	}
-	return outcomes
+	return lock.CommitInTurn(ctx, s, changes...)
 }
 
 func (s *hookedStore) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {

@@ -78,3 +78,16 @@ type Store interface {
 	// and gives everything back. Calls after it fail with ErrShuttingDown.
 	Close() error
 }
+
+// CommitInTurn is CommitEach by one Commit after the other, for a Store that would gain
+// nothing from making the changes durable together.
+func CommitInTurn(ctx context.Context, s Store, changes ...Change) []Outcome {
+	outcomes := make([]Outcome, len(changes))
+	for i, change := range changes {
+		events, err := s.Commit(ctx, change)
+		if outcomes[i].Err = err; err == nil {
+			outcomes[i].Event = events[0]
+		}
+	}
+	return outcomes
+}

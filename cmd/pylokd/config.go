@@ -85,7 +85,7 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.IntVar(&c.maxLocks, "max-locks", c.maxLocks, "at most `N` locks are held at a time")
 	flags.IntVar(&c.maxWaiters, "max-waiters", c.maxWaiters, "at most `N` requests wait for one lock")
 	flags.DurationVar(&c.maxWait, "max-wait", c.maxWait, "a request may ask to wait for `TIME`, 24h at most")
-	flags.DurationVar(&c.pollInterval, "poll-interval", c.pollInterval, "look at all lock files every `TIME`, or as often as a twentieth of a CPU allows, for changes that inotify does not tell, such as those on NFS")
+	flags.DurationVar(&c.pollInterval, "poll-interval", c.pollInterval, "look at all lock files every `TIME`, or as often as a fortieth of a CPU allows, for changes that inotify does not tell, such as those on NFS")
 	flags.Var(&c.history, "history", "keep the history of `AGE,SIZE`, whichever ends first; one of the two alone leaves the other as it is")
 	flags.StringVar(&c.logFormat, "log-format", c.logFormat, "log to stderr as `FORMAT`, text or json")
 	flags.TextVar(&c.logLevel, "log-level", c.logLevel, "log from `LEVEL` up: debug (every call), info, warn, error")

@@ -117,14 +117,7 @@ func (s *Store) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Even
 
 // CommitEach implements lock.Store.
 func (s *Store) CommitEach(ctx context.Context, changes ...lock.Change) []lock.Outcome {
-	outcomes := make([]lock.Outcome, len(changes))
-	for i, change := range changes {
-		events, err := s.Commit(ctx, change)
-		if outcomes[i].Err = err; err == nil {
-			outcomes[i].Event = events[0]
-		}
-	}
-	return outcomes
+	return lock.CommitInTurn(ctx, s, changes...)
 }
 
 // check returns how many more locks are held after a change, or why it cannot be.
