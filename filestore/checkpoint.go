@@ -3,6 +3,7 @@ package filestore
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/journal"
@@ -16,8 +17,7 @@ const checkpointEvery = 30 * time.Second
 // checkpoint says that the lock files are durable as of a revision.
 type checkpoint struct {
 	revision lock.Revision
-	snapshot lock.Revision // the journal up to there can be done without
-	pruned   []string      // journal files that are of no more use
+	prune    int // how many segments of the journal can be done without
 }
 
 func (c *checkpoint) record(counter lock.Revision) journal.Record {
@@ -28,51 +28,86 @@ func (c *checkpoint) record(counter lock.Revision) journal.Record {
 // need not be remembered behind them. Commits go on meanwhile. The start made one at
 // the revision last.
 func (s *Store) checkpoints(ctx context.Context, last lock.Revision) {
-	ticker := time.NewTicker(checkpointEvery)
+	ticker := time.NewTicker(s.config.checkpointEvery)
 	defer ticker.Stop()
 	if v := s.unsaved; v != nil {
 		s.unsaved = nil
 		s.saveSnapshot(v)
 	}
-	var pruned []string // journal files to be removed, oldest first
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.rotated:
+			// Each checkpoint has a price: while many changes are made, one for
+			// each quarter of what is kept.
+			excess := s.config.History
+			excess.Bytes += excess.Bytes / 4
+			if !s.mayPrune(excess) {
+				continue
+			}
 		case <-ticker.C:
 		}
-		v := s.view.Load() // what has been published is in the files
-		revision := v.revision
-		if revision == last {
+		if s.view.Load().revision == last && !s.mayPrune(s.config.History) {
 			continue
 		}
-		if err := s.files.Sync(); err != nil {
+		made, err := s.makeCheckpoint(false)
+		if err != nil {
 			s.config.Logger.Warn("no checkpoint could be made; a start after a crash takes longer", "error", err)
 			continue
 		}
-		c := &commit{mark: &checkpoint{revision: revision, snapshot: s.snapshot}, done: make(chan struct{})}
-		if !s.enqueue(c) {
-			return
-		}
-		<-c.done
-		if c.err != nil {
-			continue // the committer has said so
-		}
-		last = revision
-		if revision-s.snapshot >= lock.Revision(max(snapshotChanges, v.locks.Len())) || s.journal.MayPrune(s.config.History) {
-			s.saveSnapshot(v)
-		}
-		// In order: a gap would look like damage.
-		pruned = append(pruned, c.mark.pruned...)
-		for len(pruned) > 0 {
-			if err := s.files.Remove(pruned[0]); err != nil && !isAbsent(err) {
-				s.complain(err)
-				break
-			}
-			pruned = pruned[1:]
-		}
+		last = made
 	}
 }
+
+// mayPrune reports whether a retention lets go of a segment of the journal.
+func (s *Store) mayPrune(keep Retention) bool {
+	return len(s.journal.Prunable(keep, math.MaxUint64)) > 0
+}
+
+// makeCheckpoint makes a checkpoint of what readers see, which is in the files, and
+// returns its revision. It makes a snapshot, if one is asked for or due, and prunes the
+// journal.
+func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	v := s.view.Load()
+	if err := s.files.Sync(); err != nil {
+		return 0, err
+	}
+	if snapshot || v.revision-s.snapshot >= lock.Revision(max(snapshotChanges, v.locks.Len())) || s.mayPrune(s.config.History) {
+		s.saveSnapshot(v)
+	}
+	pruned := s.journal.Prunable(s.config.History, s.snapshot)
+	if err := s.breaks.Keep(breaksRetention(s.config.History), pruned); err != nil {
+		s.complain(err)
+		pruned = nil // they are kept until it works
+	}
+	c := &commit{mark: &checkpoint{revision: v.revision, prune: len(pruned)}, done: make(chan struct{})}
+	if !s.enqueue(c) {
+		return v.revision, nil // Close makes one
+	}
+	if <-c.done; c.err != nil {
+		return 0, c.err
+	}
+	// In order: a gap would look like damage.
+	s.pruned = append(s.pruned, pruned...)
+	for len(s.pruned) > 0 {
+		if err := s.files.Remove(s.pruned[0]); err != nil && !isAbsent(err) {
+			s.complain(err)
+			break
+		}
+		s.pruned = s.pruned[1:]
+	}
+	return v.revision, nil
+}
+
+// breaksFile is where breaks are that the journal no longer has.
+const breaksFile = ownDir + "/breaks.jsonl"
+
+// breaksRetention is how much of the breaks is kept beside all of the past: longer, and
+// a share of their own.
+func breaksRetention(r Retention) Retention { return Retention{Age: 4 * r.Age, Bytes: r.Bytes / 16} }
 
 // probeEvery is how often a store that could not write tries again.
 const probeEvery = time.Second

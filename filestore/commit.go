@@ -212,6 +212,7 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 	}
 	if len(staged) > 0 && s.journal.IsFull() {
 		s.settleWritten()
+		defer s.noteRotation()
 	}
 	if committed := s.write(staged); len(committed) > 0 {
 		if err := s.apply(committed); err != nil {
@@ -228,6 +229,14 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 	return later
 }
 
+// noteRotation has the background look whether the journal has become too large.
+func (s *Store) noteRotation() {
+	select {
+	case s.rotated <- struct{}{}:
+	default:
+	}
+}
+
 // settleMarks is the rest of commitBatch for a batch with checkpoints: once they are
 // durable, what they make needless is forgotten.
 func (s *Store) settleMarks(b *batch, marks []*commit) {
@@ -238,7 +247,7 @@ func (s *Store) settleMarks(b *batch, marks []*commit) {
 		if c.err == nil {
 			s.marked = c.mark
 			s.forgetDurable(c.mark.revision)
-			c.mark.pruned = s.journal.Prune(s.config.History, c.mark.snapshot)
+			s.journal.Prune(c.mark.prune)
 		}
 	}
 	s.enqueueBatch(&batch{answered: marks})

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,9 +30,6 @@ type world struct {
 	*Store
 	disk   *testDisk
 	ledger *ledger
-
-	checkpointing sync.Mutex
-	pruned        []string
 }
 
 func (w *world) get(t *testing.T, name string) lock.Lock {

@@ -96,7 +96,7 @@ func serve(root string, in io.Reader, out io.Writer) error {
 		w := &world{Store: s}
 		for last := lock.Revision(0); ; {
 			if now := w.view.Load().revision; now != last {
-				w.makeCheckpoint(false)
+				_, _ = w.makeCheckpoint(false)
 				last = now
 			}
 		}

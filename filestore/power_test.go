@@ -193,32 +193,6 @@ func work(t *testing.T, w *world, seed uint64) {
 	running.Wait()
 }
 
-// makeCheckpoint does what Store.checkpoints does when its time has come.
-func (w *world) makeCheckpoint(snapshot bool) {
-	w.checkpointing.Lock()
-	defer w.checkpointing.Unlock()
-	v := w.view.Load()
-	if w.files.Sync() != nil {
-		return
-	}
-	c := &commit{mark: &checkpoint{revision: v.revision, snapshot: w.snapshot}, done: make(chan struct{})}
-	if !w.enqueue(c) {
-		return
-	}
-	if <-c.done; c.err != nil {
-		return
-	}
-	if snapshot || w.journal.MayPrune(w.config.History) {
-		if w.writeSnapshot(v) == nil {
-			w.snapshot = v.revision
-		}
-	}
-	w.pruned = append(w.pruned, c.mark.pruned...)
-	for len(w.pruned) > 0 && w.files.Remove(w.pruned[0]) == nil {
-		w.pruned = w.pruned[1:]
-	}
-}
-
 func workOnce(t *testing.T, w *world, random *rand.Rand, names []lock.Name, mark string) {
 	t.Helper()
 	size := random.IntN(300)
@@ -240,7 +214,7 @@ func workOnce(t *testing.T, w *world, random *rand.Rand, names []lock.Name, mark
 	}
 	switch random.IntN(12) {
 	case 0:
-		w.makeCheckpoint(random.IntN(3) == 0)
+		_, _ = w.makeCheckpoint(random.IntN(3) == 0)
 	case 1, 2:
 		_ = w.commit(t, next(names[0]), next(names[1]))
 	case 3, 4:

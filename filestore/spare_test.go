@@ -82,7 +82,9 @@ func TestFilesAreWrittenAgain(t *testing.T) {
 	if got := len(leftNew(t, s.Root())); got != most+rest {
 		t.Errorf("beside many holds %d second names are kept, want %d", got, most+rest)
 	}
-	(&world{Store: s}).makeCheckpoint(false)
+	if _, err := s.makeCheckpoint(false); err != nil {
+		t.Fatal(err)
+	}
 	if left := leftNew(t, s.Root()); len(left) > 0 {
 		t.Errorf("after a checkpoint durable holds have second names: %v", left)
 	}

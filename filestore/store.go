@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,11 +46,14 @@ type Config struct {
 	NoNotify bool
 
 	// History is how much of the past is kept. Default 90 days and 1 GiB,
-	// whichever ends first.
+	// whichever ends first. Breaks are kept four times as long, in a sixteenth of
+	// the bytes beside the rest.
 	History Retention
 
 	journal journal.Config
 	written int // files; default mostWritten
+
+	checkpointEvery time.Duration // default checkpointEvery
 }
 
 func (c Config) withDefaults() Config {
@@ -57,6 +61,10 @@ func (c Config) withDefaults() Config {
 	c.PollInterval = cmp.Or(c.PollInterval, time.Second)
 	c.History.Age = cmp.Or(c.History.Age, 90*24*time.Hour)
 	c.History.Bytes = cmp.Or(c.History.Bytes, 1<<30)
+	if c.journal.SegmentBytes == 0 { // it is pruned by segments
+		c.journal.SegmentBytes = min(max(c.History.Bytes/16, 1<<20), 64<<20)
+	}
+	c.checkpointEvery = cmp.Or(c.checkpointEvery, checkpointEvery)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -74,6 +82,7 @@ type Store struct {
 	config  Config
 	files   files
 	journal *journal.Journal
+	breaks  *journal.Breaks
 	feed    *feed.Feed
 	claim   *claim
 
@@ -91,11 +100,16 @@ type Store struct {
 	unsettledMore chan struct{} // has an element when the committer has made a batch; closed when it has ended
 	done          chan struct{} // closed when nothing is committed any more
 
+	rotated chan struct{} // has an element when the journal has begun a segment
+
 	settling chan struct{} // has an element while somebody makes batches durable and answers them
 
-	// Only checkpoints uses these, and Close.
-	snapshot lock.Revision // of the last snapshot
-	unsaved  *view         // what the start found, if that took long; nil: no more
+	// checkpointing is held while a checkpoint is made. It guards what follows; Close
+	// uses it when the background work has ended.
+	checkpointing sync.Mutex
+	snapshot      lock.Revision // of the last snapshot
+	unsaved       *view         // what the start found, if that took long; nil: no more
+	pruned        []string      // segments of the journal that are to be removed, oldest first
 
 	stop       context.CancelFunc // of the background work
 	background sync.WaitGroup     // what looks at files and makes checkpoints
@@ -175,6 +189,8 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 		unsettledMore: make(chan struct{}, 1),
 		done:          make(chan struct{}),
 		settling:      make(chan struct{}, 1),
+		rotated:       make(chan struct{}, 1),
+		breaks:        journal.NewBreaks(fsys, breaksFile),
 		locks:         newTree(),
 		extended:      make(map[lock.Name]struct{}),
 		written:       written{most: cmp.Or(config.written, mostWritten), mostOpen: mostOpenHere()},
@@ -280,6 +296,16 @@ func (s *Store) Events(ctx context.Context, after lock.Revision) ([]lock.Event, 
 			return nil, err
 		}
 	}
+}
+
+// Breaks implements lock.Store.
+func (s *Store) Breaks(_ context.Context, after lock.Revision) ([]lock.Event, error) {
+	kept := s.journal.Kept()
+	events, err := s.breaks.Read(after)
+	n, _ := slices.BinarySearchFunc(events, kept, func(e lock.Event, kept lock.Revision) int {
+		return cmp.Compare(e.Revision, kept+1)
+	})
+	return events[:n], err
 }
 
 // Commit implements lock.Store.

@@ -74,6 +74,11 @@ type Store interface {
 	// ctx's.
 	Events(ctx context.Context, after Revision) ([]Event, error)
 
+	// Breaks returns events after a revision whose Cause is Forced, oldest first,
+	// from before what Events still has: a store may keep them longer than the
+	// rest. None: there are no more. The caller must not change the slice.
+	Breaks(ctx context.Context, after Revision) ([]Event, error)
+
 	// Close ends all calls of Events, waits for the commits that have begun
 	// and gives everything back. Calls after it fail with ErrShuttingDown.
 	Close() error

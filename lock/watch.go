@@ -146,7 +146,8 @@ func (m *Manager) tellAll(ctx context.Context, p Pattern, tell func(Event) bool)
 
 // History returns up to limit events after a revision of locks that p selects,
 // oldest first, and, where there may be more, the revision to go on from, else 0.
-// Events that are no longer kept are passed over. A page may have fewer events
+// Events that are no longer kept are passed over, but for breaks, which a store may
+// keep longer. A page may have fewer events
 // than limit, even none, and still not be the last: one call looks at a bounded
 // number of events.
 func (m *Manager) History(ctx context.Context, p Pattern, after Revision, limit int) (page []Event, next Revision, err error) {
@@ -155,8 +156,11 @@ func (m *Manager) History(ctx context.Context, p Pattern, after Revision, limit 
 		events, err := m.store.Events(ctx, after)
 		var compacted *CompactedError
 		if errors.As(err, &compacted) && compacted.Kept > after {
-			after = compacted.Kept
-			continue
+			events, err = m.store.Breaks(ctx, after)
+			if err == nil && len(events) == 0 {
+				after = compacted.Kept
+				continue
+			}
 		}
 		if err != nil {
 			return nil, 0, err

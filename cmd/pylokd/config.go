@@ -42,7 +42,9 @@ type config struct {
 	// pollInterval is how often the root is looked through for changes that
 	// others made and inotify did not tell, such as those on NFS.
 	pollInterval time.Duration
-	// history is how much of the past is kept for History and Watch.
+	// history is how much of the past is kept for History and Watch, give or take
+	// a quarter while many changes are made. Who broke which hold, and why, History
+	// tells four times as long, out of a sixteenth of the bytes beside it.
 	history retention
 
 	// logFormat is text or json; the log goes to stderr.

@@ -203,6 +203,9 @@ func (s *Store) Events(ctx context.Context, after lock.Revision) ([]lock.Event, 
 	return s.feed.After(ctx, after)
 }
 
+// Breaks implements lock.Store: it keeps none longer than the rest.
+func (s *Store) Breaks(context.Context, lock.Revision) ([]lock.Event, error) { return nil, nil }
+
 // Close implements lock.Store.
 func (s *Store) Close() error {
 	s.mu.Lock()

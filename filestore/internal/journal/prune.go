@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"math"
 	"time"
 
 	"github.com/pylok/pylok/lock"
@@ -15,41 +14,36 @@ type Retention struct {
 	Bytes int64
 }
 
-// MayPrune reports whether there is something that the retention lets go of.
-func (j *Journal) MayPrune(keep Retention) bool {
+// Prunable returns the files of the oldest segments that a retention lets go of, oldest
+// first. It spares the active segment and all that comes after a revision, which the
+// next start needs.
+func (j *Journal) Prunable(keep Retention, after lock.Revision) (files []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.prunable(keep, math.MaxUint64) > 0
-}
-
-// Prune forgets the oldest segments as far as the retention allows, and returns
-// the files to be removed, oldest first. It keeps the active segment and all that
-// comes after a revision, which the next start needs. Only the writer calls it.
-func (j *Journal) Prune(keep Retention, after lock.Revision) (remove []string) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for range j.prunable(keep, after) {
-		remove = append(remove, j.path(j.segments[0]))
-		j.segments = j.segments[1:]
-		j.kept = j.segments[0].after
-	}
-	return remove
-}
-
-// prunable returns how many segments can go.
-func (j *Journal) prunable(keep Retention, after lock.Revision) (n int) {
 	var total int64
 	for _, s := range j.segments {
 		total += s.end
 	}
-	for n < len(j.segments)-1 {
-		next := j.segments[n+1]
+	for i := range max(len(j.segments), 1) - 1 {
+		s, next := j.segments[i], j.segments[i+1]
 		tooOld := time.Since(next.begun) > keep.Age // all before it is older
 		if !tooOld && total <= keep.Bytes || next.after > after {
 			break
 		}
-		total -= j.segments[n].end
-		n++
+		total -= s.end
+		files = append(files, j.path(s))
 	}
-	return n
+	return files
+}
+
+// Prune forgets the n oldest segments. Their files are then of no more use: the caller
+// removes them, oldest first. Only the writer calls it.
+func (j *Journal) Prune(n int) {
+	if n == 0 {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.segments = j.segments[n:]
+	j.kept = j.segments[0].after
 }

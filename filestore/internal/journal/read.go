@@ -57,9 +57,9 @@ func (j *Journal) readAfter(s segment, after lock.Revision) ([]lock.Event, error
 	}
 	defer f.Close()
 	r := io.NewSectionReader(f, 0, s.end)
-	start, err := j.search(r, s, after)
+	start, err := search(r, after)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("searching %s: %w", j.path(s), err)
 	}
 	var events []lock.Event
 	size := int64(readBytes)
@@ -89,13 +89,13 @@ func (j *Journal) readAfter(s segment, after lock.Revision) ([]lock.Event, error
 
 // search returns the offset of a line such that no event before it comes after
 // the revision, and few behind it do not.
-func (j *Journal) search(r *io.SectionReader, s segment, after lock.Revision) (int64, error) {
-	low, high := int64(0), s.end
+func search(r *io.SectionReader, after lock.Revision) (int64, error) {
+	low, high := int64(0), r.Size()
 	for high-low > readBytes/4 {
 		middle := low + (high-low)/2
 		offset, revision, err := nextEvent(r, middle, high)
 		if err != nil {
-			return 0, fmt.Errorf("searching %s: %w", j.path(s), err)
+			return 0, err
 		}
 		if offset < 0 || revision > after {
 			high = middle

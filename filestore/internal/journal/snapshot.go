@@ -39,12 +39,17 @@ type Hold struct {
 // WriteSnapshot writes a snapshot to a file, in place of the one before. A crash
 // leaves either.
 func WriteSnapshot(fsys disk.FS, name string, revision lock.Revision, holds iter.Seq[Hold]) error {
+	return replaceFile(fsys, name, func(f disk.File) error { return writeSnapshot(f, revision, holds) })
+}
+
+// replaceFile writes a file in place of the one before. A crash leaves either.
+func replaceFile(fsys disk.FS, name string, write func(disk.File) error) error {
 	temporary := name + ".writing"
 	f, err := fsys.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	err = writeSnapshot(f, revision, holds)
+	err = write(f)
 	if err == nil {
 		err = f.Datasync()
 	}

@@ -1,0 +1,160 @@
+package filestore
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// journalBytes is how large the journal of a root is.
+func journalBytes(t *testing.T, root string) (total int64) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(root, journalDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil {
+			total += info.Size()
+		} else if !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	return total
+}
+
+// flood writes about so many bytes into the journal.
+func flood(t *testing.T, s *Store, bytes int) {
+	t.Helper()
+	data := fmt.Sprintf(`{"bulk":%q}`, strings.Repeat("x", 30_000))
+	for written := 0; written < bytes; written += len(data) {
+		name := lock.MustParseName(fmt.Sprintf("bulk-%d", rand.IntN(20)))
+		l := present(t.Context(), t, s, name)
+		l.Name = name
+		change := locked(l, "flood", data)
+		if _, err := s.Commit(t.Context(), change); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestHistoryKeepsItsSize floods a journal: it is pruned while it grows, without
+// waiting for the time of the next checkpoint, and again at rest. A break from before
+// the flood is still known, also after a restart, and no other event that is as old.
+func TestHistoryKeepsItsSize(t *testing.T) {
+	const size = 4 << 20
+	for _, test := range []struct {
+		name string
+		idle time.Duration // between two checkpoints
+		most int64
+	}{
+		{"growing", time.Hour, size*5/4 + 4<<20}, // and segments: one that is written, and one that is begun ahead
+		{"at rest", 20 * time.Millisecond, size + 2<<20},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			root := t.TempDir()
+			config := Config{Root: root, History: Retention{Bytes: size}, checkpointEvery: test.idle}
+			s, err := Open(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := lock.MustParseName("broken")
+			if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{}`)); err != nil {
+				t.Fatal(err)
+			}
+			broken := unlocked(present(t.Context(), t, s, name))
+			broken.Cause, broken.Actor, broken.Reason = lock.Forced, "bob", "alice went home"
+			events, err := s.Commit(t.Context(), broken)
+			if err != nil {
+				t.Fatal(err)
+			}
+			flood(t, s, 8*size)
+			for deadline := time.Now().Add(time.Minute); journalBytes(t, root) > test.most; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("the journal has %d bytes; at most %d are to be kept", journalBytes(t, root), test.most)
+				}
+			}
+			check := func() {
+				t.Helper()
+				breaks, err := s.Breaks(t.Context(), 0)
+				if err != nil || len(breaks) != 1 || breaks[0] != events[0] {
+					t.Errorf("breaks are %+v, error %v; want %+v", breaks, err, events[0])
+				}
+				if breaks, err := s.Breaks(t.Context(), events[0].Revision); err != nil || len(breaks) != 0 {
+					t.Errorf("breaks after the last: %+v, error %v", breaks, err)
+				}
+				m, err := lock.NewManager(s, lock.Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.Close()
+				history, _, err := m.History(t.Context(), lock.MustParsePattern("broken"), 0, 10)
+				if err != nil || len(history) != 1 || history[0] != events[0] {
+					t.Errorf("the history is %+v, error %v; want the break alone", history, err)
+				}
+			}
+			check()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err = Open(t.Context(), config); err != nil {
+				t.Fatal(err)
+			}
+			check()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestBreaksOutliveSegments cannot write the file of breaks, for a while: the segments
+// that have them stay until it can.
+func TestBreaksOutliveSegments(t *testing.T) {
+	root := t.TempDir()
+	d := openDisk(t, root)
+	d.history = Retention{Age: time.Hour, Bytes: 64 << 10}
+	s, err := openOn(t, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := lock.MustParseName("broken")
+	if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{}`)); err != nil {
+		t.Fatal(err)
+	}
+	broken := unlocked(present(t.Context(), t, s, name))
+	broken.Cause = lock.Forced
+	if _, err := s.Commit(t.Context(), broken); err != nil {
+		t.Fatal(err)
+	}
+	d.arm(func(_ int, _, name string) error {
+		if strings.Contains(name, "breaks") {
+			return fs.ErrPermission
+		}
+		return nil
+	})
+	flood(t, s, 4<<20)
+	prune := func(what string, want bool) {
+		t.Helper()
+		if _, err := s.makeCheckpoint(true); err != nil {
+			t.Fatal(err)
+		}
+		breaks, err := s.Breaks(t.Context(), 0)
+		if got := s.journal.Kept() > 0; got != want || (len(breaks) == 1) != want {
+			t.Errorf("%s: pruned is %v, breaks are %v (%v); want %v and as many", what, got, breaks, err, want)
+		}
+	}
+	prune("while it fails", false)
+	d.arm(nil)
+	prune("when it works", true)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
