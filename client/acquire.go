@@ -88,7 +88,7 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 func (c *Client) abandon(ctx context.Context, l lock.Lock) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
-	_, _, _ = c.Unlock(ctx, lock.UnlockRequest{
+	_, _ = c.Unlock(ctx, lock.UnlockRequest{
 		Name:   l.Name,
 		Token:  l.Token,
 		Reason: "the caller left before it could use the lock",

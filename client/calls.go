@@ -59,11 +59,10 @@ func (c *Client) Lock(ctx context.Context, request lock.LockRequest) (lock.Grant
 	return lock.Grant{Lock: l, Queued: response.GetQueued().AsDuration()}, err
 }
 
-// Unlock ends a hold and returns it as it was, and the revision of its end. Where the
-// answer was lost and the hold of the request's Token is found to be over, it is done:
-// then the lock has its name and token alone, and the revision is 0. Actor is for the
-// server to say and not sent.
-func (c *Client) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.Lock, lock.Revision, error) {
+// Unlock ends a hold. Where the answer was lost and the hold of the request's Token is
+// found to be over, it is done: then nothing but the name and the token of Release.Lock
+// is known. Actor is for the server to say and not sent.
+func (c *Client) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.Release, error) {
 	message := unlockMessage(request)
 	var response *pylokv1.UnlockResponse
 	err := c.retry(ctx, request.Token != 0, func(again bool) (err error) {
@@ -74,13 +73,12 @@ func (c *Client) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.L
 		return err
 	})
 	if err != nil {
-		return lock.Lock{}, 0, err
+		return lock.Release{}, err
 	}
 	if response == nil {
-		return lock.Lock{Name: request.Name, Token: request.Token}, 0, nil
+		return lock.Release{Lock: lock.Lock{Name: request.Name, Token: request.Token}}, nil
 	}
-	l, err := lockFromProto(response.GetLock())
-	return l, lock.Revision(response.GetRevision()), err
+	return releaseFromProto(response)
 }
 
 // Renew keeps a hold longer, or changes its data. lock.ErrNotHolder and

@@ -34,9 +34,9 @@ func TestAnswersLost(t *testing.T) {
 			t.Fatalf("Renew: got %+v, %v", l, err)
 		}
 		b.afterOne("Unlock", b.network.cut)
-		l, revision, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Token: 1})
-		if err != nil || l.Name != x || l.Token != 1 || revision != 0 {
-			t.Fatalf("Unlock: got %+v, %d, %v", l, revision, err)
+		release, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Token: 1})
+		if err != nil || release.Lock.Name != x || release.Lock.Token != 1 || release.Revision != 0 {
+			t.Fatalf("Unlock: got %+v, %v", release, err)
 		}
 		want := []string{"1 locked request x", "2 updated request x", "3 updated request x", "4 unlocked request x"}
 		if got := b.events(); !slices.Equal(got, want) {
@@ -76,7 +76,7 @@ func TestUnlockWithoutToken(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		_, _, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Holder: "alice"})
+		_, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Holder: "alice"})
 		if unreachable, ok := errors.AsType[*client.UnreachableError](err); !ok || !unreachable.Sent {
 			t.Errorf("got %v, want an UnreachableError with Sent", err)
 		}
@@ -87,9 +87,9 @@ func TestUnlockWithoutToken(t *testing.T) {
 		// One that never arrived is sent again.
 		b.stop()
 		time.AfterFunc(2*time.Second, b.start)
-		l, revision, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Holder: "alice"})
-		if err != nil || l.Token != 3 || revision != 4 {
-			t.Errorf("got %+v, %d, %v; want the end of the second hold", l, revision, err)
+		release, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Holder: "alice"})
+		if err != nil || release.Lock.Token != 3 || release.Revision != 4 {
+			t.Errorf("got %+v, %v; want the end of the second hold", release, err)
 		}
 	})
 }
@@ -103,7 +103,7 @@ func TestServerAway(t *testing.T) {
 			"Status": func(ctx context.Context) error { _, err := c.Status(ctx, "x"); return err },
 			"Info":   func(ctx context.Context) error { _, err := c.Info(ctx); return err },
 			"Unlock": func(ctx context.Context) error {
-				_, _, err := c.Unlock(ctx, lock.UnlockRequest{Name: x, Token: 7})
+				_, err := c.Unlock(ctx, lock.UnlockRequest{Name: x, Token: 7})
 				return err
 			},
 			"Renew": func(ctx context.Context) error {
@@ -189,7 +189,7 @@ func TestOutcomeUnknown(t *testing.T) {
 			}
 			answers = nil
 			if err == nil {
-				if _, _, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Token: grant.Lock.Token}); err != nil {
+				if _, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Token: grant.Lock.Token}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -246,7 +246,7 @@ func TestRequestsAreSentWhole(t *testing.T) {
 		time.AfterFunc(time.Minute, func() {
 			defer close(broken)
 			data := mustData(t, `{"msg":"out"}`)
-			_, _, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Holder: "bob", Force: true, Reason: "because", Data: &data})
+			_, err := c.Unlock(t.Context(), lock.UnlockRequest{Name: x, Holder: "bob", Force: true, Reason: "because", Data: &data})
 			if err != nil {
 				t.Error(err)
 			}

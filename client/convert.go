@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -31,6 +32,7 @@ func lockFromProto(message *pylokv1.Lock) (lock.Lock, error) {
 		AcquireTime: timeFromProto(message.GetAcquireTime()),
 		TTL:         message.GetTtl().AsDuration(),
 		Problem:     message.GetProblem(),
+		Warnings:    strings.Join(message.GetWarnings(), "\n"),
 		Waiters:     int(message.GetWaiters()),
 		Deadline:    timeFromProto(message.GetExpireTime()),
 	}
@@ -38,6 +40,19 @@ func lockFromProto(message *pylokv1.Lock) (lock.Lock, error) {
 		l.ExpireTime = l.Deadline
 	}
 	return l, nil
+}
+
+// releaseFromProto returns what a response of Unlock tells.
+func releaseFromProto(message *pylokv1.UnlockResponse) (lock.Release, error) {
+	l, err := lockFromProto(message.GetLock())
+	if err != nil {
+		return lock.Release{}, err
+	}
+	r := lock.Release{Lock: l, Revision: lock.Revision(message.GetRevision())}
+	if message.GetNext() != nil {
+		r.Next, err = lockFromProto(message.GetNext())
+	}
+	return r, err
 }
 
 // timeFromProto returns the zero time for an unset one.
@@ -118,7 +133,7 @@ func unlockMessage(request lock.UnlockRequest) *pylokv1.UnlockRequest {
 }
 
 func renewMessage(request lock.RenewRequest) (*pylokv1.RenewRequest, error) {
-	message := &pylokv1.RenewRequest{Name: request.Name.String(), Token: uint64(request.Token)}
+	message := &pylokv1.RenewRequest{Name: request.Name.String(), Token: uint64(request.Token), Holder: request.Holder}
 	switch {
 	case request.TTL != 0 && !request.ExpireTime.IsZero():
 		return nil, errTwoExpiries

@@ -100,7 +100,7 @@ func ExampleLostError() {
 	defer hold.Release(ctx)
 
 	// Somebody breaks it.
-	_, _, err = c.Unlock(ctx, lock.UnlockRequest{
+	_, err = c.Unlock(ctx, lock.UnlockRequest{
 		Name:   hold.Lock().Name,
 		Holder: "bob@laptop",
 		Force:  true,

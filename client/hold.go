@@ -188,7 +188,7 @@ func (h *Hold) Release(ctx context.Context, options ...ReleaseOption) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
-	_, _, err := h.client.Unlock(ctx, request)
+	_, err := h.client.Unlock(ctx, request)
 	switch {
 	case err == nil:
 		h.released = true

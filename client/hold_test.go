@@ -132,7 +132,7 @@ func TestHoldIsToldOfItsEnd(t *testing.T) {
 		{
 			"broken",
 			func(t *testing.T, b *bubble, other *client.Client) {
-				_, _, err := other.Unlock(t.Context(), lock.UnlockRequest{
+				_, err := other.Unlock(t.Context(), lock.UnlockRequest{
 					Name: lock.MustParseName("x"), Holder: "bob", Force: true, Reason: "canary must go",
 				})
 				if err != nil {
@@ -145,12 +145,12 @@ func TestHoldIsToldOfItsEnd(t *testing.T) {
 		{
 			"broken by nobody",
 			func(t *testing.T, b *bubble, other *client.Client) {
-				if _, _, err := other.Unlock(t.Context(), lock.UnlockRequest{Name: lock.MustParseName("x"), Force: true}); err != nil {
+				if _, err := other.Unlock(t.Context(), lock.UnlockRequest{Name: lock.MustParseName("x"), Force: true, Reason: "it hangs"}); err != nil {
 					t.Error(err)
 				}
 			},
-			client.LostError{Cause: lock.Forced},
-			"it was broken by somebody who gave no name",
+			client.LostError{Cause: lock.Forced, Reason: "it hangs"},
+			"it was broken by somebody who gave no name: it hangs",
 		},
 		{
 			"expired",
@@ -182,7 +182,7 @@ func TestHoldIsToldOfItsEnd(t *testing.T) {
 		{
 			"released by its holder's name",
 			func(t *testing.T, b *bubble, other *client.Client) {
-				_, _, err := other.Unlock(t.Context(), lock.UnlockRequest{Name: lock.MustParseName("x"), Holder: "alice", Reason: "done here"})
+				_, err := other.Unlock(t.Context(), lock.UnlockRequest{Name: lock.MustParseName("x"), Holder: "alice", Reason: "done here"})
 				if err != nil {
 					t.Error(err)
 				}

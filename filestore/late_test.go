@@ -58,7 +58,7 @@ func TestLateLeases(t *testing.T) {
 		tokens[i] = grant.Lock.Token
 	})
 	atOnce(probes, func(i int) {
-		if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: probe(i), Token: tokens[i]}); err != nil {
+		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: probe(i), Token: tokens[i]}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -214,7 +214,7 @@ func lateCycle(ctx context.Context, m *lock.Manager, name lock.Name) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = m.Unlock(ctx, lock.UnlockRequest{Name: name, Token: grant.Lock.Token})
+	_, err = m.Unlock(ctx, lock.UnlockRequest{Name: name, Token: grant.Lock.Token})
 	return err
 }
 

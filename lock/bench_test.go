@@ -24,7 +24,7 @@ func BenchmarkLockUnlock(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, _, err := m.Unlock(b.Context(), lock.UnlockRequest{Name: nameA, Token: grant.Lock.Token}); err != nil {
+		if _, err := m.Unlock(b.Context(), lock.UnlockRequest{Name: nameA, Token: grant.Lock.Token}); err != nil {
 			b.Fatal(err)
 		}
 	}

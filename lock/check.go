@@ -78,15 +78,23 @@ func checkText(field, text string, most int) error {
 	return nil
 }
 
-// checkReason holds the reason of an Unlock to its limits; it may have lines.
-func checkReason(reason string) error {
+// checkReason holds the reason of an Unlock to its limits; it may have lines, and
+// where it is required, something that can be seen.
+func checkReason(reason string, required bool) error {
 	switch {
+	case required && !isVisible(reason):
+		return Invalid("reason", "breaking a hold (force) needs one: say why, for its holder and for the history")
 	case len(reason) > maxReasonBytes:
 		return Invalid("reason", fmt.Sprintf("it is %d bytes long; at most %d are allowed", len(reason), maxReasonBytes))
 	case !utf8.ValidString(reason):
 		return Invalid("reason", "it is not valid UTF-8")
 	}
 	return nil
+}
+
+// isVisible reports whether there is anything to be seen in a text.
+func isVisible(text string) bool {
+	return strings.ContainsFunc(text, func(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) })
 }
 
 // heldError refuses a lock that is held, after a wait if there was one.

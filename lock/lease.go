@@ -344,7 +344,7 @@ func (m *Manager) expire(ctx context.Context, ended *lease) error {
 // the next in line. ErrConflict means that it has to be looked at again. The caller has
 // the turn.
 func (m *Manager) endLease(ctx context.Context, t *turn, l Lock) error {
-	_, err := m.release(ctx, t, l, Change{Cause: Expired, Actor: l.Holder, Reason: "the lease ran out"})
+	_, _, err := m.release(ctx, t, l, Change{Cause: Expired, Reason: "the lease ran out"})
 	if errors.Is(err, ErrNotLocked) {
 		return ErrConflict
 	}

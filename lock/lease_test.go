@@ -402,9 +402,9 @@ func TestLeaseEndsWithItsHold(t *testing.T) {
 			var err error
 			switch end {
 			case "unlock":
-				_, _, err = m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: l.Token})
+				_, err = m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: l.Token})
 			case "break":
-				_, _, err = m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Force: true})
+				_, err = m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
 			case "others":
 				store.others(t, lock.Unlocked)
 			}
@@ -418,7 +418,7 @@ func TestLeaseEndsWithItsHold(t *testing.T) {
 			if got := status(t, m, nameA); got.Token != next.Token {
 				t.Errorf("%s: the next hold, which has no lease, has ended: %+v", end, got)
 			}
-			if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA}); err != nil {
+			if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA}); err != nil {
 				t.Fatal(err)
 			}
 		}

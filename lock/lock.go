@@ -35,6 +35,9 @@ type Lock struct {
 	RequestID string
 	// Problem says why the lock file could not be read; empty when it could.
 	Problem string
+	// Warnings says what in the lock file does not count, a sentence a line; empty
+	// when all counts, and in events.
+	Warnings string
 	// Waiters is how many requests wait for the lock. Manager fills it in;
 	// stores keep zero.
 	Waiters int

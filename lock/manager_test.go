@@ -193,7 +193,7 @@ func TestLeaveDuringConflict(t *testing.T) {
 				close(left)
 				return nil
 			})
-			if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+			if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 				t.Fatal(err)
 			}
 			<-left
@@ -232,7 +232,7 @@ func TestEndedByOthersMeanwhile(t *testing.T) {
 			})
 			switch end {
 			case "unlock":
-				if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA}); !errors.Is(err, lock.ErrNotLocked) {
+				if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA}); !errors.Is(err, lock.ErrNotLocked) {
 					t.Errorf("Unlock: got %v, want %v", err, lock.ErrNotLocked)
 				}
 			case "renew":
@@ -268,7 +268,7 @@ func TestWaiterRefused(t *testing.T) {
 			}
 			return nil
 		})
-		if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
 			t.Errorf("Unlock: %v", err)
 		}
 		if !bob.ended() || !errors.Is(bob.err, lock.ErrDataTooLarge) {
@@ -301,7 +301,7 @@ func TestWaitAgain(t *testing.T) {
 		if !first.ended() || !second.ended() || third.ended() || carol.ended() {
 			t.Errorf("ended: first %v, second %v, third %v, carol %v; want the first two", first.done.Load(), second.done.Load(), third.done.Load(), carol.done.Load())
 		}
-		if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 			t.Fatal(err)
 		}
 		if !third.ended() || third.err != nil || third.grant.Lock.Holder != "bob" {
@@ -327,7 +327,7 @@ func TestWaitRunsOut(t *testing.T) {
 		for i := range 50 {
 			bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Second})
 			time.Sleep(time.Second)
-			if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+			if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 				t.Fatal(err)
 			}
 			if !bob.ended() || !errors.Is(bob.err, lock.ErrLockHeld) {

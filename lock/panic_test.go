@@ -26,7 +26,7 @@ func TestStorePanics(t *testing.T) {
 			return err
 		}},
 		{"Unlock", func(ctx context.Context, m *lock.Manager, token lock.Token) error {
-			_, _, err := m.Unlock(ctx, lock.UnlockRequest{Name: nameA, Token: token})
+			_, err := m.Unlock(ctx, lock.UnlockRequest{Name: nameA, Token: token})
 			return err
 		}},
 	}
@@ -45,7 +45,7 @@ func TestStorePanics(t *testing.T) {
 					mustPanic(t, func() error { return test.call(t.Context(), m, held.Token) })
 					store.afterGet.remove()
 					store.beforeCommit.remove()
-					if _, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+					if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 						t.Errorf("Unlock: %v", err)
 					}
 					mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "bob"})
@@ -93,7 +93,7 @@ func TestStorePanicsDuringHandOver(t *testing.T) {
 		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
 		store.beforeCommit.set(func(*lock.Change) error { panic(t.Name()) })
 		unlock := func() error {
-			_, _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token})
+			_, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token})
 			return err
 		}
 		mustPanic(t, unlock)

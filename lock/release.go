@@ -13,7 +13,7 @@ type UnlockRequest struct {
 	Token Token
 	// Holder is who asks, for a request without a token.
 	Holder string
-	// Force breaks somebody else's hold.
+	// Force breaks somebody else's hold. It needs a Reason.
 	Force bool
 	// Reason is for the history, at most 1,024 bytes.
 	Reason string
@@ -23,24 +23,34 @@ type UnlockRequest struct {
 	Actor string
 }
 
-// Unlock ends a hold and returns it as it was, and the revision of its end. With a
-// token it ends exactly that hold. Without one it ends a hold that is anonymous
-// or has the request's non-empty holder. With Force it ends any hold, or with
-// Force and a token just that one whoever holds it.
+// Release is the answer to an UnlockRequest.
+type Release struct {
+	// Lock is the hold as it was.
+	Lock Lock
+	// Revision is that of its end.
+	Revision Revision
+	// Next is the hold that the lock was granted to in the same step; it is not
+	// held when nobody waited.
+	Next Lock
+}
+
+// Unlock ends a hold. With a token it ends exactly that hold. Without one it ends a
+// hold that is anonymous or has the request's non-empty holder. With Force it ends
+// any hold, or with Force and a token just that one whoever holds it.
 //
 // The errors are *Error with ErrNotLocked, ErrNotHolder, ErrInvalidArgument,
 // ErrReadOnly, ErrOutcomeUnknown or ErrShuttingDown, ctx's, and whatever the
 // store comes upon.
-func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Lock, Revision, error) {
+func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Release, error) {
 	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
-		return Lock{}, 0, err
+		return Release{}, err
 	}
-	if err := checkReason(request.Reason); err != nil {
-		return Lock{}, 0, err
+	if err := checkReason(request.Reason, request.Force); err != nil {
+		return Release{}, err
 	}
 	t, err := m.enter(ctx, request.Name)
 	if err != nil {
-		return Lock{}, 0, err
+		return Release{}, err
 	}
 	defer m.leave(t)
 	for {
@@ -49,7 +59,7 @@ func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Lock, Revi
 			err = m.mayUnlock(l, request)
 		}
 		if err != nil {
-			return Lock{}, 0, err
+			return Release{}, err
 		}
 		change := Change{
 			Cause:  Request,
@@ -67,14 +77,14 @@ func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Lock, Revi
 			change.Lock.Data = *request.Data
 		}
 		was := m.described(l)
-		event, err := m.release(ctx, t, l, change)
+		event, next, err := m.release(ctx, t, l, change)
 		if errors.Is(err, ErrConflict) {
 			continue
 		}
 		if err != nil {
-			return Lock{}, 0, err
+			return Release{}, err
 		}
-		return was, event.Revision, nil
+		return Release{Lock: was, Revision: event.Revision, Next: next}, nil
 	}
 }
 
@@ -133,23 +143,25 @@ func ending(l Lock, change Change) Change {
 }
 
 // release is end for a lock that others may wait for: the next in line is granted it
-// along with the end. The caller has the turn.
-func (m *Manager) release(ctx context.Context, t *turn, l Lock, change Change) (Event, error) {
+// along with the end. It returns the new hold, if there is one. The caller has the turn.
+func (m *Manager) release(ctx context.Context, t *turn, l Lock, change Change) (_ Event, next Lock, err error) {
 	w := t.next()
 	if w == nil {
-		return m.end(ctx, l, change)
+		event, err := m.end(ctx, l, change)
+		return event, Lock{}, err
 	}
-	event, err := m.handOver(ctx, t, w, l, change)
+	event, next, err := m.handOver(ctx, t, w, l, change)
 	if err == nil {
 		m.handOverFree(t) // to who is next now, if it came to nothing
 	}
-	return event, err
+	return event, next, err
 }
 
 // handOver ends the hold l and grants the lock to a waiter who was taken out of the
 // queue, for hardly more than the time of one commit. It tells the waiter what became of
-// it; whose request comes to nothing is put back, as by grantTo.
-func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l Lock, change Change) (Event, error) {
+// it; whose request comes to nothing is put back, as by grantTo. It returns the new hold,
+// if there is one.
+func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l Lock, change Change) (_ Event, next Lock, err error) {
 	granted := Outcome{Err: ErrConflict}
 	defer func() {
 		if errors.Is(granted.Err, ErrConflict) {
@@ -163,7 +175,7 @@ func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l Lock, chan
 		m.leases.drop(l.Name, l.Token)
 	}
 	if errors.Is(granted.Err, ErrConflict) {
-		return ended.Event, ended.Err
+		return ended.Event, Lock{}, ended.Err
 	}
 	if granted.Err == nil {
 		m.leases.observe(granted.Event.Lock)
@@ -171,6 +183,8 @@ func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l Lock, chan
 			ended.Err = notLocked(l.Name) // others had ended it; to try again would end the new one
 		}
 	}
-	m.answer(w, granted.Event.Lock, granted.Err)
-	return ended.Event, ended.Err
+	if m.answer(w, granted.Event.Lock, granted.Err) {
+		next = m.described(granted.Event.Lock)
+	}
+	return ended.Event, next, ended.Err
 }

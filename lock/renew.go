@@ -18,7 +18,11 @@ type RenewRequest struct {
 	ExpireTime time.Time
 	// Data replaces the hold's data; nil: it stays.
 	Data *Data
-	// Actor goes into the history: the authenticated caller, else the holder.
+	// Holder is who asks, at most 256 bytes. It decides nothing, and the hold's own
+	// stays.
+	Holder string
+	// Actor goes into the history: the authenticated caller, else Holder; where
+	// both are empty, the hold's holder.
 	Actor string
 }
 
@@ -33,6 +37,9 @@ type RenewRequest struct {
 func (m *Manager) Renew(ctx context.Context, request RenewRequest) (Lock, error) {
 	if request.Token == 0 {
 		return Lock{}, Invalid("token", "give the token of the hold to renew; Lock and Status return it")
+	}
+	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
+		return Lock{}, err
 	}
 	if err := checkExpiry(request.TTL, &request.ExpireTime); err != nil {
 		return Lock{}, err

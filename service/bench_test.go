@@ -125,7 +125,7 @@ func BenchmarkWatch(b *testing.B) {
 					if i%2 == 0 {
 						_, err = r.manager.Lock(b.Context(), lock.LockRequest{Name: name, Data: data, Holder: "alice@ci-7", TTL: time.Hour})
 					} else {
-						_, _, err = r.manager.Unlock(b.Context(), lock.UnlockRequest{Name: name, Holder: "alice@ci-7"})
+						_, err = r.manager.Unlock(b.Context(), lock.UnlockRequest{Name: name, Holder: "alice@ci-7"})
 					}
 					if err != nil {
 						b.Error(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -86,6 +87,8 @@ func renewRequest(request *pylokv1.RenewRequest) (lock.RenewRequest, error) {
 		TTL:        ttl,
 		ExpireTime: expire,
 		Data:       data,
+		Holder:     request.GetHolder(),
+		Actor:      request.GetHolder(),
 	}, nil
 }
 
@@ -217,6 +220,9 @@ func (s *Service) lockMessageAt(l lock.Lock, renewed time.Time) *pylokv1.Lock {
 	if l.Held() {
 		message.State = pylokv1.LockState_LOCK_STATE_LOCKED
 		message.LockFileLocation = s.lockFileLocation(l.Name)
+	}
+	if l.Warnings != "" {
+		message.Warnings = strings.Split(l.Warnings, "\n")
 	}
 	if !l.Data.IsEmpty() {
 		message.ProtoReflect().SetUnknown(s.documents.wire(l.Data, maphash.Comparable(s.seed, l.Data), dataField))

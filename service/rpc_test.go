@@ -170,7 +170,7 @@ func TestRequestReachesTheManager(t *testing.T) {
 	if replaced.GetToken() <= first.GetToken() {
 		t.Errorf("overwrite: got token %d, want one above %d", replaced.GetToken(), first.GetToken())
 	}
-	broken, err := r.Unlock(ctx, &pylokv1.UnlockRequest{Name: "a", Holder: "boss", Force: true})
+	broken, err := r.Unlock(ctx, &pylokv1.UnlockRequest{Name: "a", Holder: "boss", Force: true, Reason: "it hangs"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,6 +183,55 @@ func TestRequestReachesTheManager(t *testing.T) {
 	}
 	if e := past.GetEvents()[0]; e.GetCause() != pylokv1.EventCause_EVENT_CAUSE_FORCED || e.GetActor() != "boss" {
 		t.Errorf("a break: got %v", e)
+	}
+}
+
+// TestWhoDidIt: a change has the actor that the request names, and of a hold that is
+// broken the answer says who has the lock next.
+func TestWhoDidIt(t *testing.T) {
+	r := serve(t, setup{})
+	ctx := t.Context()
+	hold := r.lock(t, &pylokv1.LockRequest{Name: "a", Holder: "alice"})
+	data := document(t, `{"step": 2}`)
+	for _, renewer := range []string{"bob", ""} {
+		if _, err := r.Renew(ctx, &pylokv1.RenewRequest{Name: "a", Token: hold.GetToken(), Data: data, Holder: renewer}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	granted := make(chan *pylokv1.Lock, 1)
+	go func() {
+		response, err := r.Lock(ctx, &pylokv1.LockRequest{Name: "a", Holder: "carol", Wait: durationpb.New(time.Minute)})
+		if err != nil {
+			t.Error(err)
+		}
+		granted <- response.GetLock()
+	}()
+	r.waiters(t, "a", 1)
+	broken, err := r.Unlock(ctx, &pylokv1.UnlockRequest{Name: "a", Holder: "boss", Force: true, Reason: "it hangs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next := <-granted; broken.GetNext().GetHolder() != "carol" || broken.GetNext().GetToken() != next.GetToken() || broken.GetNext().GetState() != pylokv1.LockState_LOCK_STATE_LOCKED {
+		t.Errorf("the hold that was broken is followed by %v, want %v", broken.GetNext(), next)
+	}
+	last, err := r.Unlock(ctx, &pylokv1.UnlockRequest{Name: "a", Holder: "carol"})
+	if err != nil || last.GetNext() != nil {
+		t.Errorf("the last Unlock: got %v, %v; want none next", last, err)
+	}
+	past, err := r.History(ctx, &pylokv1.HistoryRequest{Pattern: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range past.GetEvents() {
+		got = append(got, fmt.Sprintf("%v by %s", e.GetType(), e.GetActor()))
+	}
+	want := []string{
+		"EVENT_TYPE_LOCKED by alice", "EVENT_TYPE_UPDATED by bob", "EVENT_TYPE_UPDATED by alice",
+		"EVENT_TYPE_UNLOCKED by boss", "EVENT_TYPE_LOCKED by carol", "EVENT_TYPE_UNLOCKED by carol",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the history:\n got %q\nwant %q", got, want)
 	}
 }
 

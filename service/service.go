@@ -80,14 +80,18 @@ func (s *Service) Unlock(ctx context.Context, request *pylokv1.UnlockRequest) (_
 	if err != nil {
 		return nil, err
 	}
-	was, revision, err := s.manager.Unlock(ctx, wanted)
+	release, err := s.manager.Unlock(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
-	return &pylokv1.UnlockResponse{
-		Lock:     s.lockMessage(was),
-		Revision: uint64(revision),
-	}, nil
+	response := &pylokv1.UnlockResponse{
+		Lock:     s.lockMessage(release.Lock),
+		Revision: uint64(release.Revision),
+	}
+	if release.Next.Held() {
+		response.Next = s.lockMessage(release.Next)
+	}
+	return response, nil
 }
 
 // Renew implements pylokv1.LockServiceServer.

@@ -26,6 +26,7 @@ protects.
 	}
 	cmd.Flags().SortFlags = false
 	token := cmd.Flags().Uint64("token", 0, "the token `N` of the hold; pylok lock prints it")
+	holder := holderFlag(cmd, defaultHolder(), "who renews, as `TEXT` for the history")
 	expiry := addExpiryFlags(cmd)
 	data := addDataFlags(cmd, "the new data")
 	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))
@@ -34,7 +35,7 @@ protects.
 		if *token == 0 {
 			return usagef("give the token of your hold: pylok renew %s --token N (pylok lock printed it)", args[0])
 		}
-		request := &pylokv1.RenewRequest{Name: args[0], Token: *token}
+		request := &pylokv1.RenewRequest{Name: args[0], Token: *token, Holder: *holder}
 		var err error
 		if request.Data, err = data.read(p.stdin); err != nil {
 			return err

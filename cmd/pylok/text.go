@@ -237,10 +237,14 @@ func eventWord(event *pylokv1.Event) string {
 	return strings.ToLower(strings.TrimPrefix(event.GetType().String(), "EVENT_TYPE_"))
 }
 
-// causeText says why a change came about, where it was not for the asking.
+// causeText says why a change came about, where the holder did not just ask for it.
 func causeText(event *pylokv1.Event) string {
 	text := ""
 	switch event.GetCause() {
+	case pylokv1.EventCause_EVENT_CAUSE_REQUEST:
+		if actor := event.GetActor(); actor != "" && actor != event.GetLock().GetHolder() {
+			text = "by " + printable(actor)
+		}
 	case pylokv1.EventCause_EVENT_CAUSE_FORCED:
 		text = "forced by " + holderOf(event.GetActor())
 	case pylokv1.EventCause_EVENT_CAUSE_EXPIRED:

@@ -196,6 +196,12 @@ func TestEventLine(t *testing.T) {
 			e.Time = timestamppb.New(sampleTime.Add(-24 * time.Hour))
 			e.Lock.Data = nil
 		}), false, "2026-11-21 19:03:11  updated   lb/x  alice@ci-7  token 42\n"},
+		{"by somebody else", event(updated, request, func(e *pylokv1.Event) {
+			e.Actor = "bob@desk"
+		}), false, "19:03:11  updated   lb/x  alice@ci-7  token 42  (by bob@desk)  Locking App1\n"},
+		{"by nobody known", event(updated, request, func(e *pylokv1.Event) {
+			e.Actor = ""
+		}), false, "19:03:11  updated   lb/x  alice@ci-7  token 42  Locking App1\n"},
 		{"file", event(locked, file, func(e *pylokv1.Event) {
 			e.Lock.Holder, e.Actor, e.Lock.Data = "", "", nil
 		}), false, "19:03:11  locked    lb/x  (anonymous)  token 42  (by its file)\n"},

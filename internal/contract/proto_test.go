@@ -29,6 +29,7 @@ var messages = map[protoreflect.Name][]string{
 		"expire_time google.protobuf.Timestamp",
 		"waiters uint32",
 		"problem string",
+		"warnings repeated string",
 	},
 	"Event": {
 		"revision uint64",
@@ -64,6 +65,7 @@ var messages = map[protoreflect.Name][]string{
 	"UnlockResponse": {
 		"lock pylok.v1.Lock",
 		"revision uint64",
+		"next pylok.v1.Lock",
 	},
 	"RenewRequest": {
 		"name string",
@@ -71,6 +73,7 @@ var messages = map[protoreflect.Name][]string{
 		"ttl google.protobuf.Duration in expiry",
 		"expire_time google.protobuf.Timestamp in expiry",
 		"data google.protobuf.Struct",
+		"holder string",
 	},
 	"RenewResponse":  {"lock pylok.v1.Lock"},
 	"StatusRequest":  {"name string"},

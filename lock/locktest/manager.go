@@ -30,6 +30,8 @@ func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
 		{name: "LockOneWinner", test: testLockOneWinner},
 		{name: "Unlock", test: testUnlock},
 		{name: "UnlockTells", test: testUnlockTells},
+		{name: "UnlockTellsNext", test: testUnlockTellsNext},
+		{name: "Actors", test: testActors},
 		{name: "Renew", test: testRenew},
 		{name: "CallerGone", test: testCallerGone},
 		{name: "CallerLeaves", test: testCallerLeaves},
@@ -131,11 +133,11 @@ func (m *managed) mustLock(r lock.LockRequest) lock.Lock {
 func (m *managed) mustUnlock(name lock.Name) lock.Revision {
 	m.t.Helper()
 	l := m.status(name)
-	_, revision, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: name, Token: l.Token})
+	release, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: name, Token: l.Token})
 	if err != nil {
 		m.t.Fatalf("Unlock of %v: %v", name, err)
 	}
-	return revision
+	return release.Revision
 }
 
 func (m *managed) status(name lock.Name) lock.Lock {
@@ -490,7 +492,7 @@ func testUnlock(m *managed) {
 		case anotherToken:
 			r.Token = held.Token + 1000
 		}
-		was, revision, err := m.Unlock(m.t.Context(), r)
+		release, err := m.Unlock(m.t.Context(), r)
 		if !errors.Is(err, test.want) {
 			m.t.Errorf("%s: got error %v, want %v", what, err, test.want)
 			continue
@@ -505,7 +507,10 @@ func testUnlock(m *managed) {
 			}
 			continue
 		}
-		wantLock(m.t, what+": the lock as it was", was, held)
+		wantLock(m.t, what+": the lock as it was", release.Lock, held)
+		if release.Next.Held() {
+			m.t.Errorf("%s: nobody waited, and the lock was granted to %+v", what, release.Next)
+		}
 		if now.Held() {
 			m.t.Errorf("%s: the lock is still held", what)
 		}
@@ -513,8 +518,8 @@ func testUnlock(m *managed) {
 		if err != nil || len(events) != 1 {
 			m.t.Fatalf("%s: History: %+v, %v", what, events, err)
 		}
-		if e := events[0]; e.Type != lock.Unlocked || e.Cause != test.cause || e.Actor != "actor" || e.Reason != "because" || e.Revision != revision {
-			m.t.Errorf("%s: the event is %+v, want cause %v, revision %d", what, e, test.cause, revision)
+		if e := events[0]; e.Type != lock.Unlocked || e.Cause != test.cause || e.Actor != "actor" || e.Reason != "because" || e.Revision != release.Revision {
+			m.t.Errorf("%s: the event is %+v, want cause %v, revision %d", what, e, test.cause, release.Revision)
 		}
 	}
 }
@@ -525,20 +530,115 @@ func testUnlockTells(m *managed) {
 		m.t.Fatal(err)
 	}
 	held := m.mustLock(request("alice", func(r *lock.LockRequest) { r.Data, _ = lock.NewData(map[string]any{"msg": "at work"}) }))
-	was, revision, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token, Data: &closing})
+	release, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token, Data: &closing})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	wantLock(m.t, "the lock as it was", was, held)
+	wantLock(m.t, "the lock as it was", release.Lock, held)
 	events, _, err := m.History(m.t.Context(), lock.Pattern{}, held.Revision, 10)
-	if err != nil || len(events) != 1 || events[0].Lock.Data != closing || events[0].Revision != revision || events[0].Lock.Token != held.Token {
+	if err != nil || len(events) != 1 || events[0].Lock.Data != closing || events[0].Revision != release.Revision || events[0].Lock.Token != held.Token {
 		m.t.Errorf("History: got %+v, %v; want the closing message", events, err)
 	}
 
-	_, _, err = m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Reason: strings.Repeat("x", 1025)})
+	_, err = m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Reason: strings.Repeat("x", 1025)})
 	wantError(m.t, "a long reason", err, lock.ErrInvalidArgument)
-	_, _, err = m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Holder: "a\x00"})
+	_, err = m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Holder: "a\x00"})
 	wantError(m.t, "a holder that is no text", err, lock.ErrInvalidArgument)
+
+	m.mustLock(lock.LockRequest{Name: nameA, Holder: "alice"})
+	for _, blank := range []string{"", " ", " \t\n", "\u00a0\u3000", "\u200b"} {
+		for _, r := range []lock.UnlockRequest{{Holder: "bob"}, {Holder: "alice"}, {Token: m.status(nameA).Token}} {
+			r.Name, r.Force, r.Reason = nameA, true, blank
+			_, err = m.Unlock(m.t.Context(), r)
+			what := fmt.Sprintf("force for the reason %q by %q with token %d", blank, r.Holder, r.Token)
+			wantError(m.t, what, err, lock.ErrInvalidArgument)
+			if refused, ok := errors.AsType[*lock.Error](err); !ok || refused.Field != "reason" {
+				m.t.Errorf("%s: got %#v, want the field reason at fault", what, err)
+			}
+		}
+	}
+	if !m.status(nameA).Held() {
+		m.t.Error("force without a reason has broken the hold")
+	}
+}
+
+// testUnlockTellsNext: who ends a hold hears who has the lock now.
+func testUnlockTellsNext(m *managed) {
+	held := m.mustLock(lock.LockRequest{Name: nameA, Holder: "alice"})
+	bob := m.wait(m.t.Context(), request("bob", waiting, func(r *lock.LockRequest) { r.TTL = time.Hour }))
+	carol := m.wait(m.t.Context(), request("carol", waiting))
+	for _, test := range []struct {
+		unlock lock.UnlockRequest
+		next   <-chan result
+	}{
+		{lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs", Holder: "boss"}, bob},
+		{lock.UnlockRequest{Name: nameA, Holder: "bob"}, carol},
+	} {
+		release, err := m.Unlock(m.t.Context(), test.unlock)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		got := m.granted("the next in line", test.next)
+		if release.Lock.Token != held.Token || release.Next.Token != got.Token || release.Next.Holder != got.Holder || release.Next.Waiters != got.Waiters || release.Next.Deadline.IsZero() != got.Deadline.IsZero() {
+			m.t.Errorf("the end of %+v tells of %+v next, want %+v", held, release.Next, got)
+		}
+		held = got
+	}
+	if release, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Holder: "carol"}); err != nil || release.Next.Held() {
+		m.t.Errorf("the last one's end: got %+v, %v", release, err)
+	}
+}
+
+// testActors: an event says who made the change, and of one that nobody made, nobody.
+func testActors(m *managed) {
+	data, err := lock.NewData(map[string]any{"step": 2.0})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	last := func() lock.Event {
+		events, _, err := m.History(m.t.Context(), lock.Pattern{}, m.Revision(m.t.Context())-1, 10)
+		if err != nil || len(events) != 1 {
+			m.t.Fatalf("History: got %+v, %v", events, err)
+		}
+		return events[0]
+	}
+	l := m.mustLock(request("alice"))
+	for _, test := range []struct {
+		what, actor, want string
+		unlock, force     bool
+	}{
+		{what: "a renewal by who has the token", want: "alice"},
+		{what: "a renewal by somebody else with the token", actor: "bob", want: "bob"},
+		{what: "a release by somebody else with the token", unlock: true, actor: "bob", want: "bob"},
+		{what: "a release by who has the token", unlock: true, want: "alice"},
+		{what: "a break", unlock: true, force: true, actor: "bob", want: "bob"},
+		{what: "a break by somebody unknown", unlock: true, force: true, want: ""},
+	} {
+		if l = m.status(nameA); !l.Held() {
+			l = m.mustLock(request("alice"))
+		}
+		if test.unlock {
+			_, err = m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Token: l.Token, Force: test.force, Reason: "it hangs", Actor: test.actor})
+		} else {
+			_, err = m.Renew(m.t.Context(), lock.RenewRequest{Name: nameA, Token: l.Token, Data: &data, Actor: test.actor})
+		}
+		if err != nil {
+			m.t.Fatalf("%s: %v", test.what, err)
+		}
+		if e := last(); e.Actor != test.want || e.Lock.Holder != "alice" {
+			m.t.Errorf("%s: got the event %+v, want the actor %q and the holder alice", test.what, e, test.want)
+		}
+	}
+	_, err = m.Renew(m.t.Context(), lock.RenewRequest{Name: nameA, Token: 1, Holder: "a\x00"})
+	wantError(m.t, "Renew by a holder that is no text", err, lock.ErrInvalidArgument)
+
+	m.mustLock(request("alice", func(r *lock.LockRequest) { r.TTL = 100 * time.Millisecond }))
+	for m.status(nameA).Held() {
+		time.Sleep(time.Millisecond)
+	}
+	if e := last(); e.Cause != lock.Expired || e.Actor != "" || e.Lock.Holder != "alice" {
+		m.t.Errorf("the end of a lease: got the event %+v, want no actor", e)
+	}
 }
 
 func testRenew(m *managed) {
@@ -742,11 +842,11 @@ func testHandedOver(m *managed) {
 		free func(held lock.Lock) error
 	}{
 		{"unlock", 0, func(held lock.Lock) error {
-			_, _, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"})
+			_, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"})
 			return err
 		}},
 		{"break", 0, func(held lock.Lock) error {
-			_, _, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
+			_, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
 			return err
 		}},
 		{"expiry", 100 * time.Millisecond, func(lock.Lock) error { return nil }},

@@ -39,6 +39,7 @@ from pylok.messages import EventCause as EventCause
 from pylok.messages import EventType as EventType
 from pylok.messages import Info as Info
 from pylok.messages import Lock as Lock
+from pylok.messages import Released as Released
 from pylok.original import (
     DirectoryError as DirectoryError,
 )

@@ -28,9 +28,11 @@ from pylok.messages import (
     Event,
     Info,
     Lock,
+    Released,
     event_from_message,
     info_from_message,
     lock_from_message,
+    released_from_message,
 )
 from pylok.requests import Seconds
 from pylok.v1 import lock_service_pb2 as pb
@@ -142,17 +144,17 @@ class Client:
         force: bool = False,
         reason: str = "",
         data: Mapping[Any, Any] | None = None,
-    ) -> Lock:
+    ) -> Released:
         """Releases a hold and returns it as it was.
 
         With token exactly that hold, else one that is anonymous or has the holder.
-        force breaks any hold, or only that of token. reason and data, a closing
-        message in place of the hold's data, go to those who watch and into the
-        history.
+        force breaks any hold, or only that of token, and needs a reason. reason and
+        data, a closing message in place of the hold's data, go to those who watch
+        and into the history.
         """
         request = requests.unlock(name, token, self._holder(holder), force, reason, data)
         response, _ = self._call(self._stub.Unlock, request, again=token != 0)
-        return lock_from_message(response.lock)
+        return released_from_message(response)
 
     def renew(
         self,
@@ -162,9 +164,13 @@ class Client:
         ttl: Seconds | None = None,
         expire_time: datetime.datetime | None = None,
         data: Mapping[Any, Any] | None = None,
+        holder: str | None = None,
     ) -> Lock:
-        """Pushes a hold's deadline out, and replaces its data when data is given."""
-        request = requests.renew(name, token, ttl, expire_time, data)
+        """Pushes a hold's deadline out, and replaces its data when data is given.
+
+        holder is who does that, for the history.
+        """
+        request = requests.renew(name, token, ttl, expire_time, data, self._holder(holder))
         response, _ = self._call(self._stub.Renew, request)
         return lock_from_message(response.lock)
 

@@ -78,7 +78,7 @@ class Hold:
         self.check()
         sent = now()
         try:
-            self.lock = self._client.renew(self.name, self.token, data=data)
+            self.lock = self._client.renew(self.name, self.token, data=data, holder=self.lock.holder)
         except (NotHolderError, NotLockedError) as error:
             self._lose(error)
             raise self._lost_error() from error

@@ -39,6 +39,16 @@ class Lock:
     """How many requests wait for the lock."""
     problem: str = ""
     """Why the lock file could not be read, in words; empty when it could."""
+    warnings: tuple[str, ...] = ()
+    """What in the lock file does not count, a sentence each."""
+
+
+@dataclass(frozen=True)
+class Released(Lock):
+    """A hold that was released, as it was."""
+
+    next: Lock | None = None
+    """The hold that the lock was granted to in the same step; None: nobody waited."""
 
 
 class EventType(enum.IntEnum):
@@ -127,7 +137,17 @@ def _time(message: Any, name: str) -> datetime.datetime | None:
 
 def lock_from_message(message: pb.Lock) -> Lock:
     """Returns the Lock that a message stands for."""
-    return Lock(
+    return Lock(**_lock_fields(message))
+
+
+def released_from_message(message: pb.UnlockResponse) -> Released:
+    """Returns the hold that an answer to unlock stands for."""
+    following = lock_from_message(message.next) if message.HasField("next") else None
+    return Released(**_lock_fields(message.lock), next=following)
+
+
+def _lock_fields(message: pb.Lock) -> dict[str, Any]:
+    return dict(
         name=message.name,
         locked=message.state == pb.LOCK_STATE_LOCKED,
         lock_file_location=message.lock_file_location,
@@ -140,6 +160,7 @@ def lock_from_message(message: pb.Lock) -> Lock:
         expire_time=_time(message, "expire_time"),
         waiters=message.waiters,
         problem=message.problem,
+        warnings=tuple(message.warnings),
     )
 
 

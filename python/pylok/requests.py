@@ -64,9 +64,10 @@ def renew(
     ttl: Seconds | None,
     expire_time: datetime.datetime | None,
     data: Mapping[Any, Any] | None,
+    holder: str,
 ) -> pb.RenewRequest:
     """Makes the request of renew."""
-    request = pb.RenewRequest(name=name, token=token)
+    request = pb.RenewRequest(name=name, token=token, holder=holder)
     _set_expiry(request, ttl, expire_time)
     if data is not None:
         request.data.CopyFrom(to_struct(data))

@@ -68,7 +68,7 @@ class Aio(unittest.IsolatedAsyncioTestCase):
         told: list[pylok.aio.Hold] = []
         with self.assertRaises(pylok.LostError) as lost:
             async with self.client.acquire("b", ttl=3, on_lost=told.append) as hold:
-                await self.other.unlock("b", force=True)
+                await self.other.unlock("b", force=True, reason="in the way")
                 await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
         self.assertIsInstance(lost.exception.__cause__, pylok.NotLockedError)
         self.assertTrue(hold.lost)
@@ -80,7 +80,7 @@ class Aio(unittest.IsolatedAsyncioTestCase):
     async def test_awaited_hold_is_lost(self) -> None:
         """Without a block nobody is cancelled; the hold tells."""
         hold = await self.client.acquire("b", ttl=3)
-        await self.other.unlock("b", force=True)
+        await self.other.unlock("b", force=True, reason="in the way")
         await asyncio.wait_for(hold.wait_lost(), PATIENCE)
         with self.assertRaises(pylok.LostError):
             hold.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import threading
+import time
 import unittest
 from concurrent import futures
 from typing import Any
@@ -81,6 +82,8 @@ class Calls(DaemonTest):
             (pylok.NotLockedError, lambda: c.renew("e/free", 1, ttl=1)),
             (pylok.InvalidNameError, lambda: c.status("e/ no")),
             (pylok.InvalidArgumentError, lambda: c.lock("e/free", ttl=0)),
+            (pylok.InvalidArgumentError, lambda: c.unlock("e/held", force=True)),
+            (pylok.InvalidArgumentError, lambda: c.unlock("e/held", force=True, reason=" ")),
             (pylok.InvalidArgumentError, lambda: c.lock("e/free", holder="x" * 257)),
             (pylok.InvalidArgumentError, lambda: list(c.list("***"))),
             (pylok.InvalidArgumentError, lambda: next(c.watch("***"))),
@@ -91,6 +94,25 @@ class Calls(DaemonTest):
             with self.subTest(kind=kind), self.assertRaises(kind):
                 call()
         c.unlock("e/held", holder="bob", force=True, reason="gone home")
+
+    def test_unlock_tells_who_is_next(self) -> None:
+        """Who ends a hold hears who has the lock now; who renews it is the actor."""
+        held = self.client.lock("n")
+        other = pylok.Client(holder="bob@ci-8")
+        self.addCleanup(other.close)
+        other.renew("n", held.token, data={"step": 2})
+        with futures.ThreadPoolExecutor() as pool:
+            waiting = pool.submit(other.lock, "n", wait=PATIENCE)
+            while not self.client.status("n").waiters:
+                time.sleep(0.01)
+            released = self.client.unlock("n", held.token)
+            following = waiting.result(PATIENCE)
+        assert released.next
+        self.assertEqual((released.token, released.next.token), (held.token, following.token))
+        self.assertEqual(released.next.holder, "bob@ci-8")
+        self.assertIsNone(other.unlock("n").next)
+        actors = [event.actor for event in self.client.history("n")]
+        self.assertEqual(actors, ["alice@ci-7", "bob@ci-8", "alice@ci-7", "bob@ci-8", "bob@ci-8"])
 
     def test_large_refusal(self) -> None:
         """A refusal arrives although the lock's data would not fit in its details."""
@@ -208,7 +230,7 @@ class Holds(DaemonTest):
     def test_taken_by_another(self) -> None:
         """The cause carries the lock as it is now."""
         hold = self.client.acquire("t", ttl=3)
-        self.other.unlock("t", force=True)
+        self.other.unlock("t", force=True, reason="in the way")
         now_held = self.other.lock("t")
         self.assertTrue(hold.wait_lost(PATIENCE))
         with self.assertRaises(pylok.LostError) as lost:
@@ -220,7 +242,7 @@ class Holds(DaemonTest):
     def test_found_lost_at_release(self) -> None:
         """A hold that was broken since its last renewal is lost when it is released."""
         hold = self.client.acquire("f", ttl=60)
-        self.other.unlock("f", force=True)
+        self.other.unlock("f", force=True, reason="in the way")
         with self.assertRaises(pylok.LostError):
             hold.release()
         self.assertTrue(hold.lost)
@@ -229,7 +251,7 @@ class Holds(DaemonTest):
         """The block's own exception is not hidden, lost or not."""
         with self.assertRaises(ZeroDivisionError):
             with self.client.acquire("z") as hold:
-                self.other.unlock("z", force=True)
+                self.other.unlock("z", force=True, reason="in the way")
                 raise ZeroDivisionError
         with self.assertRaises(ZeroDivisionError):
             with self.client.acquire("z"):
@@ -306,7 +328,7 @@ class Outages(unittest.TestCase):
                 self.daemon.start()
                 with pylok.Client(self.daemon.address) as other:
                     for number in range(5):
-                        other.unlock(f"w/{number}", force=True)
+                        other.unlock(f"w/{number}", force=True, reason="in the way")
                         wanted.append(other.lock(f"w/{number}").revision)
                 seen += self.changes(watch, 10)
         locked = [e.revision for e in seen if e.type == EventType.LOCKED]

@@ -29,9 +29,11 @@ from pylok.messages import (
     Event,
     Info,
     Lock,
+    Released,
     event_from_message,
     info_from_message,
     lock_from_message,
+    released_from_message,
 )
 from pylok.requests import Seconds
 from pylok.v1 import lock_service_pb2 as pb
@@ -125,11 +127,11 @@ class Client:
         force: bool = False,
         reason: str = "",
         data: Mapping[Any, Any] | None = None,
-    ) -> Lock:
+    ) -> Released:
         """Releases a hold, as pylok.Client.unlock does."""
         request = requests.unlock(name, token, self._holder(holder), force, reason, data)
         response, _ = await self._call("Unlock", request, again=token != 0)
-        return lock_from_message(response.lock)
+        return released_from_message(response)
 
     async def renew(
         self,
@@ -139,9 +141,13 @@ class Client:
         ttl: Seconds | None = None,
         expire_time: datetime.datetime | None = None,
         data: Mapping[Any, Any] | None = None,
+        holder: str | None = None,
     ) -> Lock:
-        """Pushes a hold's deadline out, and replaces its data when data is given."""
-        request = requests.renew(name, token, ttl, expire_time, data)
+        """Pushes a hold's deadline out, and replaces its data when data is given.
+
+        holder is who does that, for the history.
+        """
+        request = requests.renew(name, token, ttl, expire_time, data, self._holder(holder))
         response, _ = await self._call("Renew", request)
         return lock_from_message(response.lock)
 

@@ -73,7 +73,9 @@ class Hold:
         self.check()
         sent = now()
         try:
-            self.lock = await self._client.renew(self.name, self.token, data=data)
+            self.lock = await self._client.renew(
+                self.name, self.token, data=data, holder=self.lock.holder
+            )
         except (NotHolderError, NotLockedError) as error:
             self._block = None  # which hears of it from here
             self._lose(error)

@@ -16,7 +16,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpylok/v1/lock_service.proto\x12\x08pylok.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x03\n\x04Lock\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x13.pylok.v1.LockStateR\x05state\x12,\n\x12lock_file_location\x18\x03 \x01(\tR\x10lockFileLocation\x12+\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x05 \x01(\tR\x06holder\x12\x14\n\x05token\x18\x06 \x01(\x04R\x05token\x12\x1a\n\x08revision\x18\x07 \x01(\x04R\x08revision\x12=\n\x0c\x61\x63quire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x61\x63quireTime\x12+\n\x03ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x18\n\x07waiters\x18\x0b \x01(\rR\x07waiters\x12\x18\n\x07problem\x18\x0c \x01(\tR\x07problem\"\xfa\x01\n\x05\x45vent\x12\x1a\n\x08revision\x18\x01 \x01(\x04R\x08revision\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\'\n\x04type\x18\x03 \x01(\x0e\x32\x13.pylok.v1.EventTypeR\x04type\x12*\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x14.pylok.v1.EventCauseR\x05\x63\x61use\x12\"\n\x04lock\x18\x05 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x14\n\x05\x61\x63tor\x18\x06 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\"\xca\x02\n\x0bLockRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12+\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x03 \x01(\tR\x06holder\x12-\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\nexpireTime\x12-\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12\x1d\n\nrequest_id\x18\x07 \x01(\tR\trequestId\x12\x1c\n\toverwrite\x18\x08 \x01(\x08R\toverwriteB\x08\n\x06\x65xpiry\"e\n\x0cLockResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x31\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06queued\"\xac\x01\n\rUnlockRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n\x06holder\x18\x03 \x01(\tR\x06holder\x12\x14\n\x05\x66orce\x18\x04 \x01(\x08R\x05\x66orce\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n\x04\x64\x61ta\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\"P\n\x0eUnlockResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x1a\n\x08revision\x18\x02 \x01(\x04R\x08revision\"\xdd\x01\n\x0cRenewRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05token\x18\x02 \x01(\x04R\x05token\x12-\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\nexpireTime\x12+\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61taB\x08\n\x06\x65xpiry\"3\n\rRenewResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\"#\n\rStatusRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"4\n\x0eStatusResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\"c\n\x0bListRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"x\n\x0cListResponse\x12$\n\x05locks\x18\x01 \x03(\x0b\x32\x0e.pylok.v1.LockR\x05locks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\"O\n\x0cWatchRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12%\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x04R\rafterRevision\"6\n\rWatchResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0f.pylok.v1.EventR\x05\x65vent\"\x8d\x01\n\x0eHistoryRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12%\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x04R\rafterRevision\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"b\n\x0fHistoryResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.pylok.v1.EventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\r\n\x0bInfoRequest\"\xa9\x01\n\x0cInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x12\n\x04root\x18\x02 \x01(\tR\x04root\x12\x14\n\x05store\x18\x03 \x01(\tR\x05store\x12\x1a\n\x08revision\x18\x04 \x01(\x04R\x08revision\x12\x39\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime*W\n\tLockState\x12\x1a\n\x16LOCK_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13LOCK_STATE_UNLOCKED\x10\x01\x12\x15\n\x11LOCK_STATE_LOCKED\x10\x02*\x9c\x01\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_TYPE_RESET\x10\x01\x12\x15\n\x11\x45VENT_TYPE_LOCKED\x10\x02\x12\x16\n\x12\x45VENT_TYPE_UPDATED\x10\x03\x12\x17\n\x13\x45VENT_TYPE_UNLOCKED\x10\x04\x12\x15\n\x11\x45VENT_TYPE_SYNCED\x10\x05*\x89\x01\n\nEventCause\x12\x1b\n\x17\x45VENT_CAUSE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_CAUSE_REQUEST\x10\x01\x12\x16\n\x12\x45VENT_CAUSE_FORCED\x10\x02\x12\x17\n\x13\x45VENT_CAUSE_EXPIRED\x10\x03\x12\x14\n\x10\x45VENT_CAUSE_FILE\x10\x04\x32\xe2\x03\n\x0bLockService\x12\x35\n\x04Lock\x12\x15.pylok.v1.LockRequest\x1a\x16.pylok.v1.LockResponse\x12;\n\x06Unlock\x12\x17.pylok.v1.UnlockRequest\x1a\x18.pylok.v1.UnlockResponse\x12\x38\n\x05Renew\x12\x16.pylok.v1.RenewRequest\x1a\x17.pylok.v1.RenewResponse\x12;\n\x06Status\x12\x17.pylok.v1.StatusRequest\x1a\x18.pylok.v1.StatusResponse\x12\x35\n\x04List\x12\x15.pylok.v1.ListRequest\x1a\x16.pylok.v1.ListResponse\x12:\n\x05Watch\x12\x16.pylok.v1.WatchRequest\x1a\x17.pylok.v1.WatchResponse0\x01\x12>\n\x07History\x12\x18.pylok.v1.HistoryRequest\x1a\x19.pylok.v1.HistoryResponse\x12\x35\n\x04Info\x12\x15.pylok.v1.InfoRequest\x1a\x16.pylok.v1.InfoResponseB0Z.github.com/pylok/pylok/gen/go/pylok/v1;pylokv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpylok/v1/lock_service.proto\x12\x08pylok.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n\x04Lock\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x13.pylok.v1.LockStateR\x05state\x12,\n\x12lock_file_location\x18\x03 \x01(\tR\x10lockFileLocation\x12+\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x05 \x01(\tR\x06holder\x12\x14\n\x05token\x18\x06 \x01(\x04R\x05token\x12\x1a\n\x08revision\x18\x07 \x01(\x04R\x08revision\x12=\n\x0c\x61\x63quire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x61\x63quireTime\x12+\n\x03ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x18\n\x07waiters\x18\x0b \x01(\rR\x07waiters\x12\x18\n\x07problem\x18\x0c \x01(\tR\x07problem\x12\x1a\n\x08warnings\x18\r \x03(\tR\x08warnings\"\xfa\x01\n\x05\x45vent\x12\x1a\n\x08revision\x18\x01 \x01(\x04R\x08revision\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\'\n\x04type\x18\x03 \x01(\x0e\x32\x13.pylok.v1.EventTypeR\x04type\x12*\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x14.pylok.v1.EventCauseR\x05\x63\x61use\x12\"\n\x04lock\x18\x05 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x14\n\x05\x61\x63tor\x18\x06 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\"\xca\x02\n\x0bLockRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12+\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x03 \x01(\tR\x06holder\x12-\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\nexpireTime\x12-\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12\x1d\n\nrequest_id\x18\x07 \x01(\tR\trequestId\x12\x1c\n\toverwrite\x18\x08 \x01(\x08R\toverwriteB\x08\n\x06\x65xpiry\"e\n\x0cLockResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x31\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06queued\"\xac\x01\n\rUnlockRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n\x06holder\x18\x03 \x01(\tR\x06holder\x12\x14\n\x05\x66orce\x18\x04 \x01(\x08R\x05\x66orce\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n\x04\x64\x61ta\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\"t\n\x0eUnlockResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x1a\n\x08revision\x18\x02 \x01(\x04R\x08revision\x12\"\n\x04next\x18\x03 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04next\"\xf5\x01\n\x0cRenewRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05token\x18\x02 \x01(\x04R\x05token\x12-\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\nexpireTime\x12+\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x06 \x01(\tR\x06holderB\x08\n\x06\x65xpiry\"3\n\rRenewResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\"#\n\rStatusRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"4\n\x0eStatusResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\"c\n\x0bListRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"x\n\x0cListResponse\x12$\n\x05locks\x18\x01 \x03(\x0b\x32\x0e.pylok.v1.LockR\x05locks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\"O\n\x0cWatchRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12%\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x04R\rafterRevision\"6\n\rWatchResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0f.pylok.v1.EventR\x05\x65vent\"\x8d\x01\n\x0eHistoryRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12%\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x04R\rafterRevision\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"b\n\x0fHistoryResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.pylok.v1.EventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\r\n\x0bInfoRequest\"\xa9\x01\n\x0cInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x12\n\x04root\x18\x02 \x01(\tR\x04root\x12\x14\n\x05store\x18\x03 \x01(\tR\x05store\x12\x1a\n\x08revision\x18\x04 \x01(\x04R\x08revision\x12\x39\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime*W\n\tLockState\x12\x1a\n\x16LOCK_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13LOCK_STATE_UNLOCKED\x10\x01\x12\x15\n\x11LOCK_STATE_LOCKED\x10\x02*\x9c\x01\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_TYPE_RESET\x10\x01\x12\x15\n\x11\x45VENT_TYPE_LOCKED\x10\x02\x12\x16\n\x12\x45VENT_TYPE_UPDATED\x10\x03\x12\x17\n\x13\x45VENT_TYPE_UNLOCKED\x10\x04\x12\x15\n\x11\x45VENT_TYPE_SYNCED\x10\x05*\x89\x01\n\nEventCause\x12\x1b\n\x17\x45VENT_CAUSE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_CAUSE_REQUEST\x10\x01\x12\x16\n\x12\x45VENT_CAUSE_FORCED\x10\x02\x12\x17\n\x13\x45VENT_CAUSE_EXPIRED\x10\x03\x12\x14\n\x10\x45VENT_CAUSE_FILE\x10\x04\x32\xe2\x03\n\x0bLockService\x12\x35\n\x04Lock\x12\x15.pylok.v1.LockRequest\x1a\x16.pylok.v1.LockResponse\x12;\n\x06Unlock\x12\x17.pylok.v1.UnlockRequest\x1a\x18.pylok.v1.UnlockResponse\x12\x38\n\x05Renew\x12\x16.pylok.v1.RenewRequest\x1a\x17.pylok.v1.RenewResponse\x12;\n\x06Status\x12\x17.pylok.v1.StatusRequest\x1a\x18.pylok.v1.StatusResponse\x12\x35\n\x04List\x12\x15.pylok.v1.ListRequest\x1a\x16.pylok.v1.ListResponse\x12:\n\x05Watch\x12\x16.pylok.v1.WatchRequest\x1a\x17.pylok.v1.WatchResponse0\x01\x12>\n\x07History\x12\x18.pylok.v1.HistoryRequest\x1a\x19.pylok.v1.HistoryResponse\x12\x35\n\x04Info\x12\x15.pylok.v1.InfoRequest\x1a\x16.pylok.v1.InfoResponseB0Z.github.com/pylok/pylok/gen/go/pylok/v1;pylokv1b\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pylok.v1.lock_service_pb2', globals())
@@ -24,48 +24,48 @@ if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
   DESCRIPTOR._serialized_options = b'Z.github.com/pylok/pylok/gen/go/pylok/v1;pylokv1'
-  _LOCKSTATE._serialized_start=2699
-  _LOCKSTATE._serialized_end=2786
-  _EVENTTYPE._serialized_start=2789
-  _EVENTTYPE._serialized_end=2945
-  _EVENTCAUSE._serialized_start=2948
-  _EVENTCAUSE._serialized_end=3085
+  _LOCKSTATE._serialized_start=2787
+  _LOCKSTATE._serialized_end=2874
+  _EVENTTYPE._serialized_start=2877
+  _EVENTTYPE._serialized_end=3033
+  _EVENTCAUSE._serialized_start=3036
+  _EVENTCAUSE._serialized_end=3173
   _LOCK._serialized_start=137
-  _LOCK._serialized_end=592
-  _EVENT._serialized_start=595
-  _EVENT._serialized_end=845
-  _LOCKREQUEST._serialized_start=848
-  _LOCKREQUEST._serialized_end=1178
-  _LOCKRESPONSE._serialized_start=1180
-  _LOCKRESPONSE._serialized_end=1281
-  _UNLOCKREQUEST._serialized_start=1284
-  _UNLOCKREQUEST._serialized_end=1456
-  _UNLOCKRESPONSE._serialized_start=1458
-  _UNLOCKRESPONSE._serialized_end=1538
-  _RENEWREQUEST._serialized_start=1541
-  _RENEWREQUEST._serialized_end=1762
-  _RENEWRESPONSE._serialized_start=1764
-  _RENEWRESPONSE._serialized_end=1815
-  _STATUSREQUEST._serialized_start=1817
-  _STATUSREQUEST._serialized_end=1852
-  _STATUSRESPONSE._serialized_start=1854
-  _STATUSRESPONSE._serialized_end=1906
-  _LISTREQUEST._serialized_start=1908
-  _LISTREQUEST._serialized_end=2007
-  _LISTRESPONSE._serialized_start=2009
-  _LISTRESPONSE._serialized_end=2129
-  _WATCHREQUEST._serialized_start=2131
-  _WATCHREQUEST._serialized_end=2210
-  _WATCHRESPONSE._serialized_start=2212
-  _WATCHRESPONSE._serialized_end=2266
-  _HISTORYREQUEST._serialized_start=2269
-  _HISTORYREQUEST._serialized_end=2410
-  _HISTORYRESPONSE._serialized_start=2412
-  _HISTORYRESPONSE._serialized_end=2510
-  _INFOREQUEST._serialized_start=2512
-  _INFOREQUEST._serialized_end=2525
-  _INFORESPONSE._serialized_start=2528
-  _INFORESPONSE._serialized_end=2697
-  _LOCKSERVICE._serialized_start=3088
-  _LOCKSERVICE._serialized_end=3570
+  _LOCK._serialized_end=620
+  _EVENT._serialized_start=623
+  _EVENT._serialized_end=873
+  _LOCKREQUEST._serialized_start=876
+  _LOCKREQUEST._serialized_end=1206
+  _LOCKRESPONSE._serialized_start=1208
+  _LOCKRESPONSE._serialized_end=1309
+  _UNLOCKREQUEST._serialized_start=1312
+  _UNLOCKREQUEST._serialized_end=1484
+  _UNLOCKRESPONSE._serialized_start=1486
+  _UNLOCKRESPONSE._serialized_end=1602
+  _RENEWREQUEST._serialized_start=1605
+  _RENEWREQUEST._serialized_end=1850
+  _RENEWRESPONSE._serialized_start=1852
+  _RENEWRESPONSE._serialized_end=1903
+  _STATUSREQUEST._serialized_start=1905
+  _STATUSREQUEST._serialized_end=1940
+  _STATUSRESPONSE._serialized_start=1942
+  _STATUSRESPONSE._serialized_end=1994
+  _LISTREQUEST._serialized_start=1996
+  _LISTREQUEST._serialized_end=2095
+  _LISTRESPONSE._serialized_start=2097
+  _LISTRESPONSE._serialized_end=2217
+  _WATCHREQUEST._serialized_start=2219
+  _WATCHREQUEST._serialized_end=2298
+  _WATCHRESPONSE._serialized_start=2300
+  _WATCHRESPONSE._serialized_end=2354
+  _HISTORYREQUEST._serialized_start=2357
+  _HISTORYREQUEST._serialized_end=2498
+  _HISTORYRESPONSE._serialized_start=2500
+  _HISTORYRESPONSE._serialized_end=2598
+  _INFOREQUEST._serialized_start=2600
+  _INFOREQUEST._serialized_end=2613
+  _INFORESPONSE._serialized_start=2616
+  _INFORESPONSE._serialized_end=2785
+  _LOCKSERVICE._serialized_start=3176
+  _LOCKSERVICE._serialized_end=3658
 # @@protoc_insertion_point(module_scope)

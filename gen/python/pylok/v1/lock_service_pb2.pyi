@@ -100,7 +100,7 @@ class ListResponse(_message.Message):
     def __init__(self, locks: _Optional[_Iterable[_Union[Lock, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Lock(_message.Message):
-    __slots__ = ["acquire_time", "data", "expire_time", "holder", "lock_file_location", "name", "problem", "revision", "state", "token", "ttl", "waiters"]
+    __slots__ = ["acquire_time", "data", "expire_time", "holder", "lock_file_location", "name", "problem", "revision", "state", "token", "ttl", "waiters", "warnings"]
     ACQUIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +113,7 @@ class Lock(_message.Message):
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     WAITERS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     acquire_time: _timestamp_pb2.Timestamp
     data: _struct_pb2.Struct
     expire_time: _timestamp_pb2.Timestamp
@@ -125,7 +126,8 @@ class Lock(_message.Message):
     token: int
     ttl: _duration_pb2.Duration
     waiters: int
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[LockState, str]] = ..., lock_file_location: _Optional[str] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., holder: _Optional[str] = ..., token: _Optional[int] = ..., revision: _Optional[int] = ..., acquire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., waiters: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[LockState, str]] = ..., lock_file_location: _Optional[str] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., holder: _Optional[str] = ..., token: _Optional[int] = ..., revision: _Optional[int] = ..., acquire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., waiters: _Optional[int] = ..., problem: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LockRequest(_message.Message):
     __slots__ = ["data", "expire_time", "holder", "name", "overwrite", "request_id", "ttl", "wait"]
@@ -156,18 +158,20 @@ class LockResponse(_message.Message):
     def __init__(self, lock: _Optional[_Union[Lock, _Mapping]] = ..., queued: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
-    __slots__ = ["data", "expire_time", "name", "token", "ttl"]
+    __slots__ = ["data", "expire_time", "holder", "name", "token", "ttl"]
     DATA_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     data: _struct_pb2.Struct
     expire_time: _timestamp_pb2.Timestamp
+    holder: str
     name: str
     token: int
     ttl: _duration_pb2.Duration
-    def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., holder: _Optional[str] = ...) -> None: ...
 
 class RenewResponse(_message.Message):
     __slots__ = ["lock"]
@@ -204,12 +208,14 @@ class UnlockRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ..., holder: _Optional[str] = ..., force: bool = ..., reason: _Optional[str] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class UnlockResponse(_message.Message):
-    __slots__ = ["lock", "revision"]
+    __slots__ = ["lock", "next", "revision"]
     LOCK_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     lock: Lock
+    next: Lock
     revision: int
-    def __init__(self, lock: _Optional[_Union[Lock, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+    def __init__(self, lock: _Optional[_Union[Lock, _Mapping]] = ..., revision: _Optional[int] = ..., next: _Optional[_Union[Lock, _Mapping]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ["after_revision", "pattern"]

@@ -25,6 +25,10 @@ class LockServiceStub(object):
 
     A caller that gives up sees CANCELLED or DEADLINE_EXCEEDED, as in every gRPC
     service; a change that it asked for may have been made.
+
+    A client may send a keepalive ping every 10 s, also without a call under way. One
+    that pings more often loses the connection (GOAWAY with ENHANCE_YOUR_CALM,
+    "too_many_pings").
     """
 
     def __init__(self, channel):
@@ -95,6 +99,10 @@ class LockServiceServicer(object):
 
     A caller that gives up sees CANCELLED or DEADLINE_EXCEEDED, as in every gRPC
     service; a change that it asked for may have been made.
+
+    A client may send a keepalive ping every 10 s, also without a call under way. One
+    that pings more often loses the connection (GOAWAY with ENHANCE_YOUR_CALM,
+    "too_many_pings").
     """
 
     def Lock(self, request, context):
@@ -105,6 +113,8 @@ class LockServiceServicer(object):
         hold again. So a caller that lost the answer retries safely.
         3. It is held, overwrite is set, and the hold is anonymous or has the
         request's holder (not empty): a new hold replaces it, with a new token.
+        That is two events, UNLOCKED and LOCKED, both made by this request, and one
+        step: the lock is not free in between, and waiters go on waiting.
         4. Otherwise the request waits its turn, first in first out, for at most
         wait; without wait, or when wait runs out, it is refused.
 
@@ -137,8 +147,8 @@ class LockServiceServicer(object):
     def Unlock(self, request, context):
         """Unlock releases a hold; the next waiter then gets the lock. With token it
         releases exactly that hold. Without, it releases a hold that is anonymous
-        or has the request's holder (not empty). With force it breaks any hold, or
-        only that of token when token is set too.
+        or has the request's holder (not empty). With force, and a reason, it breaks
+        any hold, or only that of token when token is set too.
 
         Errors:
         - NOT_HOLDER (code FAILED_PRECONDITION): the present hold has another
@@ -320,6 +330,10 @@ class LockService(object):
 
     A caller that gives up sees CANCELLED or DEADLINE_EXCEEDED, as in every gRPC
     service; a change that it asked for may have been made.
+
+    A client may send a keepalive ping every 10 s, also without a call under way. One
+    that pings more often loses the connection (GOAWAY with ENHANCE_YOUR_CALM,
+    "too_many_pings").
     """
 
     @staticmethod
