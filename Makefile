@@ -15,6 +15,10 @@ help: ## list the targets
 test: debian tools npm lint check-generated breaking test-python test-examples test-bench ## the default suite: installs what it needs, then all checks and tests
 	go test -race -timeout 20m ./...
 
+.PHONY: test-busy
+test-busy: ## the default suite at a load of 10, under nohup, beside a server on the default address
+	tools/busy.sh
+
 PYTHON_TESTS := PYLOKD=$(CURDIR)/.tools/pylokd PYTHONPATH=$(CURDIR)/python PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -W error::ResourceWarning -m unittest
 
 .PHONY: test-python
