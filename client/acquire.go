@@ -50,8 +50,9 @@ func WithData(data lock.Data) AcquireOption {
 // held while the work comes to its end; and so every Hold must be released. To bound
 // the wait alone, use WithWait.
 //
-// When ctx ends at the moment of the grant, or the server goes away for long, the lock
-// may have been taken all the same; it becomes free when its ttl runs out.
+// An Acquire that returns an error holds nothing, unless it is an *OutcomeUnknownError;
+// then the lock becomes free when its ttl runs out. Where ctx ends at the moment of the
+// grant, Acquire takes up to 5 s to release what it took.
 func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOption) (*Hold, error) {
 	parsed, err := lock.ParseName(name)
 	if err != nil {
@@ -76,23 +77,11 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 			return nil, &LostError{Name: parsed, Token: grant.Lock.Token, Err: err}
 		}
 		if err != nil {
-			c.abandon(ctx, grant.Lock)
+			_ = c.abandon(ctx, grant.Lock) // if that fails, the lease runs out
 			return nil, err
 		}
 	}
 	return newHold(ctx, c, l, request.TTL, begun), nil
-}
-
-// abandon releases a hold that nobody will get to see. If that fails, the lease runs
-// out.
-func (c *Client) abandon(ctx context.Context, l lock.Lock) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
-	defer cancel()
-	_, _ = c.Unlock(ctx, lock.UnlockRequest{
-		Name:   l.Name,
-		Token:  l.Token,
-		Reason: "the caller left before it could use the lock",
-	})
 }
 
 // defaultHolder is user@host.

@@ -60,14 +60,20 @@ func (b *bubble) afterCalls(f func(method string) error) {
 }
 
 // afterOne is afterCalls for the first call of a method alone.
-func (b *bubble) afterOne(method string, f func()) {
-	var once sync.Once
-	b.afterCalls(func(m string) error {
-		if m == method {
-			once.Do(f)
+func (b *bubble) afterOne(method string, f func()) { b.afterCalls(firstOf(method, f)) }
+
+// beforeOne is beforeCalls for the first call of a method alone.
+func (b *bubble) beforeOne(method string, f func()) { b.beforeCalls(firstOf(method, f)) }
+
+// firstOf calls f for the first call of a method. Later ones do not wait for it.
+func firstOf(method string, f func()) func(method string) error {
+	var called atomic.Bool
+	return func(m string) error {
+		if m == method && called.CompareAndSwap(false, true) {
+			f()
 		}
 		return nil
-	})
+	}
 }
 
 // call is one that the server got.

@@ -35,12 +35,23 @@ type Info struct {
 // when the request is sent again; Grant.Queued is that of the sending that was
 // answered. Actor is for the server to say and not sent.
 //
-// A call that fails with an outcome that is not known may have taken the lock; a
-// TTL makes sure that it does not stay so.
+// A call that returns an error holds nothing: where ctx ends and the lock may have
+// been granted at that moment, the server is asked, and the hold released, for up to
+// 5 s. Where the server gives no answer, the error is an *OutcomeUnknownError: then the
+// lock may be held.
 func (c *Client) Lock(ctx context.Context, request lock.LockRequest) (lock.Grant, error) {
 	if request.RequestID == "" {
 		request.RequestID = rand.Text()
 	}
+	grant, err := c.send(ctx, request)
+	if err != nil {
+		return lock.Grant{}, c.settle(ctx, request, err)
+	}
+	return grant, nil
+}
+
+// send sends the request for a lock, which has a request id, until it is answered.
+func (c *Client) send(ctx context.Context, request lock.LockRequest) (lock.Grant, error) {
 	message, err := lockMessage(request)
 	if err != nil {
 		return lock.Grant{}, err

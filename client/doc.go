@@ -50,7 +50,8 @@
 //     and its like tell why, errors.As finds the lock's present state;
 //   - an [*UnreachableError] when there was no answer;
 //   - one that wraps context.Canceled or context.DeadlineExceeded when the call's
-//     context ended first; a change that it asked for may have been made;
+//     context ended first; a Renew or an Unlock may have been carried out;
+//   - an [*OutcomeUnknownError] when a lock may have been taken and no server tells;
 //   - a [*LostError] from the methods of a Hold that is lost;
 //   - else a gRPC status, for faults that are nobody's business to handle.
 //
@@ -62,4 +63,11 @@
 // the token; what only reads always is. An Unlock without a token is sent again only if
 // it certainly never arrived. A server that has never answered this Client is not
 // waited for: its address may be wrong.
+//
+// # Leaving
+//
+// A call for a lock whose context ends may have been granted the lock at that moment.
+// Then Lock and Acquire ask the server, release the lock, and only then return, after
+// 5 s at most: an error of theirs means that nothing is held, unless it is an
+// OutcomeUnknownError.
 package client

@@ -51,6 +51,7 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 // endedError is a call that ended with its context, here or on the server's side.
 type endedError struct {
 	ended error // context.Canceled or context.DeadlineExceeded
+	sent  bool  // the request may have reached the server
 	err   error // the gRPC status
 }
 
@@ -92,9 +93,9 @@ func domainError(err error, address string, sent bool) error {
 		answer.Code() == codes.DeadlineExceeded && !sent:
 		return &UnreachableError{Address: address, Sent: sent, Err: err}
 	case answer.Code() == codes.DeadlineExceeded:
-		return &endedError{context.DeadlineExceeded, err}
+		return &endedError{context.DeadlineExceeded, sent, err}
 	case answer.Code() == codes.Canceled:
-		return &endedError{context.Canceled, err}
+		return &endedError{context.Canceled, sent, err}
 	}
 	return err
 }

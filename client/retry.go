@@ -8,6 +8,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/pylok/pylok/lock"
 )
 
@@ -30,10 +33,13 @@ func (c *Client) retry(ctx context.Context, repeatable bool, send func(again boo
 		err := send(unknown != nil)
 		switch {
 		case !c.isPassing(err):
-			if unknown != nil && errors.Is(err, lock.ErrReadOnly) {
+			switch {
+			case err == nil, unknown == nil, isAnswer(err):
+				return err
+			case isRefusal(err):
 				return unknown // "nothing changed" is about the last sending alone
 			}
-			return err
+			return fmt.Errorf("%w; %w", unknown, err)
 		case isOutcomeUnknown(err) && !repeatable:
 			return err
 		case isOutcomeUnknown(err):
@@ -67,11 +73,31 @@ func isRefusal(err error) bool {
 	return refused
 }
 
+// isAnswer reports whether err tells what has become of a request, however often it was
+// sent: a refusal for what the lock or the request is, not for how the server is doing.
+func isAnswer(err error) bool {
+	refusal, refused := errors.AsType[*lock.Error](err)
+	if !refused {
+		return false
+	}
+	switch refusal.Reason {
+	case lock.ErrLockHeld, lock.ErrNotHolder, lock.ErrNotLocked, lock.ErrTooManyWaiters, lock.ErrTooManyLocks,
+		lock.ErrInvalidName, lock.ErrInvalidArgument, lock.ErrDataTooLarge:
+		return true
+	}
+	return false
+}
+
 // isOutcomeUnknown reports whether a request that failed may have been carried out.
 func isOutcomeUnknown(err error) bool {
 	unreachable, gone := errors.AsType[*UnreachableError](err)
-	return gone && unreachable.Sent || errors.Is(err, lock.ErrOutcomeUnknown)
+	ended, left := errors.AsType[*endedError](err)
+	return gone && unreachable.Sent || left && ended.sent || errors.Is(err, lock.ErrOutcomeUnknown) || isFault(err)
 }
+
+// isFault reports whether the server, or what is in between, failed in a way that it
+// has no reason for.
+func isFault(err error) bool { return status.Code(err) == codes.Internal && !isRefusal(err) }
 
 // isOver reports whether a request with a token was refused because the hold is over.
 func isOver(err error) bool {

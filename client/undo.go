@@ -1,0 +1,103 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// undoWithin is how long a call that its caller has given up may take to find out
+// whether it took the lock, and to release it.
+const undoWithin = 5 * time.Second
+
+// undoTTL is the ttl of a hold that must not come about: one that is granted only
+// because somebody asked what became of an earlier request.
+const undoTTL = time.Second
+
+// OutcomeUnknownError says that the answer to a request for a lock is lost, and that
+// nobody could be asked for it: the lock may be held. It is a lock.ErrOutcomeUnknown.
+type OutcomeUnknownError struct {
+	// Name is the lock's.
+	Name lock.Name
+	// RequestID is that of the request. Lock with the same one returns the hold if
+	// there is one, else it takes the lock.
+	RequestID string
+	// Err is why there was no answer.
+	Err error
+}
+
+// Error says what may be held and how to find out.
+func (e *OutcomeUnknownError) Error() string {
+	return fmt.Sprintf("%v; %s may be locked by this request, and asking again with its request id %q tells", e.Err, e.Name, e.RequestID)
+}
+
+// Is makes it a lock.ErrOutcomeUnknown.
+func (e *OutcomeUnknownError) Is(target error) bool { return target == lock.ErrOutcomeUnknown }
+
+// Unwrap returns Err.
+func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
+
+// settle makes sure that a request for a lock that failed holds nothing, or that its
+// error says that it may. A caller that has left is waited for no longer than
+// undoWithin.
+func (c *Client) settle(ctx context.Context, request lock.LockRequest, err error) error {
+	_, ended := errors.AsType[*endedError](err)
+	ended = ended || ctx.Err() != nil
+	switch {
+	case !isOutcomeUnknown(err):
+		return err
+	case ended || isFault(err):
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
+		defer cancel()
+		if c.undo(ctx, request, err) == nil {
+			return err
+		}
+	}
+	return &OutcomeUnknownError{Name: request.Name, RequestID: request.RequestID, Err: err}
+}
+
+// undo releases what a request that ended with err may have taken.
+//
+// The server knows a request that it has granted by its id, and is asked by sending it
+// again. What is free is not asked for, so that nobody sees a lock come and go: a
+// request whose caller the server knows to be gone is not granted any more. It knows
+// that when the request was cancelled on a connection that goes on.
+func (c *Client) undo(ctx context.Context, request lock.LockRequest, err error) error {
+	if _, cutOff := errors.AsType[*UnreachableError](err); !cutOff {
+		present, err := c.Status(ctx, request.Name.String())
+		if err != nil || !present.Held() {
+			return err
+		}
+	}
+	grant, err := c.send(ctx, lock.LockRequest{
+		Name:      request.Name,
+		Holder:    request.Holder,
+		TTL:       undoTTL,
+		RequestID: request.RequestID,
+	})
+	switch {
+	case isAnswer(err):
+		return nil // it has no hold
+	case err != nil:
+		return err
+	}
+	return c.abandon(ctx, grant.Lock)
+}
+
+// abandon releases a hold that nobody will get to see.
+func (c *Client) abandon(ctx context.Context, l lock.Lock) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
+	defer cancel()
+	_, err := c.Unlock(ctx, lock.UnlockRequest{
+		Name:   l.Name,
+		Token:  l.Token,
+		Reason: "the caller left before it could use the lock",
+	})
+	if isOver(err) {
+		return nil
+	}
+	return err
+}
