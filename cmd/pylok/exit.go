@@ -90,6 +90,24 @@ func (p *program) unknownOutcome() string {
 	return "\nThe server may or may not have done what you asked; pylok status NAME tells."
 }
 
+// failureCode returns the exit code for what failed: that of the signal that has ended
+// ctx, if one has.
+func failureCode(ctx context.Context) int {
+	if signaled, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
+		return exitSignaled + int(signaled.signal)
+	}
+	return exitFailed
+}
+
+// untold returns the error for what was done and, because of err, not told. Without an
+// err it was.
+func untold(done string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitFailed, fmt.Sprintf("%s, but that cannot be told: %v", done, err)}
+}
+
 // refusalCode returns the exit code for a refusal.
 func refusalCode(reason lock.Reason) int {
 	switch reason {

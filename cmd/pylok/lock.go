@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,11 +74,44 @@ the same name as you; --wait stands in line for it.
 		if err != nil {
 			return p.explainHeld(err, time.Duration(wait))
 		}
-		return p.print(response,
+		if err := ctx.Err(); err != nil { // who asked has left
+			return p.giveBack(ctx, c, response.GetLock(), err)
+		}
+		err = p.print(response,
 			func() map[string]any { return lockDocument(response.GetLock(), "lock") },
 			func(s style) string { return s.lockBlock(response.GetLock()) })
+		if err != nil {
+			return p.giveBack(ctx, c, response.GetLock(), err)
+		}
+		return nil
 	})
 	return cmd
+}
+
+// giveBackWithin is how long a lock that nobody will use may take to be released.
+const giveBackWithin = 5 * time.Second
+
+// giveBack releases a lock whose grant was not told to who asked for it, because of
+// err, and returns the error to end with.
+func (p *program) giveBack(ctx context.Context, c *client.Client, l *pylokv1.Lock, err error) error {
+	name, nameErr := lock.ParseName(l.GetName())
+	if nameErr != nil {
+		return errors.Join(err, nameErr)
+	}
+	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackWithin)
+	defer cancel()
+	_, failed := c.Unlock(release, lock.UnlockRequest{
+		Name:   name,
+		Token:  lock.Token(l.GetToken()),
+		Reason: "the grant could not be told to who asked for it",
+	})
+	switch {
+	case failed != nil && !errors.Is(failed, lock.ErrNotHolder) && !errors.Is(failed, lock.ErrNotLocked):
+		return &exitError{failureCode(ctx), fmt.Sprintf("%s is locked with token %d, nobody was told, and it cannot be released: %v", name, l.GetToken(), failed)}
+	case ctx.Err() != nil:
+		return err
+	}
+	return &exitError{exitFailed, fmt.Sprintf("%s was granted, but that cannot be told: %v; it is released again", name, err)}
 }
 
 // send sends the request until there is an answer, a few times at most.

@@ -13,8 +13,8 @@ import (
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-		if !signal.Ignored(s) { // by a shell, for what runs in its background
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // by nohup, or by a shell for what runs in its background
 			signal.Notify(signals, s)
 		}
 	}
@@ -23,6 +23,9 @@ func main() {
 		signal.Stop(signals) // a second one ends the program as if it had no say
 		cancel(interrupted{s.(syscall.Signal)})
 	}()
+	// Nobody reading what it writes is an error and not the end: there may be a lock
+	// to give back.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -36,8 +39,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = asUsageError(err) // cobra's own complaints are all of this kind
 	}
 	_, definite := errors.AsType[*exitError](err) // it stands, signal or not
-	if signaled, ok := errors.AsType[interrupted](context.Cause(ctx)); ok && err != nil && !definite {
-		return exitSignaled + int(signaled.signal)
+	if _, signaled := errors.AsType[interrupted](context.Cause(ctx)); signaled && err != nil && !definite {
+		return failureCode(ctx)
+	}
+	if errors.Is(err, syscall.EPIPE) && !definite {
+		return exitSignaled + int(syscall.SIGPIPE) // as if the signal had ended it: whoever read has read enough
 	}
 	return p.report(err)
 }

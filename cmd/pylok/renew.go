@@ -56,9 +56,9 @@ protects.
 		if err != nil {
 			return p.explainNotHeld(err, request.GetName(), *token, "")
 		}
-		return p.print(response,
+		return untold(request.GetName()+" is renewed", p.print(response,
 			func() map[string]any { return lockDocument(response.GetLock(), "lock") },
-			func(s style) string { return s.lockBlock(response.GetLock()) })
+			func(s style) string { return s.lockBlock(response.GetLock()) }))
 	})
 	return cmd
 }

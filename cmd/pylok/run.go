@@ -199,11 +199,11 @@ func (r *runner) acquire(ctx context.Context, wait time.Duration, options []clie
 	})
 	close(over)
 	<-ended
-	if signaled, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
+	if _, signaled := errors.AsType[interrupted](context.Cause(ctx)); signaled {
 		if err == nil {
 			r.complain(r.hold.Release(ctx))
 		}
-		return &exitError{exitSignaled + int(signaled.signal), ""}
+		return &exitError{failureCode(ctx), ""}
 	}
 	return r.explainHeld(err, wait)
 }
@@ -218,8 +218,6 @@ func (r *runner) execute() (code int, err error) {
 	r.continued = make(chan os.Signal, 1)
 	signal.Notify(r.continued, syscall.SIGCONT)
 	signal.Notify(r.signals, syscall.SIGTSTP)
-	// Nobody reading what it says must not end pylok before the command.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	if err := r.hold.Err(); err != nil {
 		return 0, &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command was not started", err)}

@@ -61,9 +61,9 @@ place of the data of the hold.
 		if err != nil {
 			return p.explainNotHeld(err, request.GetName(), *token, *holder)
 		}
-		return p.print(response,
+		return untold(request.GetName()+" is unlocked", p.print(response,
 			func() map[string]any { return unlockDocument(response.GetLock(), request) },
-			func(s style) string { return s.unlockLine(response.GetLock()) })
+			func(s style) string { return s.unlockLine(response.GetLock()) }))
 	})
 	return cmd
 }
