@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(programs)
+		leaveEnvironment()
 		return m.Run()
 	}())
 }

@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", programs+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("TZ", "Europe/Berlin")
 			env.Setenv("GORACE", raceOptions)
+			env.Setenv("PYLOK_ADDRESS", nowhere)
 			env.Values[processesKey] = map[string]*process{}
 			return nil
 		},

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,7 +60,7 @@ func TestReadme(t *testing.T) {
 		t.Fatalf("%v: run `make tools` first, or `make test`, which does", err)
 	}
 	address, root := startServer(t, filepath.Join(bin, "pylokd"), home)
-	environment := append(os.Environ(),
+	environment := append(environ(),
 		"HOME="+home, "NO_COLOR=1", "TZ=UTC", "PYLOK_ADDRESS="+address,
 		"PATH="+bin+":"+tools+":"+os.Getenv("PATH"))
 
@@ -89,6 +90,15 @@ func parse(block string) (commands, output string) {
 	return commands, output
 }
 
+// environ is the environment without what would make the programs, or the shell, other
+// than the page shows them.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return strings.HasPrefix(name, "PYLOK") || strings.HasPrefix(name, "XDG_") || name == "BASH_ENV"
+	})
+}
+
 func run(t *testing.T, environment []string, commands string) string {
 	shell := exec.CommandContext(t.Context(), "bash", "-c", "exec 2>&1\n"+commands)
 	shell.Env = environment
@@ -100,7 +110,7 @@ func run(t *testing.T, environment []string, commands string) string {
 // end.
 func startServer(t *testing.T, program, home string) (address, root string) {
 	server := exec.Command(program, "--listen", "127.0.0.1:0")
-	server.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME=")
+	server.Env = append(environ(), "HOME="+home)
 	server.Stderr = os.Stderr
 	stdout, err := server.StdoutPipe()
 	if err != nil {
