@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/user"
 	"time"
@@ -13,36 +14,60 @@ import (
 // a connection that went silent, and to renew over another one.
 const DefaultTTL = 30 * time.Second
 
+// defaultMargin is which part of a ttl is the margin.
+const defaultMargin = 10
+
 // AcquireOption is a wish for Acquire.
-type AcquireOption func(*lock.LockRequest)
+type AcquireOption func(*acquisition)
+
+// acquisition is what Acquire is to do.
+type acquisition struct {
+	lock.LockRequest
+	margin *time.Duration // nil: the default
+}
 
 // WithTTL sets how long the lock stays held when this process dies or is cut off from
 // the server: 100 ms to 366 days. Default: DefaultTTL. Zero makes a hold that does not
 // end by itself: it is not renewed, goes on while the server is out of reach, and stays
 // when this process dies.
 func WithTTL(ttl time.Duration) AcquireOption {
-	return func(request *lock.LockRequest) { request.TTL = ttl }
+	return func(a *acquisition) { a.TTL = ttl }
+}
+
+// WithMargin sets how long before the end of its lease a hold that is not renewed
+// counts as lost: the time that the work has to stop in before somebody else can get
+// the lock. 0 to half of the ttl. Default: a tenth of the ttl. A hold without a ttl has
+// no use for it.
+func WithMargin(margin time.Duration) AcquireOption {
+	return func(a *acquisition) { a.margin = &margin }
 }
 
 // WithWait stands in line for a lock that is held, for at most 24 h. Default: it is
 // refused at once.
 func WithWait(wait time.Duration) AcquireOption {
-	return func(request *lock.LockRequest) { request.Wait = wait }
+	return func(a *acquisition) { a.Wait = wait }
 }
 
 // WithHolder sets who holds the lock, for people, and for Unlock without a token.
 // Default: user@host. Empty: anonymous, anyone may release it.
 func WithHolder(holder string) AcquireOption {
-	return func(request *lock.LockRequest) { request.Holder = holder }
+	return func(a *acquisition) { a.Holder = holder }
 }
 
 // WithData sets the user's own document in the lock file. Default: none.
 func WithData(data lock.Data) AcquireOption {
-	return func(request *lock.LockRequest) { request.Data = data }
+	return func(a *acquisition) { a.Data = data }
 }
 
-// Acquire takes a lock and keeps it: the Hold renews it in the background at a third
-// of its ttl until its Release or its loss. A lock that is held by someone else is
+// WithRequestID makes several calls of Acquire one request, at most 128 bytes: they
+// share a place in the line, and each is granted the hold that another was granted.
+// Default: each is a request of its own.
+func WithRequestID(id string) AcquireOption {
+	return func(a *acquisition) { a.RequestID = id }
+}
+
+// Acquire takes a lock and keeps it: the Hold renews it in the background, three times
+// in its ttl without the margin, until its Release or its loss. A lock that is held by someone else is
 // lock.ErrLockHeld, also at the end of a wait.
 //
 // ctx is for the whole life of the Hold: its end ends the wait for the lock, and the
@@ -58,21 +83,28 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 	if err != nil {
 		return nil, err
 	}
-	request := lock.LockRequest{Name: parsed, TTL: DefaultTTL, Holder: defaultHolder()}
+	a := acquisition{LockRequest: lock.LockRequest{Name: parsed, TTL: DefaultTTL, Holder: defaultHolder()}}
 	for _, option := range options {
-		option(&request)
+		option(&a)
+	}
+	margin := a.TTL / defaultMargin
+	if a.margin != nil && a.TTL > 0 {
+		margin = *a.margin
+	}
+	if margin < 0 || margin > a.TTL/2 {
+		return nil, fmt.Errorf("client: a margin of %v for a ttl of %v: it can be 0 to half of the ttl", margin, a.TTL)
 	}
 	begun := c.boottime()
-	grant, err := c.Lock(ctx, request)
+	grant, err := c.Lock(ctx, a.LockRequest)
 	if err != nil {
 		return nil, err
 	}
 	l := grant.Lock
-	if request.TTL > 0 && c.boottime()-begun >= request.TTL/renewals {
+	if a.TTL > 0 && c.boottime()-begun >= (a.TTL-margin)/renewals {
 		// It stood in line, or was sent again, and nobody can say when within
 		// that time the lease began: begin it anew.
 		begun = c.boottime()
-		l, err = c.Renew(ctx, lock.RenewRequest{Name: parsed, Token: l.Token, TTL: request.TTL})
+		l, err = c.Renew(ctx, lock.RenewRequest{Name: parsed, Token: l.Token, TTL: a.TTL})
 		if isOver(err) {
 			return nil, &LostError{Name: parsed, Token: grant.Lock.Token, Err: err}
 		}
@@ -81,7 +113,7 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 			return nil, err
 		}
 	}
-	return newHold(ctx, c, l, request.TTL, begun), nil
+	return newHold(ctx, c, l, a.TTL, margin, begun), nil
 }
 
 // defaultHolder is user@host.

@@ -40,7 +40,8 @@ type bubble struct {
 	mu            sync.Mutex
 	calls         []call
 	before, after func(method string) error
-	noWatch       error // the answer to Watch, if set
+	noWatch       error         // the answer to Watch, if set
+	watchDelay    time.Duration // before Watch is answered
 }
 
 // beforeCalls has f called before each call is carried out; its error, if there is
@@ -142,6 +143,7 @@ func (b *bubble) interceptStream(service any, stream grpc.ServerStream, info *gr
 	if b.noWatch != nil {
 		return b.noWatch
 	}
+	time.Sleep(b.watchDelay)
 	return handler(service, stream)
 }
 

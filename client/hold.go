@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -15,13 +16,13 @@ import (
 )
 
 const (
-	// renewals is how many times a hold is renewed in a ttl, if all goes well.
+	// renewals is how many times a hold is renewed in its life, if all goes well.
 	renewals = 3
 	// clockCheck is how often the boot clock is looked at: timers stand still in
 	// suspend, and the lease does not.
 	clockCheck = time.Second
-	// explainWithin is how long a watch may take to say why a hold is over that
-	// a renewal has found over.
+	// explainWithin is how long a watch may take to say who ended a hold that a
+	// renewal has found over, and why.
 	explainWithin = time.Second
 	// maxWatchers is how many Holds of a Client watch their locks all the time.
 	// The server wakes every watch for every change of any lock, which is some
@@ -47,19 +48,19 @@ type Hold struct {
 	name   lock.Name
 	token  lock.Token
 	ttl    time.Duration // zero: the hold does not end by itself
+	life   time.Duration // how long the hold goes on without a renewal: ttl without the margin
 
 	work       context.Context // until the hold is over, or the caller of Acquire
 	cancelWork context.CancelCauseFunc
 	running    context.Context // until the hold is over
 	stop       context.CancelFunc
 	background sync.WaitGroup
-	watched    bool // all the time
 
 	mu      sync.Mutex
 	lock    lock.Lock
 	renewed time.Duration // on the boot clock: the start of the last call that began the lease anew
 	failure error         // of the last renewal; nil: it succeeded
-	err     error         // why the hold is over
+	err     error         // why the hold is over, as far as it is known
 
 	releasing sync.Mutex
 	released  bool // the server knows; guarded by releasing
@@ -67,20 +68,19 @@ type Hold struct {
 
 // newHold keeps a lock that was taken or renewed by a call that began at a time on the
 // boot clock.
-func newHold(ctx context.Context, c *Client, l lock.Lock, ttl, renewed time.Duration) *Hold {
-	h := &Hold{client: c, name: l.Name, token: l.Token, ttl: ttl, lock: l, renewed: renewed}
+func newHold(ctx context.Context, c *Client, l lock.Lock, ttl, margin, renewed time.Duration) *Hold {
+	h := &Hold{client: c, name: l.Name, token: l.Token, ttl: ttl, life: ttl - margin, lock: l, renewed: renewed}
 	h.work, h.cancelWork = context.WithCancelCause(ctx)
 	h.running, h.stop = context.WithCancel(context.WithoutCancel(ctx))
 	select {
 	case c.watchers <- struct{}{}:
-		h.watched = true
 		h.background.Go(func() {
-			h.watch(h.running)
+			h.watchAlways()
 			<-c.watchers
 		})
 	default:
-		if h.watched = ttl == 0; h.watched {
-			h.background.Go(func() { h.watch(h.running) })
+		if ttl == 0 {
+			h.background.Go(h.watchAlways)
 		}
 	}
 	if ttl > 0 {
@@ -106,19 +106,35 @@ func (h *Hold) Lock() lock.Lock {
 // hold, and then context.Cause says why: a *LostError or ErrReleased. It also ends with
 // the context that Acquire was given, while the hold goes on.
 //
-// A lease that cannot be renewed is counted as lost at the end of its ttl, counted
-// from the start of the last renewal that succeeded, on a clock that counts suspend
-// where there is one. That is never later than the server ends it.
+// It ends at once when the server says that the hold is over. The cause has what is
+// known then; who ended it and why may come a moment later, and Err and Release have
+// it.
+//
+// A lease that cannot be renewed is counted as lost before its end, by the margin of
+// WithMargin. Its end is counted from the start of the last renewal that succeeded, on
+// a clock that counts suspend where there is one. That is never later than the server
+// ends it.
 func (h *Hold) Context() context.Context { return h.work }
 
 // Done is closed when the hold is over: released or lost.
 func (h *Hold) Done() <-chan struct{} { return h.running.Done() }
 
+// LeaseLeft returns how long nobody else can get the lock, unless somebody breaks the
+// hold: until the end of the lease, counted as for Context, whether the hold is over or
+// not. Zero or less: somebody else may have the lock. A hold without a ttl has the
+// longest Duration left.
+func (h *Hold) LeaseLeft() time.Duration {
+	if h.ttl == 0 {
+		return math.MaxInt64
+	}
+	return h.leftOf(h.ttl)
+}
+
 // Err returns nil while the hold goes on, and then why it is over: a *LostError, which
 // is an ErrLost, or ErrReleased. It looks at the clock, so it is right also in a process
 // that has just woken up.
 func (h *Hold) Err() error {
-	if h.ttl > 0 && h.left() <= 0 {
+	if h.ttl > 0 && h.leftOf(h.life) <= 0 {
 		h.end(h.overdue())
 	}
 	return h.why()
@@ -139,7 +155,8 @@ func (h *Hold) Update(ctx context.Context, data lock.Data) error {
 		h.begin(begun, l)
 		return h.Err()
 	case isOver(err):
-		return h.refused(err)
+		h.refused(err)
+		return h.why()
 	case h.why() != nil:
 		return h.why()
 	}
@@ -263,9 +280,6 @@ func (h *Hold) observe(l lock.Lock) {
 	}
 }
 
-// left returns how long the lease goes on.
-func (h *Hold) left() time.Duration { return h.leftOf(h.ttl) }
-
 // leftOf returns how long it is until d after the lease last began.
 func (h *Hold) leftOf(d time.Duration) time.Duration {
 	h.mu.Lock()
@@ -287,27 +301,27 @@ func (h *Hold) pass(d time.Duration) bool {
 	}
 }
 
-// expire ends the hold when its lease has run out.
+// expire ends the hold when it was not renewed in time.
 func (h *Hold) expire() {
-	if h.pass(h.ttl) {
+	if h.pass(h.life) {
 		h.end(h.overdue())
 	}
 }
 
 // renewAlways renews the hold until it is over. All errors but those that say just that
-// may pass before the lease has run out.
+// may pass in time.
 func (h *Hold) renewAlways() {
-	for h.pass(h.ttl/renewals) && h.Err() == nil {
+	for h.pass(h.life/renewals) && h.Err() == nil {
 		err := h.renew()
 		if isOver(err) {
-			_ = h.refused(err)
+			h.refused(err)
 			return
 		}
 		if err != nil {
 			h.mu.Lock()
 			h.failure = err
 			h.mu.Unlock()
-			sleep(h.running, min(h.ttl/20, time.Second))
+			sleep(h.running, min(h.life/20, time.Second))
 		}
 	}
 }
@@ -315,7 +329,7 @@ func (h *Hold) renewAlways() {
 // renew asks once for a renewal. A request without an answer is given up in time for
 // another.
 func (h *Hold) renew() error {
-	ctx, cancel := context.WithTimeout(h.running, h.ttl/renewals)
+	ctx, cancel := context.WithTimeout(h.running, h.life/renewals)
 	defer cancel()
 	message, err := renewMessage(lock.RenewRequest{Name: h.name, Token: h.token, TTL: h.ttl})
 	if err != nil {
@@ -327,7 +341,7 @@ func (h *Hold) renew() error {
 		err = &UnreachableError{
 			Address: h.client.address,
 			Sent:    true,
-			Err:     status.Errorf(codes.DeadlineExceeded, "no answer within %v", h.ttl/renewals),
+			Err:     status.Errorf(codes.DeadlineExceeded, "no answer within %v", h.life/renewals),
 		}
 	}
 	if err != nil {
@@ -341,57 +355,65 @@ func (h *Hold) renew() error {
 	return nil
 }
 
-// refused ends a hold that the server says is over: with what the refusal says of how
-// it ended, or else with what a watch tells, if that comes soon. It returns why.
-func (h *Hold) refused(err error) error {
-	lost := h.lost(err)
-	if lost.Cause == 0 {
-		ctx, cancel := context.WithTimeout(h.running, explainWithin)
-		defer cancel()
-		if h.watched {
-			<-ctx.Done() // by the watch that there is
-		} else {
-			h.watch(ctx)
-		}
+// refused ends a hold that the server says is over: at once, with what the refusal
+// says. Then it looks for who ended it and why, if the refusal does not tell.
+func (h *Hold) refused(err error) {
+	known := h.lost(err)
+	h.end(known)
+	if known.Cause != 0 || h.why() != error(known) {
+		return
 	}
-	h.end(lost)
-	return h.why()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.running), explainWithin)
+	defer cancel()
+	if explained := h.watch(ctx); explained != nil && explained.Cause != 0 {
+		explained.Err = err
+		h.mu.Lock()
+		h.err = explained
+		h.mu.Unlock()
+	}
 }
 
-// watch ends the hold when a change of its lock has ended it. It returns when ctx ends
-// or the watch fails for good.
-func (h *Hold) watch(ctx context.Context) {
+// watchAlways ends the hold when a change of its lock has ended it.
+func (h *Hold) watchAlways() {
+	if lost := h.watch(h.running); lost != nil {
+		h.end(lost)
+	}
+}
+
+// watch returns how the hold was ended, as soon as a change of its lock has ended it. It
+// returns nil when ctx ends or the watch fails for good.
+func (h *Hold) watch(ctx context.Context) *LostError {
 	seen := true // since the last Reset, if there was one
 	for event, err := range h.client.Watch(ctx, h.name.String(), h.Lock().Revision) {
 		if err != nil {
-			return
+			return nil
 		}
 		ours := event.Lock.Token == h.token
 		switch event.Type {
 		case lock.Reset:
 			seen = false
 		case lock.Locked, lock.Updated:
-			if ours {
-				seen = true
-				h.observe(event.Lock)
-				continue
+			if !ours { // another hold has taken its place
+				return h.ended(event)
 			}
-			h.end(h.ended(event)) // another hold has taken its place
+			seen = true
+			h.observe(event.Lock)
 		case lock.Unlocked:
 			if ours {
-				h.end(h.ended(event))
+				return h.ended(event)
 			}
 		case lock.Synced:
 			if !seen {
-				h.end(h.lost(nil))
+				return h.lost(nil)
 			}
 		}
 	}
+	return nil
 }
 
 // ended makes the error for a hold that an event has ended. An event without a cause is
 // one of the present state and does not tell how that came about.
-func (h *Hold) ended(event lock.Event) error {
+func (h *Hold) ended(event lock.Event) *LostError {
 	e := h.lost(nil)
 	if event.Cause != 0 {
 		e.Cause, e.Actor, e.Reason = event.Cause, event.Actor, event.Reason

@@ -16,7 +16,8 @@ var (
 )
 
 // LostError says why a hold is over although it was not released. It is the cause of
-// its Context, and what its methods return from then on.
+// its Context, and what its methods return from then on; these may say more than the
+// cause, which has what was known when the hold ended.
 type LostError struct {
 	// Name and Token are those of the hold.
 	Name  lock.Name
@@ -31,7 +32,8 @@ type LostError struct {
 	// Actor is who ended it, and Reason their words; empty when not known.
 	Actor, Reason string
 	// Err is why it could not be renewed, such as an *UnreachableError, or the
-	// refusal that told of its end; nil when the server told how it ended.
+	// refusal that told of its end, with the lock as it then was; nil when a watch
+	// told of it.
 	Err error
 }
 

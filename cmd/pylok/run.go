@@ -96,7 +96,7 @@ cannot be executed or found.
 		requestID := rand.Text()
 		return r.run(ctx, time.Duration(wait),
 			client.WithTTL(time.Duration(ttl)), client.WithHolder(*holder), client.WithData(document),
-			func(request *lock.LockRequest) { request.RequestID = requestID })
+			client.WithRequestID(requestID))
 	})
 	return cmd
 }
