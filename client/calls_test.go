@@ -239,8 +239,8 @@ func TestRequestsAreSentWhole(t *testing.T) {
 			t.Errorf("got %+v", l)
 		}
 		grant, err = c.Lock(t.Context(), lock.LockRequest{Name: x, Holder: "alice", Overwrite: true})
-		if err != nil || grant.Lock.Token != 2 {
-			t.Errorf("overwrite: got %+v, %v; want token 2", grant.Lock, err)
+		if err != nil || grant.Lock.Token != 3 {
+			t.Errorf("overwrite: got %+v, %v; want token 3", grant.Lock, err)
 		}
 		broken := make(chan struct{})
 		time.AfterFunc(time.Minute, func() {
@@ -260,8 +260,8 @@ func TestRequestsAreSentWhole(t *testing.T) {
 		if err != nil || !l.ExpireTime.Equal(expire) {
 			t.Errorf("Renew: got %+v, %v", l, err)
 		}
-		for e, err := range c.History(t.Context(), "", 2) {
-			if err != nil || e.Type != lock.Unlocked || e.Cause != lock.Forced || e.Actor != "bob" || e.Reason != "because" || e.Lock.Data.JSON() != `{"msg":"out"}` || e.Lock.Token != 2 || e.Time.IsZero() {
+		for e, err := range c.History(t.Context(), "", 3) {
+			if err != nil || e.Type != lock.Unlocked || e.Cause != lock.Forced || e.Actor != "bob" || e.Reason != "because" || e.Lock.Data.JSON() != `{"msg":"out"}` || e.Lock.Token != 3 || e.Time.IsZero() {
 				t.Errorf("got %+v, %v", e, err)
 			}
 			break

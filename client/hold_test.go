@@ -181,8 +181,8 @@ func TestHoldIsToldOfItsEnd(t *testing.T) {
 					t.Error(err)
 				}
 			},
-			client.LostError{Cause: lock.Request, Actor: "alice"},
-			"it was released or replaced by alice",
+			client.LostError{Cause: lock.Request, Actor: "alice", Reason: "replaced by the hold with token 4"},
+			"it was released or replaced by alice: replaced by the hold with token 4",
 		},
 		{
 			"released by its holder's name",

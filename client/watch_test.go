@@ -21,8 +21,13 @@ import (
 func (b *bubble) change(n int) {
 	b.t.Helper()
 	for range n {
-		request := lock.LockRequest{Name: x, Overwrite: true}
-		if _, err := b.manager.Lock(b.t.Context(), request); err != nil {
+		l, err := b.manager.Status(b.t.Context(), x)
+		if err == nil && l.Held() {
+			_, err = b.manager.Renew(b.t.Context(), lock.RenewRequest{Name: x, Token: l.Token, Data: new(lock.Data)})
+		} else if err == nil {
+			_, err = b.manager.Lock(b.t.Context(), lock.LockRequest{Name: x})
+		}
+		if err != nil {
 			b.t.Error(err)
 		}
 	}
@@ -60,7 +65,7 @@ func TestWatchResumes(t *testing.T) {
 					t.Error(err)
 					break
 				}
-				if e.Type == lock.Locked {
+				if e.Type == lock.Updated {
 					got = append(got, e.Revision)
 				} else if e.Type != lock.Synced {
 					t.Errorf("got %+v", e)
@@ -94,7 +99,7 @@ func TestWatchFromNow(t *testing.T) {
 		b.network.cut()
 		time.Sleep(time.Second)
 		b.change(1)
-		want := []string{"reset 0", "locked 3", "synced 3", "synced 3", "locked 4"}
+		want := []string{"reset 0", "locked 3", "synced 3", "synced 3", "updated 4"}
 		got.are(t, want...)
 
 		// The server forgets: the state again.

@@ -61,6 +61,7 @@ func (c *commit) takes() (n int) {
 type step struct {
 	before *entry // nil: the lock was free
 	after  *entry // nil: it will be free
+	ended  *journal.Record // the line before record: the end of a hold that another replaces; nil: none
 	record journal.Record
 	file   string // the name in .pylok of the new file; empty: there is none
 	linked bool   // it already has its place
@@ -399,6 +400,9 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 			Message: fmt.Sprintf("%d locks are held, the most that this server allows; unlock some, or raise its --max-locks", s.locks.Len()+added),
 		}
 	}
+	if before != nil && change.Type == lock.Locked {
+		s.revision++ // for its end
+	}
 	s.revision++
 	l.Revision = s.revision
 	if change.Type == lock.Locked {
@@ -419,6 +423,7 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 			Reason:   change.Reason,
 		}},
 	}
+	st.endBefore()
 	if before != nil {
 		// Best seen now: once the journal has the line it is too late.
 		p, err := s.work.look(l.Name)
@@ -463,6 +468,14 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 		st.linked = true
 	}
 	return st, nil
+}
+
+// endBefore makes a Locked in the place of another hold two lines of the journal: the
+// end of that hold, and its own.
+func (st *step) endBefore() {
+	if e := st.record.Event; st.before != nil && e.Type == lock.Locked {
+		st.ended = &journal.Record{Kind: journal.KindEvent, Event: e.EndOf(st.before.lock), More: true}
+	}
 }
 
 // linkError says why a new lock file cannot have its place.
@@ -539,6 +552,9 @@ func (s *Store) writeRecords(commits []*commit, reserved bool) error {
 	s.records = s.records[:0]
 	for _, c := range commits {
 		for i := range c.steps {
+			if ended := c.steps[i].ended; ended != nil {
+				s.records = append(s.records, *ended)
+			}
 			s.records = append(s.records, c.steps[i].record)
 		}
 	}
@@ -616,6 +632,9 @@ func (s *Store) advance(b *batch, committed []*commit) {
 			default:
 				delete(s.extended, name)
 				c.events = append(c.events, st.record.Event)
+				if st.ended != nil {
+					b.events = append(b.events, st.ended.Event)
+				}
 				b.events = append(b.events, st.record.Event)
 			}
 			if st.after != nil {

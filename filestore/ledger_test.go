@@ -259,6 +259,7 @@ func (b *ledger) violations(t *testing.T, s *Store) (found []string) {
 func (b *ledger) missingEvents(t *testing.T, s *Store) (found []string) {
 	t.Helper()
 	history := make(map[lock.Revision]lock.Event)
+	holds := make(map[lock.Name]lock.Token) // present, by the events so far; 0: free
 	end, _ := s.List(t.Context(), lock.Pattern{}, lock.Name{})
 	first := lock.Revision(0)
 	for after := first; after < end; {
@@ -276,6 +277,17 @@ func (b *ledger) missingEvents(t *testing.T, s *Store) (found []string) {
 			}
 			after = e.Revision
 			history[after] = e
+			token, known := holds[e.Lock.Name]
+			switch known = known || first == 0; {
+			case e.Type == lock.Locked && known && token != 0:
+				found = append(found, fmt.Sprintf("%v is locked by event %d, and the hold with token %d has not ended", e.Lock.Name, e.Revision, token))
+			case e.Type != lock.Locked && known && token != e.Lock.Token:
+				found = append(found, fmt.Sprintf("event %d is %v of token %d, and %v is held with token %d", e.Revision, e.Type, e.Lock.Token, e.Lock.Name, token))
+			}
+			holds[e.Lock.Name] = e.Lock.Token
+			if e.Type == lock.Unlocked {
+				holds[e.Lock.Name] = 0
+			}
 		}
 	}
 	for revision, want := range b.events {

@@ -283,3 +283,47 @@ func (c outsideCase) run(t *testing.T, config filestore.Config) {
 		}
 	}
 }
+
+// TestReplacedFile: the history of a lock whose file others replace has the end of the
+// one hold and the beginning of the next, and nobody is said to have made them; nor an
+// edit.
+func TestReplacedFile(t *testing.T) {
+	root := t.TempDir()
+	s, err := filestore.Open(t.Context(), filestore.Config{Root: root, PollInterval: 10 * time.Millisecond, NoNotify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	name := lock.MustParseName("x")
+	made, err := s.Commit(ctx, lock.Change{Type: lock.Locked, Cause: lock.Request, Actor: "alice", Lock: lock.Lock{Name: name, Holder: "alice"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := made[0].Lock
+	write(t, root, "x", "msg: edited\n")
+	edited, err := s.Events(ctx, held.Revision)
+	if err != nil || len(edited) != 1 {
+		t.Fatalf("an edit: got %+v, %v", edited, err)
+	}
+	write(t, root, "spare~", "msg: other\n")
+	if err := os.Rename(filepath.Join(root, "spare~.lock"), filepath.Join(root, "x.lock")); err != nil {
+		t.Fatal(err)
+	}
+	replaced, err := s.Events(ctx, edited[0].Revision)
+	if err != nil || len(replaced) != 2 {
+		t.Fatalf("another file: got %+v, %v; want two events", replaced, err)
+	}
+	if e := replaced[0]; e.Type != lock.Unlocked || e.Lock.Token != held.Token || e.Lock.Holder != "alice" || e.Lock.Data.JSON() != `{"msg":"edited"}` || e.Reason != "replaced by the hold with token 4" {
+		t.Errorf("the end of the hold: got %+v", e)
+	}
+	if e := replaced[1]; e.Type != lock.Locked || e.Lock.Token != 4 || e.Lock.Holder != "" || e.Lock.Data.JSON() != `{"msg":"other"}` {
+		t.Errorf("the next hold: got %+v", e)
+	}
+	for _, e := range append(edited, replaced...) {
+		if e.Cause != lock.File || e.Actor != "" {
+			t.Errorf("event %d is by %q, cause %v; want nobody and file", e.Revision, e.Actor, e.Cause)
+		}
+	}
+}

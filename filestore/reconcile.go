@@ -74,6 +74,9 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 		event.Type, event.Lock = lock.Updated, before.lock.WithData(found.Data)
 		event.Lock.Problem = found.Problem
 	}
+	if before != nil && event.Type == lock.Locked {
+		s.revision++ // for its end
+	}
 	s.revision++
 	event.Revision, event.Lock.Revision = s.revision, s.revision
 	if event.Type == lock.Locked {
@@ -88,11 +91,9 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 			print:     found.print,
 		}
 	}
-	outside.steps = append(outside.steps, step{
-		before: before,
-		after:  after,
-		record: journal.Record{Kind: journal.KindEvent, Event: event},
-	})
+	st := step{before: before, after: after, record: journal.Record{Kind: journal.KindEvent, Event: event}}
+	st.endBefore()
+	outside.steps = append(outside.steps, st)
 	s.config.Logger.Info("a lock file was changed from outside", "name", name, "event", event.Type, "revision", event.Revision, "problem", event.Lock.Problem)
 	return nil
 }

@@ -559,6 +559,9 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 		r.insert(&entry{lock: v.lock, fileToken: v.lock.Token, print: p})
 	case tell:
 		st := step{record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{Type: v.event, Cause: lock.File, Lock: v.lock}}}
+		if v.event == lock.Locked && h.isHeld() { // another hold's file
+			st.before = &entry{lock: r.withTerms(h.hold)}
+		}
 		if v.event == lock.Unlocked {
 			r.locks.Delete(&entry{key: name.String()})
 		} else {
@@ -642,6 +645,9 @@ func (r *recovery) finish() error {
 	var records []journal.Record
 	for i := range r.outside.steps {
 		st := &r.outside.steps[i]
+		if st.before != nil {
+			r.revision++ // for its end
+		}
 		r.revision++
 		e := &st.record.Event
 		e.Revision, e.Time, e.Lock.Revision = r.revision, r.now, r.revision
@@ -652,12 +658,17 @@ func (r *recovery) finish() error {
 			st.after.lock = e.Lock
 			r.insert(st.after)
 		}
+		if st.endBefore(); st.ended != nil {
+			records = append(records, *st.ended)
+		}
 		records = append(records, st.record)
 		r.config.Logger.Info("a lock file was changed while no server ran", "name", e.Lock.Name, "event", e.Type, "revision", e.Revision, "problem", e.Lock.Problem)
 	}
 	const batch = 1024
-	for chunk := range slices.Chunk(records, batch) {
-		err := r.journal.Write(false, chunk...)
+	for n := 0; len(records) > 0; records = records[n:] {
+		for n = min(batch, len(records)); records[n-1].More; n++ {
+		}
+		err := r.journal.Write(false, records[:n]...)
 		if err == nil {
 			err = r.journal.Sync(r.journal.Written()) // before the checkpoint, which includes them
 		}

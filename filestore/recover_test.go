@@ -214,11 +214,11 @@ var recoverCases = []recoverCase{
 	{name: "an old hold's file was written anew", ruin: func(t *testing.T, r *ruin) {
 		rm(t, r.root, "old")
 		put(t, r.root, "old", []byte(mine), 0)
-	}, events: []string{"locked old"}, data: map[string]string{"old": `{"msg":"mine"}`}, untouched: []string{"old"}},
+	}, events: []string{"locked old", "unlocked old"}, data: map[string]string{"old": `{"msg":"mine"}`}, untouched: []string{"old"}},
 	{name: "an old hold's file was spoilt", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "old", []byte("msg: [\n"), 0) },
-		events: []string{"locked old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
+		events: []string{"locked old", "unlocked old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
 	{name: "an old hold's file was emptied", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "old", nil, 0) },
-		events: []string{"locked old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
+		events: []string{"locked old", "unlocked old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
 
 	// What was there when the process alone was killed is there, but for what the
 	// last batch was in the middle of.
@@ -259,13 +259,13 @@ var recoverCases = []recoverCase{
 	{name: "somebody's file in place of a recent hold's", ruin: func(t *testing.T, r *ruin) {
 		rm(t, r.root, "recent")
 		put(t, r.root, "recent", []byte(mine), time.Second)
-	}, events: []string{"locked recent"}, data: map[string]string{"recent": `{"msg":"mine"}`}, untouched: []string{"recent"}},
+	}, events: []string{"locked recent", "unlocked recent"}, data: map[string]string{"recent": `{"msg":"mine"}`}, untouched: []string{"recent"}},
 	{name: "a directory in place of a lock file", ruin: func(t *testing.T, r *ruin) {
 		rm(t, r.root, "recent")
 		if err := os.MkdirAll(filepath.Join(r.root, "recent.lock", "x"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-	}, events: []string{"locked recent"}, data: map[string]string{"recent": `{}`}, problem: []string{"recent"}, untouched: []string{"recent"}},
+	}, events: []string{"locked recent", "unlocked recent"}, data: map[string]string{"recent": `{}`}, problem: []string{"recent"}, untouched: []string{"recent"}},
 
 	// What the journal does not have was never answered for.
 	{name: "a new file that has no place yet", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "") }},

@@ -1,6 +1,9 @@
 package lock
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // EventType says what an event tells.
 type EventType uint8
@@ -8,8 +11,8 @@ type EventType uint8
 // The event types. Stores make Locked, Updated and Unlocked; Manager's streams
 // add Reset and Synced. Extended is for a Change alone.
 const (
-	// Locked: the lock has a new hold, with a new token. The lock was free, or
-	// the new hold replaces another.
+	// Locked: the lock has a new hold, with a new token. Where it replaces another,
+	// that one's Unlocked has come just before.
 	Locked EventType = iota + 1
 	// Updated: the hold goes on with other data.
 	Updated
@@ -72,8 +75,24 @@ type Event struct {
 	// ended, its Data replaced by the closing message if there was one.
 	Lock Lock
 	// Actor is who made the change: the authenticated caller, else the holder
-	// that the caller claimed; empty when neither is known.
+	// that the caller claimed; empty when neither is known, and for Expired and
+	// File.
 	Actor string
-	// Reason is the actor's own words.
+	// Reason is why, in the actor's own words or the server's.
 	Reason string
+}
+
+// EndOf returns the event before e, a Locked that takes the place of a hold: that
+// hold's end.
+func (e Event) EndOf(hold Lock) Event {
+	hold.Revision = e.Revision - 1
+	return Event{
+		Revision: hold.Revision,
+		Time:     e.Time,
+		Type:     Unlocked,
+		Cause:    e.Cause,
+		Lock:     hold,
+		Actor:    e.Actor,
+		Reason:   fmt.Sprintf("replaced by the hold with token %d", e.Revision),
+	}
 }

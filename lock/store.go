@@ -47,7 +47,10 @@ type Store interface {
 	// Commit applies all changes or none, each to a different lock, and
 	// returns the event of each in the order of the changes. The revisions
 	// follow one another. An Extended change keeps the lock's revision and
-	// makes no event: its place in the answer has the zero Event.
+	// makes no event: its place in the answer has the zero Event. A Locked change
+	// of a lock that is held makes two, the Unlocked of the hold that it replaces,
+	// as Event.EndOf has it, and its own, which is the one in the answer; the lock
+	// is at no time free.
 	//
 	// A change whose Prev is not the revision of the lock's present state
 	// fails the whole with ErrConflict; by the time that is returned, Get

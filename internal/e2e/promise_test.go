@@ -109,12 +109,24 @@ func (p *promise) check(ctx context.Context, d *daemon, l *load) (problems []str
 		state[name] = &pylokv1.Lock{Token: h.token}
 	}
 	var before uint64
+	var replaced *pylokv1.Event // the event before, if it ends a hold that another replaces
 	for _, e := range events {
 		if e.Revision <= before {
 			complain("in the history revision %d follows %d", e.Revision, before)
 		}
 		before = e.Revision
+		if held := state[e.Lock.GetName()]; e.Type == pylokv1.EventType_EVENT_TYPE_LOCKED && held != nil {
+			complain("revision %d locks %s, which token %d has", e.Revision, e.Lock.GetName(), held.GetToken())
+		}
+		if replaced != nil && (e.Type != pylokv1.EventType_EVENT_TYPE_LOCKED || e.Lock.GetName() != replaced.Lock.GetName()) {
+			complain("revision %d ends a hold that another replaces, and revision %d is another event", replaced.Revision, e.Revision)
+		}
 		state.apply(e)
+		replaced = nil
+		if e.Type == pylokv1.EventType_EVENT_TYPE_UNLOCKED && e.Reason == fmt.Sprintf("replaced by the hold with token %d", e.Revision+1) {
+			replaced = e
+			continue
+		}
 		op, ok := seen[e.Revision]
 		delete(seen, e.Revision)
 		if !ok {
@@ -135,6 +147,9 @@ func (p *promise) check(ctx context.Context, d *daemon, l *load) (problems []str
 		if !ok || op.id != mark(e) || op.name != e.Lock.GetName() || op.kind == grant != (e.Type == pylokv1.EventType_EVENT_TYPE_LOCKED) {
 			complain("the history has an event that nobody asked for: revision %d, %v of %s by cause %v, data of %s", e.Revision, e.Type, e.Lock.GetName(), e.Cause, opOf(e.Lock))
 		}
+	}
+	if replaced != nil {
+		complain("revision %d ends a hold that another replaces, and nothing follows", replaced.Revision)
 	}
 	for _, op := range seen {
 		complain("the history does not have %v", op)

@@ -39,8 +39,12 @@ func (e *evidence) problem(format string, args ...any) {
 	e.problems = append(e.problems, fmt.Sprintf(format, args...))
 }
 
-// undoneReason is how the history tells a grant that was undone.
-const undoneReason = "the caller left before it was answered"
+// undoneReason is how the history tells a grant that was undone, and replacedReason, with
+// the token of the next, a hold in whose place another came.
+const (
+	undoneReason   = "the caller left before it was answered"
+	replacedReason = "replaced by the hold with token %d"
+)
 
 func examine(r *run) *evidence {
 	e := &evidence{
@@ -105,6 +109,7 @@ func (e *evidence) readHistory() {
 	locked := make(map[string]uint64)   // tokens granted, by operation
 	updated := make(map[string]bool)    // by operation
 	unlocked := make(map[string]uint64) // revision, by operation
+	var replaced *pylokv1.Event         // the event before, if it ends a hold that another replaces
 	for _, event := range e.run.history {
 		l := event.GetLock()
 		was := present[l.GetName()]
@@ -116,6 +121,10 @@ func (e *evidence) readHistory() {
 			bad("the revision is not above %d", revision)
 		}
 		revision = event.GetRevision()
+		if replaced != nil && (event.GetType() != pylokv1.EventType_EVENT_TYPE_LOCKED || l.GetName() != replaced.GetLock().GetName()) {
+			bad("the hold that replaces another does not follow its end: %v", replaced)
+			replaced = nil
+		}
 		switch event.GetType() {
 		case pylokv1.EventType_EVENT_TYPE_LOCKED:
 			o := e.byID[id]
@@ -129,11 +138,16 @@ func (e *evidence) readHistory() {
 				bad("it is the second grant of %v", o)
 			case l.GetToken() != revision:
 				bad("the token is not the revision")
-			case was != nil && !o.overwrite:
+			case was != nil:
 				bad("the lock was held: %v", was)
+			case replaced != nil && (!o.overwrite || event.GetActor() != replaced.GetActor()):
+				bad("it replaces another hold, and %v did not ask for that", o)
+			case replaced != nil && replaced.GetLock().GetHolder() != "" && replaced.GetLock().GetHolder() != o.holder:
+				bad("it replaces the hold of somebody else: %v", replaced)
 			case event.GetCause() != pylokv1.EventCause_EVENT_CAUSE_REQUEST:
 				bad("the cause is not a request")
 			}
+			replaced = nil
 			locked[id] = l.GetToken()
 			tokens[o.name] = append(tokens[o.name], l.GetToken())
 			e.granted[l.GetToken()] = o
@@ -172,6 +186,10 @@ func (e *evidence) readHistory() {
 			}
 			delete(present, l.GetName())
 			if event.GetCause() == pylokv1.EventCause_EVENT_CAUSE_EXPIRED {
+				break
+			}
+			if event.GetReason() == fmt.Sprintf(replacedReason, revision+1) {
+				replaced = event
 				break
 			}
 			ended := view{token: l.GetToken(), holder: l.GetHolder(), data: id}

@@ -359,7 +359,32 @@ func testOverwrite(m *managed) {
 		}
 		last = grant.Lock.Token
 	}
-	m.wantHistory(nameA, "locked request ", "locked request ", "locked request alice", "locked request alice")
+	m.wantHistory(nameA, "locked request ",
+		"unlocked request ", "locked request ",
+		"unlocked request ", "locked request alice",
+		"unlocked request alice", "locked request alice")
+
+	// Who waits goes on waiting: the lock is not free in between.
+	bob := m.wait(m.t.Context(), request("bob", waiting))
+	const rounds = 20
+	for range rounds {
+		l := m.mustLock(request("alice", overwriting))
+		if l.Token <= last || l.Waiters != 1 {
+			m.t.Fatalf("alice's next hold is %+v, want a token above %d and one waiter", l, last)
+		}
+		last = l.Token
+	}
+	events, _, err := m.History(m.t.Context(), lock.Pattern{}, m.Revision(m.t.Context())-2*rounds, 2*rounds)
+	if err != nil || len(events) != 2*rounds {
+		m.t.Fatalf("History: got %d events, %v", len(events), err)
+	}
+	for i, e := range events {
+		if e.Lock.Holder != "alice" || e.Actor != "alice" || e.Type != []lock.EventType{lock.Unlocked, lock.Locked}[i%2] {
+			m.t.Errorf("event %d of alice's holds that replace each other is %+v", i, e)
+		}
+	}
+	m.mustUnlock(nameA)
+	m.granted("who waited", bob)
 }
 
 func testLockRefused(m *managed) {

@@ -32,6 +32,7 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "Tokens", testTokens)
 	run(t, open, "Extended", testExtended)
 	run(t, open, "Unlocked", testUnlocked)
+	run(t, open, "Replace", testReplace)
 	run(t, open, "OneWinner", testOneWinner)
 	run(t, open, "EventsForAll", testEventsForAll)
 	run(t, open, "EventsWait", testEventsWait)
@@ -607,7 +608,7 @@ func testOneAfterTheOther(s tested) {
 		{"nothing", func(lock.Lock) []lock.Change { return nil }, nil, "first"},
 		{"released and granted", func(lock.Lock) []lock.Change { return []lock.Change{unlock("a"), grant("a", 0)} }, []error{nil, nil}, "next"},
 		{"granted over and over", func(held lock.Lock) []lock.Change {
-			return []lock.Change{grant("a", held.Revision), grant("a", held.Revision), grant("a", held.Revision+1)}
+			return []lock.Change{grant("a", held.Revision), grant("a", held.Revision), grant("a", held.Revision+2)}
 		}, []error{nil, lock.ErrConflict, nil}, "next"},
 		{"not released and so not granted", func(lock.Lock) []lock.Change {
 			return []lock.Change{outdated(unlock("a")), grant("a", 0), grant("b", 0)}
@@ -627,6 +628,7 @@ func testOneAfterTheOther(s tested) {
 			s.t.Fatalf("%s: got %d outcomes, want %d", test.name, len(outcomes), len(changes))
 		}
 		var made []lock.Event
+		present := map[lock.Name]lock.Lock{held.Name: held}
 		for i, outcome := range outcomes {
 			if want := test.want[i]; !errors.Is(outcome.Err, want) || want == nil && outcome.Err != nil {
 				s.t.Errorf("%s: change %d ended with %v, want %v", test.name, i, outcome.Err, want)
@@ -639,7 +641,14 @@ func testOneAfterTheOther(s tested) {
 			case e.Type != changes[i].Type || e.Lock.Name != changes[i].Lock.Name:
 				s.t.Errorf("%s: change %d made %+v", test.name, i, e)
 			default:
+				if replaced := present[e.Lock.Name]; e.Type == lock.Locked && replaced.Held() {
+					made = append(made, e.EndOf(replaced))
+				}
 				made = append(made, e)
+				present[e.Lock.Name] = e.Lock
+				if e.Type == lock.Unlocked {
+					delete(present, e.Lock.Name)
+				}
 			}
 		}
 		for i, event := range s.events(held.Revision, len(made)) {
@@ -777,7 +786,74 @@ func testOneWinner(s tested) {
 			s.t.Errorf("round %d, %v: %d of %d succeeded, want 1", round, kind, winners, contenders)
 		}
 	}
-	s.events(s.start, rounds)
+	s.events(s.start, rounds+rounds/4) // a hold that replaces another makes two
+}
+
+// testReplace: a hold that takes the place of another ends it, in one step.
+func testReplace(s tested) {
+	former := s.lock("a", withHolder("alice"), withData(`{"msg":"first"}`), withTTL(time.Minute))
+	other := s.lock("b", withHolder("bob"))
+	refused := s.change(lock.Locked, "a", withPrev(former.Revision-1))
+	_, err := s.Commit(s.t.Context(), refused)
+	wantError(s.t, "a hold in the place of one that is not the present", err, lock.ErrConflict)
+
+	by := func(c *lock.Change) { c.Actor, c.Reason = "alice@corp", "because" }
+	replace := s.change(lock.Locked, "a", withHolder("alice"), withData(`{"msg":"next"}`), by)
+	extend := s.change(lock.Extended, "c")
+	extend.Prev = s.lock("c").Revision
+	after := s.revision()
+	made := s.commit(replace, extend, s.change(lock.Unlocked, "b"))
+	told := s.events(after, 3)
+	for i, event := range told {
+		if event.Revision != after+lock.Revision(i)+1 {
+			s.t.Errorf("event %d has revision %d, want %d", i, event.Revision, after+lock.Revision(i)+1)
+		}
+	}
+	if !sameEvent(told[1], made[0]) || !sameEvent(told[2], made[2]) || made[2].Lock.Token != other.Token {
+		s.t.Errorf("Commit returned %+v, and Events %+v", made, told)
+	}
+	end := told[0]
+	if end.Type != lock.Unlocked || end.Cause != lock.Request || end.Actor != "alice@corp" || !strings.Contains(end.Reason, fmt.Sprint(made[0].Lock.Token)) {
+		s.t.Errorf("the end of the former hold is %+v; want it to be by who has the next, token %d", end, made[0].Lock.Token)
+	}
+	former.Revision = end.Revision
+	wantLock(s.t, "the hold that ended", end.Lock, former)
+	if next := told[1]; next.Type != lock.Locked || next.Reason != "because" || next.Lock.Data.JSON() != `{"msg":"next"}` || next.Lock.Token != lock.Token(next.Revision) {
+		s.t.Errorf("the next hold is %+v", next)
+	}
+	wantLock(s.t, "Get", s.get("a"), made[0].Lock)
+	if events, err := s.Events(s.t.Context(), end.Revision); err != nil || !sameEvent(events[0], told[1]) {
+		s.t.Errorf("Events after the end alone: got %+v, %v", events, err)
+	}
+
+	// Nobody ever sees the lock free.
+	stop := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if l := s.get("a"); !l.Held() {
+				s.t.Errorf("the lock is free while one hold takes the place of another")
+				return
+			}
+			if _, err := s.Commit(s.t.Context(), s.change(lock.Locked, "a", withPrev(0))); !errors.Is(err, lock.ErrConflict) {
+				s.t.Errorf("a grant of the lock as a free one: got %v, want ErrConflict", err)
+				return
+			}
+		}
+	})
+	const rounds = 50
+	after = s.revision()
+	for range rounds {
+		s.lock("a")
+	}
+	close(stop)
+	looking.Wait()
+	s.events(after, 2*rounds)
 }
 
 // testEventsForAll has readers, from the start and from the middle, while goroutines
@@ -886,6 +962,7 @@ func testEventsWait(s tested) {
 		if got := <-read; len(got) != 1 || got[0].Revision != l.Revision {
 			s.t.Errorf("Events(%d): got %+v, want the event of revision %d", revision, got, l.Revision)
 		}
+		s.unlock("a")
 	}
 }
 

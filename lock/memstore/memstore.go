@@ -107,11 +107,22 @@ func (s *Store) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Even
 		}
 	}
 	events := make([]lock.Event, len(changes))
+	var told []lock.Event
 	for i, change := range changes {
+		before, _ := s.locks.Get(change.Lock)
+		if change.Type == lock.Locked && before.Held() {
+			s.revision++ // for its end
+		}
 		events[i] = s.apply(change)
+		switch {
+		case change.Type == lock.Extended:
+		case change.Type == lock.Locked && before.Held():
+			told = append(told, events[i].EndOf(before), events[i])
+		default:
+			told = append(told, events[i])
+		}
 	}
-	extended := func(event lock.Event) bool { return event.Revision == 0 }
-	s.feed.Append(slices.DeleteFunc(slices.Clone(events), extended)...)
+	s.feed.Append(told...)
 	return events, nil
 }
 
