@@ -59,8 +59,8 @@ func (c *commit) takes() (n int) {
 
 // step is a staged change: what it does to the files, the journal and the state.
 type step struct {
-	before *entry // nil: the lock was free
-	after  *entry // nil: it will be free
+	before *entry          // nil: the lock was free
+	after  *entry          // nil: it will be free
 	ended  *journal.Record // the line before record: the end of a hold that another replaces; nil: none
 	record journal.Record
 	file   string // the name in .pylok of the new file; empty: there is none
