@@ -109,7 +109,7 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 			return nil, &LostError{Name: parsed, Token: grant.Lock.Token, Err: err}
 		}
 		if err != nil {
-			_ = c.abandon(ctx, grant.Lock) // if that fails, the lease runs out
+			_ = c.abandon(ctx, parsed, grant.Lock.Token) // if that fails, the lease runs out
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
@@ -40,34 +41,44 @@ type Info struct {
 // 5 s. Where the server gives no answer, the error is an *OutcomeUnknownError: then the
 // lock may be held.
 func (c *Client) Lock(ctx context.Context, request lock.LockRequest) (lock.Grant, error) {
-	if request.RequestID == "" {
-		request.RequestID = rand.Text()
-	}
-	grant, err := c.send(ctx, request)
-	if err != nil {
-		return lock.Grant{}, c.settle(ctx, request, err)
-	}
-	return grant, nil
-}
-
-// send sends the request for a lock, which has a request id, until it is answered.
-func (c *Client) send(ctx context.Context, request lock.LockRequest) (lock.Grant, error) {
 	message, err := lockMessage(request)
 	if err != nil {
 		return lock.Grant{}, err
 	}
-	begun := time.Now()
-	var response *pylokv1.LockResponse
-	err = c.retry(ctx, true, func(bool) (err error) {
-		message.Wait = durationpb.New(max(request.Wait-time.Since(begun), 0))
-		response, err = c.service.Lock(ctx, message)
-		return err
-	})
+	response, err := c.LockMessage(ctx, message)
 	if err != nil {
 		return lock.Grant{}, err
 	}
 	l, err := lockFromProto(response.GetLock())
 	return lock.Grant{Lock: l, Queued: response.GetQueued().AsDuration()}, err
+}
+
+// LockMessage is Lock with the messages of the contract, for programs that show them.
+func (c *Client) LockMessage(ctx context.Context, request *pylokv1.LockRequest) (*pylokv1.LockResponse, error) {
+	name, err := lock.ParseName(request.GetName())
+	if err != nil {
+		return nil, err
+	}
+	if request = proto.CloneOf(request); request.GetRequestId() == "" {
+		request.RequestId = rand.Text()
+	}
+	response, err := c.send(ctx, request)
+	if err != nil {
+		return nil, c.settle(ctx, name, request, err)
+	}
+	return response, nil
+}
+
+// send sends the request for a lock, which has a request id, until it is answered. It
+// changes the request's wait.
+func (c *Client) send(ctx context.Context, request *pylokv1.LockRequest) (response *pylokv1.LockResponse, err error) {
+	waitEnd := time.Now().Add(request.GetWait().AsDuration())
+	err = c.retry(ctx, true, func(bool) (err error) {
+		request.Wait = durationpb.New(max(time.Until(waitEnd), 0))
+		response, err = c.service.Lock(ctx, request)
+		return err
+	})
+	return response, err
 }
 
 // Unlock ends a hold. Where the answer was lost and the hold of the request's Token is

@@ -101,6 +101,7 @@ func lockMessage(request lock.LockRequest) (*pylokv1.LockRequest, error) {
 	message := &pylokv1.LockRequest{
 		Name:      request.Name.String(),
 		Holder:    request.Holder,
+		Wait:      durationpb.New(request.Wait),
 		RequestId: request.RequestID,
 		Overwrite: request.Overwrite,
 	}

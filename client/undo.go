@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -43,7 +46,7 @@ func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
 // settle makes sure that a request for a lock that failed holds nothing, or that its
 // error says that it may. A caller that has left is waited for no longer than
 // undoWithin.
-func (c *Client) settle(ctx context.Context, request lock.LockRequest, err error) error {
+func (c *Client) settle(ctx context.Context, name lock.Name, request *pylokv1.LockRequest, err error) error {
 	_, ended := errors.AsType[*endedError](err)
 	ended = ended || ctx.Err() != nil
 	switch {
@@ -52,11 +55,11 @@ func (c *Client) settle(ctx context.Context, request lock.LockRequest, err error
 	case ended || isFault(err):
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
 		defer cancel()
-		if c.undo(ctx, request, err) == nil {
+		if c.undo(ctx, name, request, err) == nil {
 			return err
 		}
 	}
-	return &OutcomeUnknownError{Name: request.Name, RequestID: request.RequestID, Err: err}
+	return &OutcomeUnknownError{Name: name, RequestID: request.GetRequestId(), Err: err}
 }
 
 // undo releases what a request that ended with err may have taken.
@@ -65,18 +68,18 @@ func (c *Client) settle(ctx context.Context, request lock.LockRequest, err error
 // again. What is free is not asked for, so that nobody sees a lock come and go: a
 // request whose caller the server knows to be gone is not granted any more. It knows
 // that when the request was cancelled on a connection that goes on.
-func (c *Client) undo(ctx context.Context, request lock.LockRequest, err error) error {
+func (c *Client) undo(ctx context.Context, name lock.Name, request *pylokv1.LockRequest, err error) error {
 	if _, cutOff := errors.AsType[*UnreachableError](err); !cutOff {
-		present, err := c.Status(ctx, request.Name.String())
+		present, err := c.Status(ctx, name.String())
 		if err != nil || !present.Held() {
 			return err
 		}
 	}
-	grant, err := c.send(ctx, lock.LockRequest{
-		Name:      request.Name,
-		Holder:    request.Holder,
-		TTL:       undoTTL,
-		RequestID: request.RequestID,
+	response, err := c.send(ctx, &pylokv1.LockRequest{
+		Name:      request.GetName(),
+		Holder:    request.GetHolder(),
+		Expiry:    &pylokv1.LockRequest_Ttl{Ttl: durationpb.New(undoTTL)},
+		RequestId: request.GetRequestId(),
 	})
 	switch {
 	case isAnswer(err):
@@ -84,16 +87,16 @@ func (c *Client) undo(ctx context.Context, request lock.LockRequest, err error) 
 	case err != nil:
 		return err
 	}
-	return c.abandon(ctx, grant.Lock)
+	return c.abandon(ctx, name, lock.Token(response.GetLock().GetToken()))
 }
 
 // abandon releases a hold that nobody will get to see.
-func (c *Client) abandon(ctx context.Context, l lock.Lock) error {
+func (c *Client) abandon(ctx context.Context, name lock.Name, token lock.Token) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
 	defer cancel()
 	_, err := c.Unlock(ctx, lock.UnlockRequest{
-		Name:   l.Name,
-		Token:  l.Token,
+		Name:   name,
+		Token:  token,
 		Reason: "the caller left before it could use the lock",
 	})
 	if isOver(err) {

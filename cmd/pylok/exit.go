@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/status"
 
@@ -64,6 +65,11 @@ func (p *program) explain(err error) (code int, text string) {
 	if exit, ok := errors.AsType[*exitError](err); ok {
 		return exit.code, exit.text
 	}
+	if unknown, ok := errors.AsType[*client.OutcomeUnknownError](err); ok {
+		code, text = p.explain(unknown.Err)
+		text, _, _ = strings.Cut(text, "\n")
+		return code, text + "\n" + mayBeLocked(unknown)
+	}
 	if refusal, ok := errors.AsType[*lock.Error](err); ok {
 		return refusalCode(refusal.Reason), refusal.Message
 	}
@@ -80,6 +86,15 @@ func (p *program) explain(err error) (code int, text string) {
 		return exitFailed, fmt.Sprintf("the server at %s failed: %s", p.address, answer.Message())
 	}
 	return exitFailed, err.Error()
+}
+
+// mayBeLocked says what may have come of a request whose error is err; empty: nothing.
+func mayBeLocked(err error) string {
+	unknown, ok := errors.AsType[*client.OutcomeUnknownError](err)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%s may be locked by this request; pylok status %s tells", unknown.Name, unknown.Name)
 }
 
 // unknownOutcome is the line to add when the answer to a change is lost.

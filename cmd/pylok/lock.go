@@ -15,10 +15,6 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// retryDelays are how long to wait before a request whose answer was lost is sent
-// again. Its request_id makes that safe.
-var retryDelays = []time.Duration{250 * time.Millisecond, time.Second}
-
 func (p *program) lockCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lock NAME",
@@ -68,7 +64,8 @@ the same name as you; --wait stands in line for it.
 		}
 		var response *pylokv1.LockResponse
 		err = p.take(ctx, c, time.Duration(wait), func(ctx context.Context, wait time.Duration) (err error) {
-			response, err = send(ctx, c, request, wait)
+			request.Wait = durationpb.New(wait)
+			response, err = c.LockMessage(ctx, request)
 			return err
 		})
 		if err != nil {
@@ -112,28 +109,6 @@ func (p *program) giveBack(ctx context.Context, c *client.Client, l *pylokv1.Loc
 		return err
 	}
 	return &exitError{exitFailed, fmt.Sprintf("%s was granted, but that cannot be told: %v; it is released again", name, err)}
-}
-
-// send sends the request until there is an answer, a few times at most.
-func send(ctx context.Context, c *client.Client, request *pylokv1.LockRequest, wait time.Duration) (*pylokv1.LockResponse, error) {
-	waitEnd := time.Now().Add(wait)
-	for retry := 0; ; retry++ {
-		request.Wait = durationpb.New(max(time.Until(waitEnd), 0))
-		response, err := c.Service().Lock(ctx, request)
-		if err == nil || retry == len(retryDelays) || !mayRetry(err, retry > 0) || !pause(ctx, retryDelays[retry]) {
-			return response, err
-		}
-	}
-}
-
-// mayRetry reports whether the answer to a request was lost, or may come from a
-// server that has started again. One that was never reached is not worth a delay,
-// unless it was there a moment ago.
-func mayRetry(err error, wasThere bool) bool {
-	if unreachable, ok := errors.AsType[*client.UnreachableError](err); ok {
-		return unreachable.Sent || wasThere
-	}
-	return errors.Is(err, lock.ErrOutcomeUnknown) || errors.Is(err, lock.ErrShuttingDown)
 }
 
 // explainHeld says of a lock that is held who holds it and how to go on.

@@ -40,9 +40,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	_, definite := errors.AsType[*exitError](err) // it stands, signal or not
 	if _, signaled := errors.AsType[interrupted](context.Cause(ctx)); signaled && err != nil && !definite {
-		return failureCode(ctx)
+		err = &exitError{failureCode(ctx), mayBeLocked(err)}
 	}
-	if errors.Is(err, syscall.EPIPE) && !definite {
+	if errors.Is(err, syscall.EPIPE) {
 		return exitSignaled + int(syscall.SIGPIPE) // as if the signal had ended it: whoever read has read enough
 	}
 	return p.report(err)

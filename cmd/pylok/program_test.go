@@ -235,15 +235,7 @@ func refusal(t *testing.T, code codes.Code, reason, message string) error {
 	return s.Err()
 }
 
-// retryAtOnce spares a test the delays between retries.
-func retryAtOnce(t *testing.T) {
-	delays := retryDelays
-	t.Cleanup(func() { retryDelays = delays })
-	retryDelays = make([]time.Duration, len(delays))
-}
-
 func TestLockIsRetried(t *testing.T) {
-	retryAtOnce(t)
 	var (
 		unknown  = refusal(t, codes.Unavailable, "OUTCOME_UNKNOWN", "who knows")
 		stopping = refusal(t, codes.Unavailable, "SHUTTING_DOWN", "bye")
@@ -253,24 +245,27 @@ func TestLockIsRetried(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		answers []error
-		calls   int
+		timeout string
+		calls   int // 0: several
 		code    int
+		says    string
 	}{
-		{"granted at once", []error{nil}, 1, exitDone},
-		{"outcome unknown, then granted", []error{unknown, nil}, 2, exitDone},
-		{"twice lost, then granted", []error{lost, stopping, nil}, 3, exitDone},
-		{"always unknown", []error{unknown}, 3, exitFailed},
-		{"always stopping", []error{stopping}, 3, exitUnreachable},
-		{"always lost", []error{lost}, 3, exitUnreachable},
-		{"nothing changed", []error{readOnly}, 1, exitFailed},
-		{"a fault", []error{status.Error(codes.Internal, "internal error")}, 1, exitFailed},
+		{"granted at once", []error{nil}, "1m", 1, exitDone, "x  locked"},
+		{"outcome unknown, then granted", []error{unknown, nil}, "1m", 2, exitDone, "x  locked"},
+		{"twice lost, then granted", []error{lost, stopping, nil}, "1m", 3, exitDone, "x  locked"},
+		{"always unknown", []error{unknown}, "200ms", 0, exitFailed, "x may be locked by this request; pylok status x tells\n"},
+		{"always stopping", []error{stopping}, "200ms", 0, exitUnreachable, "bye\n"},
+		{"always lost", []error{lost}, "200ms", 0, exitUnreachable, "x may be locked by this request; pylok status x tells\n"},
+		{"nothing changed", []error{readOnly}, "1m", 1, exitFailed, "disk full\n"},
+		{"a fault", []error{status.Error(codes.Internal, "internal error")}, "1m", 1, exitFailed, "internal error\nx may be locked by this request"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			server := &answering{answers: test.answers}
 			address, _ := serve(t, server)
-			pylok(t, address, "lock", "x").want(t, test.code)
-			if len(server.requests) != test.calls {
-				t.Fatalf("%d requests were sent, want %d", len(server.requests), test.calls)
+			pylok(t, address, "lock", "x", "--timeout", test.timeout).want(t, test.code, test.says)
+			if n := len(server.requests); n == 0 || test.calls > 0 && n != test.calls {
+				t.Fatalf("%d requests were sent, want %d", n, test.calls)
 			}
 			for _, request := range server.requests {
 				if request.GetRequestId() == "" || request.GetRequestId() != server.requests[0].GetRequestId() {
@@ -300,15 +295,23 @@ func (silent) Lock(ctx context.Context, _ *pylokv1.LockRequest) (*pylokv1.LockRe
 	return nil, ctx.Err()
 }
 
+func (silent) Unlock(ctx context.Context, _ *pylokv1.UnlockRequest) (*pylokv1.UnlockResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
 func (silent) Status(ctx context.Context, _ *pylokv1.StatusRequest) (*pylokv1.StatusResponse, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
 
 func TestTimeout(t *testing.T) {
+	t.Parallel()
 	address, _ := serve(t, silent{})
 	lockResult := pylok(t, address, "lock", "x", "--timeout", "50ms")
-	lockResult.want(t, exitFailed, "has not answered within 50ms", "may or may not have done what you asked")
+	lockResult.want(t, exitFailed, "has not answered within 50ms", "x may be locked by this request; pylok status x tells")
+	unlockResult := pylok(t, address, "unlock", "x", "--timeout", "50ms")
+	unlockResult.want(t, exitFailed, "has not answered within 50ms", "may or may not have done what you asked")
 	statusResult := pylok(t, address, "status", "x", "--timeout", "50ms")
 	statusResult.want(t, exitFailed, "has not answered within 50ms")
 	if strings.Contains(statusResult.stderr, "may or may not") {
@@ -568,7 +571,7 @@ func (s hostile) Info(context.Context, *pylokv1.InfoRequest) (*pylokv1.InfoRespo
 // TestTerminalIsSafe runs every command against hostile servers and lets nothing
 // through that a terminal would act upon.
 func TestTerminalIsSafe(t *testing.T) {
-	retryAtOnce(t)
+	t.Parallel()
 	held := hostile{}.lock()
 	held.Name = "x"
 	refused, err := status.New(codes.FailedPrecondition, evil).WithDetails(&errdetails.ErrorInfo{Domain: "pylok", Reason: "LOCK_HELD"}, held)
@@ -593,10 +596,10 @@ func TestTerminalIsSafe(t *testing.T) {
 				"lock x", "unlock x", "unlock x --token 7", "renew x --token 7", "status x", "status x --ensure-unlock",
 				"list", "watch", "history", "info", "run x -- true",
 			} {
-				if command == "run x -- true" && name == "unavailable" {
-					continue // it asks for 10 s
-				}
 				for _, output := range outputFormats {
+					if (command == "run x -- true" || command == "lock x" && output != "text") && name == "unavailable" {
+						continue // it asks for some seconds
+					}
 					got := pylok(t, address, append([]string{"-o", output}, strings.Fields(command)...)...)
 					if text := got.stdout + got.stderr; text != printableLines(text) {
 						t.Errorf("%s -o %s lets through what a terminal would act upon: %q", command, output, text)

@@ -203,7 +203,7 @@ func (r *runner) acquire(ctx context.Context, wait time.Duration, options []clie
 		if err == nil {
 			r.complain(r.hold.Release(ctx))
 		}
-		return &exitError{failureCode(ctx), ""}
+		return &exitError{failureCode(ctx), mayBeLocked(err)}
 	}
 	return r.explainHeld(err, wait)
 }

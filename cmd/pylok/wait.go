@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,6 @@ const againAfter = time.Second
 // told. It is told not to at first; where that does not do, and wait is not 0, take
 // shows the person what it waits for. Every try must have the same request_id.
 func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration, try func(ctx context.Context, wait time.Duration) error) error {
-	p.changing = true
 	ask := func(wait time.Duration) error {
 		ctx, cancel := p.withTimeout(ctx, wait)
 		defer cancel()
@@ -32,9 +32,17 @@ func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration
 		return err
 	}
 	line := p.showLine(ctx, c, held, wait)
+	var unknown error // of an earlier request that may have been granted
 	for {
 		err = ask(max(wait-time.Since(line.since), 0))
-		if !mayRetry(err, true) || time.Since(line.since) >= wait || !pause(ctx, againAfter) {
+		if errors.Is(err, lock.ErrOutcomeUnknown) {
+			unknown = err
+		}
+		if !isPassing(err) {
+			break
+		}
+		if time.Since(line.since) >= wait || !pause(ctx, againAfter) {
+			err = cmp.Or(unknown, err)
 			break
 		}
 	}
@@ -43,6 +51,13 @@ func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration
 		p.say("got %s after waiting %s", held.Name, roughly(time.Since(line.since)))
 	}
 	return err
+}
+
+// isPassing reports whether a request that failed may fare better with a server that has
+// started again.
+func isPassing(err error) bool {
+	_, unreachable := errors.AsType[*client.UnreachableError](err)
+	return unreachable || errors.Is(err, lock.ErrOutcomeUnknown) || errors.Is(err, lock.ErrShuttingDown)
 }
 
 // pause waits. It reports false when ctx ends first.
