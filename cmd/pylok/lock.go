@@ -20,12 +20,26 @@ func (p *program) lockCommand() *cobra.Command {
 		Use:   "lock NAME",
 		Short: "Take a lock",
 		Long: `Take a lock. One that is held is refused with exit code 3, also when the holder has
-the same name as you; --wait stands in line for it.
+the same name as you; --wait stands in line for it. A grant that cannot be told,
+because the output cannot be written, is released again, and the exit code is 1; one
+that comes as you interrupt is released too.
+
+In a script, have just your own hold released when it ends. A second job that is
+refused ends at the first line, and the lock of the first job is left alone:
+
+  held=$(pylok lock NAME --shell) || exit
+  eval "$held"                  # sets PYLOK_NAME and PYLOK_TOKEN
+  trap 'pylok unlock' EXIT      # exactly that hold
+  trap 'exit 1' HUP INT TERM    # for shells to which these are no EXIT
+
+With --ttl, and pylok renew in between, a script that is killed leaves no lock behind
+for good. pylok run does all of that around a command.
 
 ` + dataHelp,
 		Example: `  pylok lock lb/server-1 --msg 'canary deployment' --data backend=App1 --data weight=0
   pylok lock db/orders --data-file ticket.yaml --ttl 30m --wait 5m
-  pylok lock switch-7 --expire 'fri 18:00'`,
+  pylok lock switch-7 --expire 'fri 18:00'
+  held=$(pylok lock db/orders --ttl 1h --shell) || exit`,
 		Args:              nameArg,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -36,12 +50,16 @@ the same name as you; --wait stands in line for it.
 	var wait duration
 	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
 	ensureUnlock := cmd.Flags().Bool("ensure-unlock", false, "fail if the lock is held; so it always is, unless --overwrite is given")
+	shell := cmd.Flags().Bool("shell", false, "print PYLOK_NAME and PYLOK_TOKEN for a shell to eval, and --address if it is given")
 	overwrite := cmd.Flags().Bool("overwrite", false, "replace a hold that is anonymous or has your --holder")
 	must(cmd.RegisterFlagCompletionFunc("wait", cobra.NoFileCompletions))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
 		if *ensureUnlock && *overwrite {
 			return usagef("--ensure-unlock and --overwrite contradict each other; give one of them")
+		}
+		if *shell && cmd.Flags().Changed("output") {
+			return usagef("--shell and --output are two forms of the output; give one of them")
 		}
 		request := &pylokv1.LockRequest{
 			Name:      args[0],
@@ -76,7 +94,15 @@ the same name as you; --wait stands in line for it.
 		}
 		err = p.print(response,
 			func() map[string]any { return lockDocument(response.GetLock(), "lock") },
-			func(s style) string { return s.lockBlock(response.GetLock()) })
+			func(s style) string {
+				switch {
+				case !*shell:
+					return s.lockBlock(response.GetLock())
+				case cmd.Flags().Changed("address"):
+					return shellCode(response.GetLock(), p.address)
+				}
+				return shellCode(response.GetLock(), "")
+			})
 		if err != nil {
 			return p.giveBack(ctx, c, response.GetLock(), err)
 		}

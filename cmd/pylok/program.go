@@ -78,7 +78,7 @@ one YAML file on the server, with what you want others to know in it.`,
 		return usagef("%v; %s --help lists the flags", err, cmd.CommandPath())
 	})
 
-	address := os.Getenv("PYLOK_ADDRESS")
+	address := os.Getenv(addressVariable)
 	if address == "" {
 		address = client.DefaultAddress
 	}

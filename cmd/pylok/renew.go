@@ -11,17 +11,19 @@ import (
 
 func (p *program) renewCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "renew NAME --token N",
+		Use:   "renew [NAME --token N]",
 		Short: "Push the end of a hold out, or replace its data",
 		Long: `Push the end of a hold out. Without --ttl and --expire a hold with a ttl gets all of
 it again, and any other keeps the end that it has. Data, when given, replace all
 that the hold has. A hold that is over is exit code 4: stop the work that it
 protects.
 
+` + shellHelp + `
+
 ` + dataHelp,
 		Example: `  pylok renew lb/server-1 --token 42
   pylok renew lb/server-1 --token 42 --expire 'tomorrow 09:00'`,
-		Args:              nameArg,
+		Args:              ownNameArg,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	cmd.Flags().SortFlags = false
@@ -32,11 +34,14 @@ protects.
 	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
-		if *token == 0 {
-			return usagef("give the token of your hold: pylok renew %s --token N (pylok lock printed it)", args[0])
+		name, token, err := ownHold(cmd, args, *token)
+		if err != nil {
+			return err
 		}
-		request := &pylokv1.RenewRequest{Name: args[0], Token: *token, Holder: *holder}
-		var err error
+		if token == 0 {
+			return usagef("give the token of your hold: pylok renew %s --token N (pylok lock printed it)", name)
+		}
+		request := &pylokv1.RenewRequest{Name: name, Token: token, Holder: *holder}
 		if request.Data, err = data.read(p.stdin); err != nil {
 			return err
 		}
@@ -54,7 +59,7 @@ protects.
 		defer cancel()
 		response, err := c.Service().Renew(ctx, request)
 		if err != nil {
-			return p.explainNotHeld(err, request.GetName(), *token, "")
+			return p.explainNotHeld(err, name, token, "")
 		}
 		return untold(request.GetName()+" is renewed", p.print(response,
 			func() map[string]any { return lockDocument(response.GetLock(), "lock") },

@@ -223,9 +223,9 @@ func (r *runner) execute() (code int, err error) {
 		return 0, &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command was not started", err)}
 	}
 	environment := exec.Cmd{Env: append(os.Environ(),
-		"PYLOK_NAME="+r.name,
-		"PYLOK_TOKEN="+strconv.FormatUint(uint64(r.hold.Token()), 10),
-		"PYLOK_ADDRESS="+r.address)}
+		nameVariable+"="+r.name,
+		tokenVariable+"="+strconv.FormatUint(uint64(r.hold.Token()), 10),
+		addressVariable+"="+r.address)}
 	if r.group, err = startGroup(r.path, r.command, environment.Environ()); err != nil {
 		return 0, cannotStart(r.command[0], err)
 	}

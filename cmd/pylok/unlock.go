@@ -14,10 +14,12 @@ import (
 
 func (p *program) unlockCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "unlock NAME",
+		Use:   "unlock [NAME]",
 		Short: "Release a lock, or break somebody else's hold on it",
 		Long: `Release a lock. Without --token it releases a hold that is anonymous or has your
 --holder; anything else is exit code 4, and so is a lock that is free.
+
+` + shellHelp + `
 
 Data are a closing message here: whoever watches, and the history, see them in
 place of the data of the hold.
@@ -25,8 +27,9 @@ place of the data of the hold.
 ` + dataHelp,
 		Example: `  pylok unlock lb/server-1 --msg 'canary complete' --data status=READY
   pylok unlock lb/server-1 --token 42
+  trap 'pylok unlock' EXIT
   pylok unlock lb/server-1 --force --reason 'alice is on holiday'`,
-		Args:              nameArg,
+		Args:              ownNameArg,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	cmd.Flags().SortFlags = false
@@ -43,14 +46,17 @@ place of the data of the hold.
 		if *force && *reason == "" {
 			return usagef("--force breaks somebody's hold: say why with --reason '...'")
 		}
+		name, token, err := ownHold(cmd, args, *token)
+		if err != nil {
+			return err
+		}
 		request := &pylokv1.UnlockRequest{
-			Name:   args[0],
-			Token:  *token,
+			Name:   name,
+			Token:  token,
 			Holder: *holder,
 			Force:  *force,
 			Reason: *reason,
 		}
-		var err error
 		if request.Data, err = data.read(p.stdin); err != nil {
 			return err
 		}
@@ -59,7 +65,7 @@ place of the data of the hold.
 		defer cancel()
 		response, err := c.Service().Unlock(ctx, request)
 		if err != nil {
-			return p.explainNotHeld(err, request.GetName(), *token, *holder)
+			return p.explainNotHeld(err, request.GetName(), token, *holder)
 		}
 		return untold(request.GetName()+" is unlocked", p.print(response,
 			func() map[string]any { return unlockDocument(response.GetLock(), request) },
