@@ -376,6 +376,7 @@ func (s *Store) stage(c *commit, added int) (err error) {
 // stageChange prepares one change.
 func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step, error) {
 	l := change.Lock
+	l.Warnings = "" // they are of the file, and this is another one
 	before := find(s.locks, l.Name)
 	var present lock.Revision
 	if before != nil {

@@ -138,8 +138,9 @@ func isByOthers(err error) bool {
 // lockFile is a lock file as it was found.
 type lockFile struct {
 	lockfile.Content
-	print fingerprint // zero: there is no file
-	mtime time.Time
+	reserved lockfile.Reserved // nil too where they are as the server wrote them
+	print    fingerprint       // zero: there is no file
+	mtime    time.Time
 }
 
 func (f lockFile) exists() bool { return f.print != fingerprint{} }
@@ -176,7 +177,7 @@ func (f *files) read(name lock.Name, known *entry) (lockFile, error) {
 			found.Content = lockfile.ContentOf(known.lock)
 			return found, nil
 		case stable:
-			found.Content = lockfile.Read(text)
+			found.Content, found.reserved = lockfile.ReadAll(text)
 			return found, nil
 		}
 	}

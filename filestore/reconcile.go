@@ -65,6 +65,7 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 		if before.print != found.print {
 			same := *before
 			same.print, same.fileToken = found.print, found.Token
+			same.warnings = found.reserved.Warnings(before.lock, s.work.location(name), before.extended)
 			s.locks.ReplaceOrInsert(&same)
 			s.stale = true
 		}
@@ -89,6 +90,7 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 			byFile:    event.Type == lock.Locked || before.byFile,
 			fileToken: found.Token,
 			print:     found.print,
+			warnings:  found.reserved.Warnings(event.Lock, s.work.location(name), false),
 		}
 	}
 	st := step{before: before, after: after, record: journal.Record{Kind: journal.KindEvent, Event: event}}

@@ -29,15 +29,16 @@ type recovery struct {
 	*Store
 	past       map[lock.Name]*history
 	checkpoint lock.Revision
-	finished   bool                    // a start has come to its end before
-	snapshotAt lock.Revision           // the locks that it has are in Store.locks
-	written    map[uint64]bool         // inodes of the files that the last server wrote last
-	intact     bool                    // no file has lost what was written to it
-	terms      map[lock.Name]lock.Lock // of holds that were renewed with other terms
-	highest    lock.Token              // in any lock file
-	unread     bool                    // a power cut has taken the token of a file that the server wrote
-	leftover   []string                // files to be removed in the end
-	outside    *commit                 // the changes that others made
+	finished   bool                            // a start has come to its end before
+	snapshotAt lock.Revision                   // the locks that it has are in Store.locks
+	written    map[uint64]bool                 // inodes of the files that the last server wrote last
+	intact     bool                            // no file has lost what was written to it
+	terms      map[lock.Name]lock.Lock         // of holds that were renewed with other terms
+	highest    lock.Token                      // in any lock file
+	unread     bool                            // a power cut has taken the token of a file that the server wrote
+	leftover   []string                        // files to be removed in the end
+	outside    *commit                         // the changes that others made
+	reserved   map[lock.Name]lockfile.Reserved // in the files that these are about
 	mended     int
 	read       int                 // files that were read
 	dirs       map[string]dirState // as they were listed
@@ -141,13 +142,14 @@ func (r *recovery) believe(intact bool) {
 
 func newRecovery(s *Store) *recovery {
 	return &recovery{
-		Store:   s,
-		past:    make(map[lock.Name]*history),
-		written: make(map[uint64]bool),
-		terms:   make(map[lock.Name]lock.Lock),
-		outside: &commit{},
-		dirs:    make(map[string]dirState),
-		now:     time.Now().UTC().Truncate(time.Millisecond),
+		Store:    s,
+		past:     make(map[lock.Name]*history),
+		written:  make(map[uint64]bool),
+		terms:    make(map[lock.Name]lock.Lock),
+		outside:  &commit{},
+		reserved: make(map[lock.Name]lockfile.Reserved),
+		dirs:     make(map[string]dirState),
+		now:      time.Now().UTC().Truncate(time.Millisecond),
 	}
 }
 
@@ -550,13 +552,13 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 			return r.files.Remove(fileOf(name))
 		}
 	case keep:
-		r.insert(&entry{lock: v.lock, byFile: h != nil && h.byFile, fileToken: found.Token, print: found.print})
+		r.insert(&entry{lock: v.lock, byFile: h != nil && h.byFile, fileToken: found.Token, print: found.print}, found.reserved)
 	case rewrite:
 		p, err := r.files.restore(name, v.lock.Revision, lockfile.Append(nil, v.lock, r.files.location(name)))
 		if err != nil {
 			return fmt.Errorf("writing the lock file of %s again: %w", name, err)
 		}
-		r.insert(&entry{lock: v.lock, fileToken: v.lock.Token, print: p})
+		r.insert(&entry{lock: v.lock, fileToken: v.lock.Token, print: p}, nil)
 	case tell:
 		st := step{record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{Type: v.event, Cause: lock.File, Lock: v.lock}}}
 		if v.event == lock.Locked && h.isHeld() { // another hold's file
@@ -571,18 +573,21 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 				fileToken: found.Token,
 				print:     found.print,
 			}
+			r.reserved[name] = found.reserved
 		}
 		r.outside.steps = append(r.outside.steps, st)
 	}
 	return nil
 }
 
-func (r *recovery) insert(e *entry) {
+// insert adds a hold whose file has reserved keys that the server may not have written.
+func (r *recovery) insert(e *entry, reserved lockfile.Reserved) {
 	e.key = e.lock.Name.String()
 	if terms, ok := r.terms[e.lock.Name]; ok && terms.Token == e.lock.Token {
 		e.extended = true
 		r.extended[e.lock.Name] = struct{}{}
 	}
+	e.warnings = reserved.Warnings(e.lock, r.files.location(e.lock.Name), e.extended)
 	r.locks.ReplaceOrInsert(e)
 }
 
@@ -656,7 +661,7 @@ func (r *recovery) finish() error {
 		}
 		if st.after != nil {
 			st.after.lock = e.Lock
-			r.insert(st.after)
+			r.insert(st.after, r.reserved[e.Lock.Name])
 		}
 		if st.endBefore(); st.ended != nil {
 			records = append(records, *st.ended)

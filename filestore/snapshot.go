@@ -30,7 +30,7 @@ func (s *Store) writeSnapshot(v *view) error {
 	return journal.WriteSnapshot(s.files, snapshotFile, v.revision, func(yield func(journal.Hold) bool) {
 		v.locks.Ascend(func(e *entry) bool {
 			p := e.print
-			if !p.isKnown() {
+			if !p.isKnown() || e.warnings != "" { // the next start is to read it
 				p = fingerprint{}
 			}
 			return yield(journal.Hold{

@@ -147,6 +147,14 @@ type entry struct {
 	// of somebody else's making, whatever stands there.
 	fileToken lock.Token
 	print     fingerprint
+	warnings  string // what in the file does not count; lock.Warnings has them only for readers
+}
+
+// seen returns the lock as readers see it.
+func (e *entry) seen() lock.Lock {
+	l := e.lock
+	l.Warnings = e.warnings
+	return l
 }
 
 func newTree() *btree.BTreeG[*entry] {
@@ -256,7 +264,7 @@ func (s *Store) Get(_ context.Context, name lock.Name) (lock.Lock, error) {
 		return lock.Lock{}, lock.ErrShuttingDown
 	}
 	if e := find(v.locks, name); e != nil {
-		return e.lock, nil
+		return e.seen(), nil
 	}
 	return lock.Lock{}, lock.ErrNotLocked
 }
@@ -276,7 +284,7 @@ func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock
 			case e.key == after.String() || !p.Match(e.lock.Name):
 				return true
 			}
-			return yield(e.lock, nil)
+			return yield(e.seen(), nil)
 		})
 	}
 }

@@ -175,11 +175,11 @@ var expireLayouts = []string{"2006-01-02 15:04:05", time.RFC3339}
 // nor an expire time of its own: '2019-12-20 00:00:00' in the local zone, or RFC
 // 3339. It counts only when it lies after the hold began; one that was past
 // already, and one that does not parse, is plain data, and the problem says so in
-// words for the log.
+// words.
 func (d Data) ExpireTime(acquired time.Time) (expire time.Time, problem string) {
-	text := d.String("expire")
+	text, problem := d.expire()
 	if text == "" {
-		return time.Time{}, ""
+		return time.Time{}, problem
 	}
 	for _, layout := range expireLayouts {
 		t, err := time.ParseInLocation(layout, text, time.Local)
@@ -187,14 +187,30 @@ func (d Data) ExpireTime(acquired time.Time) (expire time.Time, problem string) 
 			continue
 		}
 		if !t.After(acquired) {
-			return time.Time{}, fmt.Sprintf("the data key expire, %s, was past when the lock was taken; the hold does not end by itself", quoteShort(text))
+			return time.Time{}, fmt.Sprintf("the data key expire, %s, was past when the lock was taken; it is plain data", quoteShort(text))
 		}
 		if t = ceilMillisecond(t); t.Year() > maxYear {
-			return time.Time{}, fmt.Sprintf("the data key expire, %s, is past the year %d; the hold does not end by itself", quoteShort(text), maxYear)
+			return time.Time{}, fmt.Sprintf("the data key expire, %s, is past the year %d; it is plain data", quoteShort(text), maxYear)
 		}
 		return t, ""
 	}
-	return time.Time{}, fmt.Sprintf("the data key expire, %s, is neither like 2019-12-20 00:00:00 nor RFC 3339; the hold does not end by itself", quoteShort(text))
+	return time.Time{}, fmt.Sprintf("the data key expire, %s, is neither like 2019-12-20 00:00:00 nor RFC 3339; it is plain data", quoteShort(text))
+}
+
+// expire returns the text of the data key expire, or says what is there instead. One
+// that is empty or null is like none.
+func (d Data) expire() (text, problem string) {
+	if !strings.Contains(d.text, `"expire"`) { // spares most documents the parsing
+		return "", ""
+	}
+	switch value := d.Map()["expire"].(type) {
+	case nil:
+		return "", ""
+	case string:
+		return value, ""
+	default:
+		return "", fmt.Sprintf("the data key expire, %s, is not text; it is plain data", quoteShort(string(appendCanonical(nil, value))))
+	}
 }
 
 // ceilMillisecond rounds a deadline to what is kept of it, never to earlier.

@@ -136,7 +136,7 @@ func TestDataExpireTime(t *testing.T) {
 		{`{}`, time.Time{}, ""},
 		{`{"expire":""}`, time.Time{}, ""},
 		{`{"expire":null}`, time.Time{}, ""},
-		{`{"expire":20191220}`, time.Time{}, ""},
+		{`{"expire":20191220}`, time.Time{}, "20191220\", is not text"},
 		{`{"nested":{"expire":"2019-12-20 00:00:00"}}`, time.Time{}, ""},
 		{`{"expire":"2019-12-20 00:00:00"}`, time.Date(2019, 12, 20, 0, 0, 0, 0, zone), ""},
 		{`{"expire":"2019-12-20T00:00:00Z"}`, time.Date(2019, 12, 20, 0, 0, 0, 0, time.UTC), ""},

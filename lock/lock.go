@@ -49,6 +49,21 @@ type Lock struct {
 // Held reports whether the lock is held.
 func (l Lock) Held() bool { return l.Token != 0 }
 
+// expireWarning says why the data key expire does not end the hold; empty: it does, or
+// there is none.
+func (l Lock) expireWarning() string {
+	expire, problem := l.Data.ExpireTime(l.AcquireTime)
+	switch {
+	case problem != "" || expire.IsZero():
+		return problem
+	case l.TTL != 0:
+		return "the data key expire does not count; the hold has a ttl"
+	case !l.ExpireTime.Equal(expire):
+		return "the data key expire does not count; the hold has an expire time of its own"
+	}
+	return ""
+}
+
 // State returns the original library's word for the state: locked or unlocked.
 func (l Lock) State() string {
 	if l.Held() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -154,6 +155,9 @@ func (m *Manager) present(ctx context.Context, name Name) (Lock, error) {
 // described adds what only the Manager knows of a lock.
 func (m *Manager) described(l Lock) Lock {
 	l.Deadline = m.leases.deadline(l)
+	if warning := l.expireWarning(); warning != "" {
+		l.Warnings = strings.TrimPrefix(l.Warnings+"\n"+warning, "\n")
+	}
 	m.mu.Lock()
 	if t := m.turns[l.Name]; t != nil {
 		l.Waiters = t.waiters()

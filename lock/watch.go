@@ -137,7 +137,9 @@ func (m *Manager) tellAll(ctx context.Context, p Pattern, tell func(Event) bool)
 		if err != nil {
 			return 0, err
 		}
-		if !tell(Event{Type: Locked, Revision: l.Revision, Time: l.AcquireTime, Lock: m.described(l), Actor: l.Holder}) {
+		l := m.described(l)
+		l.Warnings = "" // as in every event
+		if !tell(Event{Type: Locked, Revision: l.Revision, Time: l.AcquireTime, Lock: l, Actor: l.Holder}) {
 			return 0, errStopped
 		}
 	}

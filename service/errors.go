@@ -126,7 +126,7 @@ func (s *Service) refusal(refused *lock.Error, request any) *status.Status {
 		return full
 	}
 	short := *refused.Lock
-	short.Data = messageOnly(short.Data)
+	short.Data, short.Warnings = messageOnly(short.Data), ""
 	return withDetails(bare, append(details, s.lockMessage(short)))
 }
 

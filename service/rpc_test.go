@@ -186,6 +186,23 @@ func TestRequestReachesTheManager(t *testing.T) {
 	}
 }
 
+// TestWarnings: each warning is a sentence of its own, and events have none.
+func TestWarnings(t *testing.T) {
+	r := serve(t, setup{})
+	s := New(nil, Config{})
+	if got := s.lockMessage(lock.Lock{Token: 1, Warnings: "one\ntwo"}).GetWarnings(); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("got the warnings %q", got)
+	}
+	l := r.lock(t, &pylokv1.LockRequest{Name: "a", Data: document(t, `{"expire": "soon"}`)})
+	if got := l.GetWarnings(); len(got) != 1 || !strings.Contains(got[0], `"soon", is neither`) {
+		t.Errorf("Lock: got the warnings %q", got)
+	}
+	past, err := r.History(t.Context(), &pylokv1.HistoryRequest{})
+	if err != nil || len(past.GetEvents()) != 1 || past.GetEvents()[0].GetLock().GetWarnings() != nil {
+		t.Errorf("History: got %v, %v; want no warnings", past, err)
+	}
+}
+
 // TestWhoDidIt: a change has the actor that the request names, and of a hold that is
 // broken the answer says who has the lock next.
 func TestWhoDidIt(t *testing.T) {

@@ -104,6 +104,9 @@ func (s style) lockBlock(l *pylokv1.Lock) string {
 	if l.GetProblem() != "" {
 		b.WriteString(row("problem", l.GetProblem()))
 	}
+	for _, warning := range l.GetWarnings() {
+		b.WriteString(row("warning", warning))
+	}
 	data := l.GetData().AsMap()
 	if msg, ok := data["msg"].(string); ok {
 		b.WriteString(row("msg", msg))

@@ -32,6 +32,7 @@ func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
 		{name: "UnlockTells", test: testUnlockTells},
 		{name: "UnlockTellsNext", test: testUnlockTellsNext},
 		{name: "Actors", test: testActors},
+		{name: "Warnings", test: testWarnings},
 		{name: "Renew", test: testRenew},
 		{name: "CallerGone", test: testCallerGone},
 		{name: "CallerLeaves", test: testCallerLeaves},
@@ -663,6 +664,61 @@ func testActors(m *managed) {
 	}
 	if e := last(); e.Cause != lock.Expired || e.Actor != "" || e.Lock.Holder != "alice" {
 		m.t.Errorf("the end of a lease: got the event %+v, want no actor", e)
+	}
+}
+
+// testWarnings: an end in the data that does not count is told wherever the lock is shown.
+func testWarnings(m *managed) {
+	future := time.Now().Add(time.Hour).Format(time.RFC3339)
+	for i, test := range []struct {
+		data string
+		ttl  time.Duration
+		end  time.Time
+		says string // empty: nothing
+	}{
+		{data: `{"msg":"mine"}`},
+		{data: `{"expire":"` + future + `"}`},
+		{data: `{"expire":""}`},
+		{data: `{"expire":null}`},
+		{data: `{"a":{"expire":"soon"}}`},
+		{data: `{"expire":"soon"}`, says: `"soon", is neither like`},
+		{data: `{"expire":"soon"}`, ttl: time.Hour, says: `"soon", is neither like`},
+		{data: `{"expire":1700000000}`, says: "is not text"},
+		{data: `{"expire":["2099-01-01 00:00:00"]}`, says: "is not text"},
+		{data: `{"expire":"2019-12-20 00:00:00"}`, says: "was past"},
+		{data: `{"expire":"` + future + `"}`, ttl: time.Hour, says: "has a ttl"},
+		{data: `{"expire":"` + future + `"}`, end: time.Now().Add(2 * time.Hour), says: "an expire time of its own"},
+	} {
+		data, err := lock.ParseData([]byte(test.data))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		name := lock.MustParseName(fmt.Sprintf("warned/%d", i))
+		locked := m.mustLock(lock.LockRequest{Name: name, Data: data, TTL: test.ttl, ExpireTime: test.end})
+		_, err = m.Lock(m.t.Context(), lock.LockRequest{Name: name})
+		refused, ok := errors.AsType[*lock.Error](err)
+		if !ok || refused.Lock == nil {
+			m.t.Fatalf("Lock of a held lock: got %v", err)
+		}
+		page, _, _, err := m.List(m.t.Context(), lock.MustParsePattern(name.String()), lock.Name{}, 1)
+		if err != nil || len(page) != 1 {
+			m.t.Fatalf("List: got %+v, %v", page, err)
+		}
+		for what, l := range map[string]lock.Lock{"Lock": locked, "a refusal": *refused.Lock, "List": page[0], "Status": m.status(name)} {
+			if !strings.Contains(l.Warnings, test.says) || test.says == "" && l.Warnings != "" {
+				m.t.Errorf("%s with %s, ttl %v, expire time %v: got the warnings %q, want %q in them", what, test.data, test.ttl, test.end, l.Warnings, test.says)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
+	defer cancel()
+	for e, err := range m.Watch(ctx, lock.Pattern{}, 0) {
+		if err != nil || e.Lock.Warnings != "" {
+			m.t.Errorf("an event has warnings: %+v, %v", e, err)
+		}
+		if e.Type == lock.Synced {
+			break
+		}
 	}
 }
 

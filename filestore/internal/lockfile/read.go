@@ -19,18 +19,24 @@ import (
 // Read makes sense of the text of a lock file. It never fails: text that is no
 // lock file has a Problem.
 func Read(text []byte) Content {
+	c, _ := ReadAll(text)
+	return c
+}
+
+// ReadAll is Read and tells the reserved keys too, whatever stands there.
+func ReadAll(text []byte) (Content, Reserved) {
 	mapping, problem := readDocument(text)
 	if problem != "" {
-		return Content{Problem: shorten(problem)}
+		return Content{Problem: shorten(problem)}, nil
 	}
 	value, problem := readNode(mapping, 1)
 	if problem != "" {
-		return Content{Problem: shorten(problem)}
+		return Content{Problem: shorten(problem)}, nil
 	}
 	keys := value.(map[string]any)
 	data, err := lock.NewData(keys)
 	if err != nil {
-		return Content{Problem: shorten(err.Error())}
+		return Content{Problem: shorten(err.Error())}, nil
 	}
 	c := Content{Data: data, Token: readToken(mapping)}
 	c.Holder, _ = keys["lock_holder"].(string)
@@ -42,7 +48,7 @@ func Read(text []byte) Content {
 			c.TTL = d
 		}
 	}
-	return c
+	return c, reservedIn(mapping)
 }
 
 // shorten cuts a problem that quotes a long file to what fits in a line.
