@@ -23,7 +23,8 @@ type AcquireOption func(*acquisition)
 // acquisition is what Acquire is to do.
 type acquisition struct {
 	lock.LockRequest
-	margin *time.Duration // nil: the default
+	margin  *time.Duration // nil: the default
+	timeout time.Duration  // zero: none
 }
 
 // WithTTL sets how long the lock stays held when this process dies or is cut off from
@@ -48,8 +49,14 @@ func WithWait(wait time.Duration) AcquireOption {
 	return func(a *acquisition) { a.Wait = wait }
 }
 
+// WithTimeout bounds how long the server may take to answer, the wait not counted.
+// Default: as long as ctx goes on.
+func WithTimeout(timeout time.Duration) AcquireOption {
+	return func(a *acquisition) { a.timeout = timeout }
+}
+
 // WithHolder sets who holds the lock, for people, and for Unlock without a token.
-// Default: user@host. Empty: anonymous, anyone may release it.
+// Default: DefaultHolder. Empty: anonymous, anyone may release it.
 func WithHolder(holder string) AcquireOption {
 	return func(a *acquisition) { a.Holder = holder }
 }
@@ -67,8 +74,8 @@ func WithRequestID(id string) AcquireOption {
 }
 
 // Acquire takes a lock and keeps it: the Hold renews it in the background, three times
-// in its ttl without the margin, until its Release or its loss. A lock that is held by someone else is
-// lock.ErrLockHeld, also at the end of a wait.
+// in its ttl without the margin, until its Release or its loss. A lock that is held by
+// someone else is lock.ErrLockHeld, also at the end of a wait.
 //
 // ctx is for the whole life of the Hold: its end ends the wait for the lock, and the
 // Hold's Context. The Hold itself goes on until its Release, so that the lock is still
@@ -83,7 +90,7 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 	if err != nil {
 		return nil, err
 	}
-	a := acquisition{LockRequest: lock.LockRequest{Name: parsed, TTL: DefaultTTL, Holder: defaultHolder()}}
+	a := acquisition{LockRequest: lock.LockRequest{Name: parsed, TTL: DefaultTTL, Holder: DefaultHolder()}}
 	for _, option := range options {
 		option(&a)
 	}
@@ -94,8 +101,14 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 	if margin < 0 || margin > a.TTL/2 {
 		return nil, fmt.Errorf("client: a margin of %v for a ttl of %v: it can be 0 to half of the ttl", margin, a.TTL)
 	}
+	asking := ctx
+	if a.timeout > 0 {
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, a.Wait+a.timeout)
+		defer cancel()
+	}
 	begun := c.boottime()
-	grant, err := c.Lock(ctx, a.LockRequest)
+	grant, err := c.Lock(asking, a.LockRequest)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +117,7 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 		// It stood in line, or was sent again, and nobody can say when within
 		// that time the lease began: begin it anew.
 		begun = c.boottime()
-		l, err = c.Renew(ctx, lock.RenewRequest{Name: parsed, Token: l.Token, TTL: a.TTL})
+		l, err = c.Renew(asking, lock.RenewRequest{Name: parsed, Token: l.Token, TTL: a.TTL})
 		if isOver(err) {
 			return nil, &LostError{Name: parsed, Token: grant.Lock.Token, Err: err}
 		}
@@ -116,9 +129,10 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 	return newHold(ctx, c, l, a.TTL, margin, begun), nil
 }
 
-// defaultHolder is user@host.
-func defaultHolder() string {
-	name, host := "somebody", "somewhere"
+// DefaultHolder is user@host, or uid-1234@host for a user who has no name here, as in
+// many containers.
+func DefaultHolder() string {
+	name, host := fmt.Sprintf("uid-%d", os.Getuid()), "somewhere"
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		name = u.Username
 	}

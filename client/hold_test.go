@@ -894,3 +894,28 @@ func TestAcquireCannotRenew(t *testing.T) {
 		}
 	})
 }
+
+// TestAcquireWithTimeout: it bounds how long the server may take, and not the Hold.
+func TestAcquireWithTimeout(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		c, _ := b.client()
+		hold, err := c.Acquire(t.Context(), "x", client.WithTimeout(time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if err := hold.Context().Err(); err != nil {
+			t.Errorf("the Hold's Context ended after the timeout: %v", err)
+		}
+		if err := hold.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		b.beforeOne("Lock", func() { time.Sleep(time.Hour) })
+		begun := time.Now()
+		_, err = c.Acquire(t.Context(), "x", client.WithTimeout(time.Second), client.WithWait(time.Minute))
+		if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || took < 61*time.Second || took > 66*time.Second {
+			t.Errorf("got %v after %v, want the end of the time after 61s", err, took)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}

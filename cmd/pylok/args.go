@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"os/user"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,18 +61,6 @@ func holderFlag(cmd *cobra.Command, otherwise, usage string) *string {
 	holder := cmd.Flags().String("holder", otherwise, usage)
 	must(cmd.RegisterFlagCompletionFunc("holder", cobra.NoFileCompletions))
 	return holder
-}
-
-// defaultHolder is user@host.
-func defaultHolder() string {
-	name, host := "somebody", "somewhere"
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		name = u.Username
-	}
-	if h, err := os.Hostname(); err == nil && h != "" {
-		host = h
-	}
-	return name + "@" + host
 }
 
 // expiryFlags are the flags that say when a hold ends by itself.

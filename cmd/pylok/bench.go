@@ -121,7 +121,7 @@ func (b *bencher) bench(ctx context.Context, c *client.Client) error {
 		return err
 	}
 	var err error
-	if b.target, err = load.NewPylok(defaultHolder()+"/"+strconv.Itoa(os.Getpid()), b.dial); err != nil {
+	if b.target, err = load.NewPylok(client.DefaultHolder()+"/"+strconv.Itoa(os.Getpid()), b.dial); err != nil {
 		return err
 	}
 	defer b.target.Close()

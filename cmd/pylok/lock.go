@@ -45,7 +45,7 @@ for good. pylok run does all of that around a command.
 	}
 	cmd.Flags().SortFlags = false
 	data := addDataFlags(cmd, "the data")
-	holder := holderFlag(cmd, defaultHolder(), "who takes the lock, as `TEXT`; empty: anonymous, so that anyone may release it")
+	holder := holderFlag(cmd, client.DefaultHolder(), "who takes the lock, as `TEXT`; empty: anonymous, so that anyone may release it")
 	expiry := addExpiryFlags(cmd)
 	var wait duration
 	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
@@ -81,7 +81,9 @@ for good. pylok run does all of that around a command.
 			request.Expiry = &pylokv1.LockRequest_ExpireTime{ExpireTime: expireTime}
 		}
 		var response *pylokv1.LockResponse
-		err = p.take(ctx, c, time.Duration(wait), func(ctx context.Context, wait time.Duration) (err error) {
+		err = p.take(ctx, c, time.Duration(wait), func(wait time.Duration) (err error) {
+			ctx, cancel := p.withTimeout(ctx, wait)
+			defer cancel()
 			request.Wait = durationpb.New(wait)
 			response, err = c.LockMessage(ctx, request)
 			return err

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -153,6 +154,8 @@ func TestUsageErrors(t *testing.T) {
 		{"run a b -- true", `give one name; "b" is one too many`},
 		{"run .a -- true", `".a" is not a lock name`},
 		{"run a --ttl 0s -- true", "--ttl must be more than 0"},
+		{"run a --grace 0s -- true", "--grace must be more than 0 and at most half of --ttl, which is 15s"},
+		{"run a --ttl 1m --grace 31s -- true", "--grace must be more than 0 and at most half of --ttl, which is 1m"},
 		{"run a --data-file - -- true", "the standard input is the command's"},
 		{"bench x", `pylok bench takes no arguments; what is "x" for?`},
 		{"bench --callers 1,0", `--callers: "0" is not a number from 1 to 4096`},
@@ -483,6 +486,25 @@ func (moving) List(_ context.Context, request *pylokv1.ListRequest) (*pylokv1.Li
 func TestListIsAsOfItsFirstPage(t *testing.T) {
 	address, _ := serve(t, moving{})
 	pylok(t, address, "list", "-o", "json").want(t, exitDone, `{"locks":[],"nextPageToken":"","revision":"5"}`)
+}
+
+// TestHolderWithoutAName: who has no name here, as in many containers, is told apart
+// from others like them.
+func TestHolderWithoutAName(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can be somebody else")
+	}
+	_, address, environment := at(t)
+	cmd := exec.Command(filepath.Join(programs, "pylok"), "lock", "x", "--address", address)
+	cmd.Env, cmd.Dir = environment, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+	if err := os.Chmod(programs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	output, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "  holder  uid-12345@") {
+		t.Errorf("got %v\n%s", err, output)
+	}
 }
 
 // hostile is a server that puts what a terminal would act upon into all that it

@@ -28,7 +28,7 @@ protects.
 	}
 	cmd.Flags().SortFlags = false
 	token := cmd.Flags().Uint64("token", 0, "the token `N` of the hold; pylok lock prints it")
-	holder := holderFlag(cmd, defaultHolder(), "who renews, as `TEXT` for the history")
+	holder := holderFlag(cmd, client.DefaultHolder(), "who renews, as `TEXT` for the history")
 	expiry := addExpiryFlags(cmd)
 	data := addDataFlags(cmd, "the new data")
 	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))

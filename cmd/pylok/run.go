@@ -22,8 +22,12 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// killAfter is how long a command that has lost its lock may take to end.
-const killAfter = 5 * time.Second
+// How long a command whose lock is lost, or about to be, may take to end.
+const (
+	longestGrace = 5 * time.Second // of those that nobody asks for
+	graceOfTTL   = 3               // which part of the ttl it is at most
+	killEarly    = 10              // which part of it SIGKILL comes before the lease ends
+)
 
 // stopWithin is how soon a process stops that stops itself. One that has not stopped
 // then has no shell that would let it go on.
@@ -40,10 +44,12 @@ code comes back (128 and the number for a signal). PYLOK_NAME and PYLOK_TOKEN in
 environment are the lock's name and the hold's token: send the token along to what
 the lock protects.
 
-When the lock is lost, because somebody broke the hold, or the server could not be
-reached for the whole ttl, the command gets SIGTERM, after 5 s SIGKILL, and the exit
-code is 4. While the command is stopped from the keyboard, the lock is not renewed.
-Processes that the command leaves behind go on, without the lock.
+When the hold cannot be renewed, because the server cannot be reached, the command
+gets SIGTERM --grace before the hold ends, and SIGKILL before it has ended: nobody
+else has the lock while the command runs. When somebody has broken the hold, SIGTERM
+comes at once and SIGKILL after --grace. The exit code is 4. While the command is
+stopped from the keyboard, the lock is not renewed. Processes that the command leaves
+behind when it ends by itself go on, without the lock.
 
 Before the command runs: 2 for a wrong command line, 3 when the lock is held by
 somebody else, 5 when the server cannot be reached, 126 and 127 for a command that
@@ -64,18 +70,26 @@ cannot be executed or found.
 	cmd.Flags().SortFlags = false
 	ttl := duration(15 * time.Second)
 	cmd.Flags().Var(&ttl, "ttl", "how long the lock stays held when pylok is killed or cut off from the server")
+	var grace duration
+	cmd.Flags().Var(&grace, "grace", "how long the command has to end when the lock is lost (default 5s, or a third of --ttl if that is less)")
 	var wait duration
 	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
-	holder := holderFlag(cmd, defaultHolder()+"/"+strconv.Itoa(os.Getpid()), "who takes the lock, as `TEXT`")
-	cmd.Flags().Lookup("holder").DefValue = defaultHolder() + "/PROCESS-ID"
+	holder := holderFlag(cmd, client.DefaultHolder()+"/"+strconv.Itoa(os.Getpid()), "who takes the lock, as `TEXT`")
+	cmd.Flags().Lookup("holder").DefValue = client.DefaultHolder() + "/PROCESS-ID"
 	data := addDataFlags(cmd, "the data")
 	cmd.Flags().Lookup("data-file").Usage = "take the data from a YAML or JSON `FILE`"
 	must(cmd.RegisterFlagCompletionFunc("ttl", cobra.NoFileCompletions))
+	must(cmd.RegisterFlagCompletionFunc("grace", cobra.NoFileCompletions))
 	must(cmd.RegisterFlagCompletionFunc("wait", cobra.NoFileCompletions))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
 		if ttl == 0 {
 			return usagef("--ttl must be more than 0: a lock that did not end by itself would outlive a crash")
+		}
+		if !cmd.Flags().Changed("grace") {
+			grace = min(duration(longestGrace), ttl/graceOfTTL)
+		} else if grace == 0 || grace > ttl/2 {
+			return usagef("--grace must be more than 0 and at most half of --ttl, which is %s", &ttl)
 		}
 		if data.file == "-" {
 			return usagef("--data-file -: the standard input is the command's; give a file")
@@ -92,11 +106,13 @@ cannot be executed or found.
 		if err != nil {
 			return err
 		}
-		r := &runner{program: p, client: c, name: args[0], path: path, command: args[1:]}
-		requestID := rand.Text()
+		r := &runner{
+			program: p, client: c, name: args[0], path: path, command: args[1:],
+			grace: time.Duration(grace),
+		}
 		return r.run(ctx, time.Duration(wait),
-			client.WithTTL(time.Duration(ttl)), client.WithHolder(*holder), client.WithData(document),
-			client.WithRequestID(requestID))
+			client.WithTTL(time.Duration(ttl)), client.WithMargin(time.Duration(grace)),
+			client.WithHolder(*holder), client.WithData(document), client.WithRequestID(rand.Text()))
 	})
 	return cmd
 }
@@ -146,15 +162,19 @@ type runner struct {
 	name    string
 	path    string   // of the command
 	command []string // as it was given, with its arguments
+	grace   time.Duration
 
 	signals   chan os.Signal // that go on to the command
 	continued chan os.Signal // this process goes on after it was stopped
 	children  chan os.Signal // the command may have ended or stopped
 
-	hold  *client.Hold
-	group *group
-	lost  error            // why the lock was lost; nil: it was not
-	kill  <-chan time.Time // when the lock was lost: the command's time is over
+	hold     *client.Hold
+	group    *group
+	lost     error            // why the lock was lost; nil: it was not
+	deadline time.Time        // when it was lost: the command's time is over then, or
+	reserve  time.Duration    // when no more than this is left of the lease; zero: it was over before
+	kill     <-chan time.Time // when it was lost: it is time to look whether it is over
+	killed   bool
 }
 
 // passedOn are the signals that go on to the command. Before it runs they end pylok,
@@ -173,27 +193,28 @@ func (r *runner) run(ctx context.Context, wait time.Duration, options ...client.
 		}
 	}
 	defer signal.Stop(r.signals)
-	if err := r.acquire(ctx, wait, options); err != nil {
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	if err := r.acquire(ctx, leave, wait, options); err != nil {
 		return err
 	}
 	code, err := r.execute()
 	return r.release(code, err)
 }
 
-// acquire takes the lock. A signal ends it, and then the lock is not held.
-func (r *runner) acquire(ctx context.Context, wait time.Duration, options []client.AcquireOption) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// acquire takes the lock. A signal ends it, by leave, and then the lock is not held.
+func (r *runner) acquire(ctx context.Context, leave context.CancelCauseFunc, wait time.Duration, options []client.AcquireOption) error {
 	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		select {
 		case s := <-r.signals:
-			cancel(interrupted{s.(syscall.Signal)})
+			leave(interrupted{s.(syscall.Signal)})
 		case <-over:
 		}
 	}()
-	err := r.take(ctx, r.client, wait, func(ctx context.Context, wait time.Duration) (err error) {
+	options = append(options, client.WithTimeout(time.Duration(r.timeout)))
+	err := r.take(ctx, r.client, wait, func(wait time.Duration) (err error) {
 		r.hold, err = r.client.Acquire(ctx, r.name, append(options, client.WithWait(wait))...)
 		return err
 	})
@@ -255,7 +276,7 @@ func (r *runner) supervise() (code int, err error) {
 		case <-r.continued:
 			next = r.goOn
 		case <-r.kill:
-			next = func() error { return r.killGroup() }
+			next = r.killInTime
 		case <-r.children:
 		}
 		// This comes before all else: a process that wakes up after its lease has
@@ -292,7 +313,11 @@ func (r *runner) checkLock() {
 	if r.lost = r.hold.Err(); r.lost == nil {
 		return
 	}
-	r.kill = time.After(killAfter)
+	r.deadline = time.Now().Add(r.grace)
+	if r.hold.LeaseLeft() > 0 {
+		r.reserve = r.grace / killEarly
+	}
+	r.lookAgain()
 	err := r.group.signal(syscall.SIGTERM)
 	if err == nil {
 		err = r.group.signal(syscall.SIGCONT) // what is stopped would not see it
@@ -301,20 +326,37 @@ func (r *runner) checkLock() {
 	r.complain(err)
 }
 
-// killGroup ends a command that has not ended in time.
-func (r *runner) killGroup() error {
-	r.say("pylok: the command has not ended within %v; killing it", killAfter)
+// timeLeft returns how long a command that has lost its lock has before it is killed.
+func (r *runner) timeLeft() time.Duration {
+	left := time.Until(r.deadline)
+	if r.reserve > 0 {
+		left = min(left, r.hold.LeaseLeft()-r.reserve)
+	}
+	return left
+}
+
+// lookAgain sets kill. Timers stand still in suspend, and the lease does not, so it looks
+// now and then.
+func (r *runner) lookAgain() { r.kill = time.After(min(r.timeLeft(), time.Second)) }
+
+// killInTime ends a command that has not ended in time.
+func (r *runner) killInTime() error {
+	if r.timeLeft() > 0 {
+		r.lookAgain()
+		return nil
+	}
+	r.killed = true
+	r.say("pylok: the command has not ended in time; killing it")
 	return r.group.signal(syscall.SIGKILL)
 }
 
-// endGroup ends what a command has left behind that has lost its lock.
+// endGroup ends what a command has left behind that has lost its lock. What is killed is
+// not waited for: it goes when init gets round to it.
 func (r *runner) endGroup() {
-	for r.group.isAlive() {
-		select {
-		case <-r.kill:
-			r.complain(r.killGroup())
-			return
-		case <-time.After(10 * time.Millisecond):
+	for !r.killed && r.group.isAlive() {
+		time.Sleep(10 * time.Millisecond) // nothing tells of the end of other processes
+		if r.timeLeft() <= 0 {
+			r.complain(r.killInTime())
 		}
 	}
 }
@@ -334,7 +376,7 @@ func (r *runner) stopped(by syscall.Signal) {
 	if !r.group.isJob(by) {
 		return
 	}
-	r.say("pylok: stopped; %s is not renewed meanwhile, and is lost after %s", r.name, formatDuration(r.hold.Lock().TTL))
+	r.say("pylok: stopped; %s is not renewed meanwhile, and is lost after %s", r.name, formatDuration(r.hold.Lock().TTL-r.grace))
 	r.group.takeTerminal()
 	select {
 	case <-r.continued: // an old one

@@ -172,7 +172,7 @@ func TestRunOnATerminal(t *testing.T) {
 	shell.types("hello\n")
 	shell.shows(`hello\r\nhello\r\n`)
 	shell.types(controlZ)
-	shell.shows(`pylok: stopped; a is not renewed meanwhile, and is lost after 30s\r\n`)
+	shell.shows(`pylok: stopped; a is not renewed meanwhile, and is lost after 25s\r\n`)
 	shell.shows(`Stopped +pylok run a`)
 	shell.shows(`next> `)
 	pylok(t, address, "status", "a", "--ensure-lock").want(t, exitDone)

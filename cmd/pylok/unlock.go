@@ -34,7 +34,7 @@ place of the data of the hold.
 	}
 	cmd.Flags().SortFlags = false
 	token := cmd.Flags().Uint64("token", 0, "release exactly the hold with this token `N`")
-	holder := holderFlag(cmd, defaultHolder(), "who releases the lock, as `TEXT`")
+	holder := holderFlag(cmd, client.DefaultHolder(), "who releases the lock, as `TEXT`")
 	cmd.Flags().Bool("ensure-lock", false, "fail if the lock is free; so it always does")
 	force := cmd.Flags().Bool("force", false, "break the hold, whoever holds the lock (with --token: only that one)")
 	reason := cmd.Flags().String("reason", "", "why, as `TEXT` for the history; --force needs it")

@@ -17,15 +17,11 @@ import (
 // again for its place in the line.
 const againAfter = time.Second
 
-// take calls try, which asks for a lock and stands in line for it as long as it is
-// told. It is told not to at first; where that does not do, and wait is not 0, take
-// shows the person what it waits for. Every try must have the same request_id.
-func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration, try func(ctx context.Context, wait time.Duration) error) error {
-	ask := func(wait time.Duration) error {
-		ctx, cancel := p.withTimeout(ctx, wait)
-		defer cancel()
-		return try(ctx, wait)
-	}
+// take calls ask, which asks for a lock, stands in line for it as long as it is told,
+// and then waits for the answer no longer than --timeout. It is told not to wait at
+// first; where that does not do, and wait is not 0, take shows the person what it waits
+// for. All must ask with the same request_id.
+func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration, ask func(wait time.Duration) error) error {
 	err := ask(0)
 	held, ok := holdIn(err)
 	if wait == 0 || !ok || !errors.Is(err, lock.ErrLockHeld) {
