@@ -65,13 +65,14 @@ func (c *Client) settle(ctx context.Context, name lock.Name, request *pylokv1.Lo
 // undo releases what a request that ended with err may have taken.
 //
 // The server knows a request that it has granted by its id, and is asked by sending it
-// again. What is free is not asked for, so that nobody sees a lock come and go: a
-// request whose caller the server knows to be gone is not granted any more. It knows
-// that when the request was cancelled on a connection that goes on.
+// again. It is asked first whether the request's holder has the lock at all, so that
+// nobody sees a free one come and go: a request whose caller the server knows to be gone
+// is not granted any more. It knows that when the request was cancelled on a connection
+// that goes on.
 func (c *Client) undo(ctx context.Context, name lock.Name, request *pylokv1.LockRequest, err error) error {
 	if _, cutOff := errors.AsType[*UnreachableError](err); !cutOff {
 		present, err := c.Status(ctx, name.String())
-		if err != nil || !present.Held() {
+		if err != nil || !present.Held() || present.Holder != request.Holder {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ _os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 from pylok.client import Client as Client
 from pylok.errors import DataTooLargeError as DataTooLargeError
 from pylok.errors import Error as Error
+from pylok.errors import ForkedError as ForkedError
 from pylok.errors import InvalidArgumentError as InvalidArgumentError
 from pylok.errors import InvalidNameError as InvalidNameError
 from pylok.errors import LockHeldError as LockHeldError

@@ -14,15 +14,21 @@ import grpc
 
 from pylok import connection, requests
 from pylok.errors import (
+    ANSWERS,
+    Error,
     NotHolderError,
     NotLockedError,
     OutcomeUnknownError,
     ShuttingDownError,
     TimeLimitError,
     UnreachableError,
+    after,
     from_rpc_error,
+    is_fault,
+    is_outcome_unknown,
+    may_be_locked,
 )
-from pylok.hold import Hold
+from pylok.hold import Hold, ends
 from pylok.lease import Lease, now
 from pylok.messages import (
     Event,
@@ -35,6 +41,7 @@ from pylok.messages import (
     released_from_message,
 )
 from pylok.requests import Seconds
+from pylok.taking import LeftError, Taking
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1.lock_service_pb2_grpc import LockServiceStub
 from pylok.watch import Watch
@@ -49,8 +56,15 @@ class Client:
 
     Every method raises an Error: one for each reason that the server refuses for,
     UnreachableError when there is no answer, TimeLimitError when there is none in
-    time. Times without a unit are seconds. gRPC does not survive a fork: a process
-    that was forked from one with a Client cannot use it, nor make one of its own.
+    time. Times without a unit are seconds.
+
+    A lock or an acquire that raises an exception holds nothing, also when it is a
+    KeyboardInterrupt, unless it is an Error with a request_id: then nobody tells
+    whether the lock is held.
+
+    gRPC does not survive a fork: in a process that was forked from one with a Client
+    its methods raise ForkedError, and the end of a `with` block does nothing. Such a
+    process cannot make a Client of its own.
     """
 
     def __init__(
@@ -78,6 +92,7 @@ class Client:
         )
         make_stub: Any = LockServiceStub  # generated without types
         self._stub = make_stub(self._channel)
+        self._maker = connection.Maker()
 
     def acquire(
         self,
@@ -87,28 +102,48 @@ class Client:
         holder: str | None = None,
         ttl: Seconds = 15.0,
         wait: Seconds = 0.0,
+        margin: Seconds | None = None,
         on_lost: Callable[[Hold], None] | None = None,
     ) -> Hold:
         """Takes a lock and keeps it by renewing it in the background, until the
         `with` block that it is used in ends, or its release.
 
-        ttl is how long the lock stays held when this process dies or is cut off;
-        it is renewed after a third of it. wait is how long to queue. on_lost is
-        called from another thread when the hold is lost.
+        ttl is how long the lock stays held when this process dies or is cut off. wait
+        is how long to queue. A hold that is not renewed counts as lost before its ttl
+        is over, by margin, which is the time that the work has to stop in before
+        somebody else can get the lock: 0 to half of the ttl, a tenth of it unless it is
+        given. on_lost is called from another thread when the hold is lost.
         """
         sent = now()
+        lease = Lease(
+            requests.seconds(ttl), sent, None if margin is None else requests.seconds(margin)
+        )
         request = requests.lock(
             name, data, self._holder(holder), ttl, None, wait, str(uuid.uuid4()), False
         )
-        response, sent_again = self._lock(request, wait)
-        lock, lease = lock_from_message(response.lock), Lease(requests.seconds(ttl), sent)
-        if sent_again:  # it is unknown when the hold began
-            sent = now()
-            lock = self.renew(name, lock.token)
-            lease.renewed(sent)
-        else:
-            lease.renewed(sent + response.queued.ToTimedelta().total_seconds())
-        return Hold(self, lock, lease, on_lost)
+
+        def acquire(taking: Taking[Hold]) -> Hold:
+            response, sent_again = self._lock(request, wait, taking)
+            lock = lock_from_message(response.lock)
+            if sent_again:  # it is unknown when the hold began
+                begun = now()
+                try:
+                    lock = self.renew(name, lock.token)
+                except Error:
+                    self._give_back(lock)
+                    raise
+                lease.renewed(begun)
+            else:
+                lease.renewed(sent + response.queued.ToTimedelta().total_seconds())
+            return Hold(self, lock, lease, on_lost)
+
+        def release(hold: Hold) -> None:
+            try:
+                hold.release(reason=connection.LEFT)
+            except Error:
+                pass  # the ttl runs out
+
+        return Taking(acquire, release, waits=requests.seconds(wait) > 0).take()
 
     def lock(
         self,
@@ -133,7 +168,11 @@ class Client:
         request = requests.lock(
             name, data, self._holder(holder), ttl, expire_time, wait, request_id, overwrite
         )
-        return lock_from_message(self._lock(request, wait)[0].lock)
+
+        def take(taking: Taking[Lock]) -> Lock:
+            return lock_from_message(self._lock(request, wait, taking)[0].lock)
+
+        return Taking(take, self._give_back, waits=requests.seconds(wait) > 0).take()
 
     def unlock(
         self,
@@ -206,6 +245,7 @@ class Client:
     def watch(self, pattern: str = "", *, after_revision: int = 0) -> Watch:
         """Returns an iterator over the changes of the locks that match a pattern, as
         they happen; without end, and through breaks of the connection."""
+        self._maker.check("this client")
         return Watch(self._stub.Watch, self.address, pattern, after_revision)
 
     def info(self) -> Info:
@@ -214,7 +254,8 @@ class Client:
 
     def close(self) -> None:
         """Ends all calls and the connection. Holds stay held until they expire."""
-        self._channel.close()
+        if self._maker.is_here():
+            self._channel.close()
 
     def __enter__(self) -> Client:
         """Returns the client."""
@@ -232,15 +273,71 @@ class Client:
     def _holder(self, holder: str | None) -> str:
         return self.holder if holder is None else holder
 
-    def _lock(self, request: pb.LockRequest, wait: Seconds) -> tuple[Any, bool]:
+    def _lock(
+        self, request: pb.LockRequest, wait: Seconds, taking: Taking[Any]
+    ) -> tuple[Any, bool]:
+        """Asks for a lock. When it raises an exception nothing is held, or its
+        request_id is set."""
+
+        def send(request: pb.LockRequest, *, timeout: float) -> Any:
+            return taking.send(self._stub.Lock, request, timeout)
+
         timeout = connection.TIMEOUT + requests.seconds(wait)
-        return self._call(self._stub.Lock, request, timeout=timeout, again=bool(request.request_id))
+        try:
+            return self._call(send, request, timeout=timeout, again=bool(request.request_id))
+        except LeftError as left:
+            if left.sent:
+                self._undo(request, cut_off=left.cut_off)
+            raise
+        except Error as error:
+            if request.request_id and is_outcome_unknown(error):
+                cut_off = isinstance(error, UnreachableError)
+                ask = taking.has_left() or isinstance(error, TimeLimitError) or is_fault(error)
+                if not ask or not self._undo(request, cut_off=cut_off):
+                    may_be_locked(error, request.name, request.request_id)
+            raise
+
+    def _undo(self, request: pb.LockRequest, *, cut_off: bool) -> bool:
+        """Releases what a request may have taken, and reports whether it is sure that
+        nothing is held.
+
+        The server knows a request that it has granted by its id, and is asked by
+        sending it again. Of one that stood in line it is asked first whether the
+        request's holder has the lock at all, so that nobody sees a free one come and
+        go: a request that was cancelled is not granted any more. When it was cut off,
+        the server may not know yet that nobody is there.
+        """
+        until = now() + connection.UNDO
+        try:
+            if request.HasField("wait") and not cut_off:
+                asked = pb.StatusRequest(name=request.name)
+                found = self._stub.Status(asked, timeout=until - now()).lock
+                if found.state != pb.LOCK_STATE_LOCKED or found.holder != request.holder:
+                    return True
+            again = requests.lock_again(request)
+            response = self._stub.Lock(again, timeout=until - now(), wait_for_ready=True)
+        except grpc.RpcError as error:
+            return isinstance(from_rpc_error(error, self.address), ANSWERS)
+        return self._give_back(lock_from_message(response.lock), until)
+
+    def _give_back(self, lock: Lock, until: float | None = None) -> bool:
+        """Releases a lock that nobody will get to see, and reports whether that is
+        done."""
+        timeout = connection.UNDO if until is None else until - now()
+        request = requests.unlock(lock.name, lock.token, self.holder, False, connection.LEFT, None)
+        try:
+            self._stub.Unlock(request, timeout=timeout, wait_for_ready=True)
+        except grpc.RpcError as error:
+            refusal = from_rpc_error(error, self.address)
+            return isinstance(refusal, (NotHolderError, NotLockedError))
+        return True
 
     def _call(
         self, rpc: Any, request: Any, *, timeout: float = connection.TIMEOUT, again: bool = True
     ) -> tuple[Any, bool]:
         """Makes a call, and with again makes it anew for some seconds while the
         connection is lost. Returns the answer and whether it was made anew."""
+        self._maker.check("this client")
         try:
             return rpc(request, timeout=timeout), False
         except grpc.RpcError as error:
@@ -259,15 +356,13 @@ class Client:
             try:
                 return rpc(request, timeout=timeout), True
             except grpc.RpcError as error:
-                made = from_rpc_error(error, self.address)
-                made.sent_again = True
-                if not isinstance(made, _ABSENT):
-                    raise made from lost
-                lost = made
+                lost = after(lost, from_rpc_error(error, self.address))
+                time.sleep(connection.PAUSE)
         raise lost
 
     def _renew_hold(self, name: str, token: int, timeout: float) -> Lock:
         """Renews a hold, and waits with it for the server to be there."""
+        self._maker.check("this client")
         try:
             response = self._stub.Renew(
                 pb.RenewRequest(name=name, token=token), timeout=timeout, wait_for_ready=True
@@ -285,3 +380,22 @@ class Client:
         except (NotLockedError, NotHolderError) as error:
             if not error.sent_again:
                 raise
+
+    def _end_of(self, lock: Lock) -> Event | None:
+        """Returns the event that has ended a hold, if that comes soon."""
+        request = pb.HistoryRequest(
+            pattern=lock.name, after_revision=lock.revision, page_size=requests.PAGE_SIZE
+        )
+        until = now() + connection.EXPLAIN
+        try:
+            while (left := until - now()) > 0:
+                response = self._stub.History(request, timeout=left)
+                for event in map(event_from_message, response.events):
+                    if ends(event, lock):
+                        return event
+                request.page_token = response.next_page_token
+                if not request.page_token:
+                    break
+        except (grpc.RpcError, ValueError):  # gRPC's word for a closed channel
+            pass
+        return None

@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 
+from pylok.errors import ForkedError
+
 DEFAULT_ADDRESS = "127.0.0.1:5625"
 """Where a server listens unless it was told otherwise: LOCK on a keypad."""
 
@@ -22,6 +24,20 @@ TIMEOUT = 10.0
 RECONNECT = 2.0
 """Seconds for which a request that can safely be sent again is, after the
 connection was lost: a restart of the server goes unnoticed."""
+
+UNDO = 5.0
+"""Seconds for which a caller that leaves while it takes a lock is kept, so that the lock
+does not stay held."""
+
+UNDO_TTL = 1.0
+"""The ttl of a hold that must not come about: one that is granted only because somebody
+asked what became of an earlier request."""
+
+EXPLAIN = 1.0
+"""Seconds that the server has to say who ended a hold, and why."""
+
+LEFT = "the caller left before it could use the lock"
+"""Why a hold is released that nobody will get to see."""
 
 PAUSE = 0.2
 """Seconds between two attempts when the server is there and turns requests away.
@@ -70,7 +86,7 @@ def make_channel(
     """Makes a channel with the two functions of grpc or of grpc.aio."""
     global _used_by
     if is_forked() and os.environ.get("GRPC_ENABLE_FORK_SUPPORT") == "0":
-        raise RuntimeError(
+        raise ForkedError(
             "this process was forked from one with a pylok client, and gRPC does not survive that; "
             "start it by other means, such as multiprocessing's spawn, or fork before the first client"
         )
@@ -93,12 +109,39 @@ def make_channel(
         channel = make_secure(address, credentials, options=options)
     else:
         channel = make_insecure(address, options=options)
-    _channels.add(channel)
-    return channel
+    return not_for_children(channel)
+
+
+class Maker:
+    """The process that made a client, a hold or a watch, which belong to it: a process
+    that is forked from it has a copy of the connection, which is still the other's."""
+
+    def __init__(self) -> None:
+        """Is for this process."""
+        self._pid = os.getpid()
+
+    def is_here(self) -> bool:
+        """Reports whether this is the process."""
+        return self._pid == os.getpid()
+
+    def check(self, what: str) -> None:
+        """Raises ForkedError in any other process."""
+        if not self.is_here():
+            raise ForkedError(
+                f"{what} belongs to process {self._pid}, from which this one was forked; "
+                "use it there, or start this process by other means, such as multiprocessing's "
+                "spawn, and give it a client of its own"
+            )
 
 
 _used_by = 0  # the process that made the first channel
-_channels: weakref.WeakSet[Any] = weakref.WeakSet()
+_not_for_children: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def not_for_children(thing: Any) -> Any:
+    """Returns a channel or a stream, which will not be closed in forked processes."""
+    _not_for_children.add(thing)
+    return thing
 
 
 def is_forked() -> bool:
@@ -107,14 +150,15 @@ def is_forked() -> bool:
     return _used_by not in (0, os.getpid())
 
 
-def _abandon_channels() -> None:
-    """Keeps channels from being closed in a forked process, which could hang in it."""
-    for channel in list(_channels):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(channel))
+def _abandon() -> None:
+    """Keeps channels and streams from being closed in a forked process, which could hang
+    in it, and would end them for the process that they belong to."""
+    for thing in list(_not_for_children):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_channels)
+    os.register_at_fork(after_in_child=_abandon)
 
 
 def check_address(address: str, *, encrypted: bool, insecure: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from pylok.messages import Lock, lock_from_message
+from pylok.messages import Event, Lock, lock_from_message
 from pylok.v1 import lock_service_pb2 as pb
 
 
@@ -24,6 +24,10 @@ class Error(Exception):
     sent_again: bool = False
     """The request was sent again after its first answer was lost, so the first
     may have had its effect."""
+    request_id: str = ""
+    """What a request for a lock can be asked for again with, when its answer is lost
+    and the lock may be held: lock with it returns the hold, or takes the lock if there
+    is none. Empty: the outcome is known, or the request was no other."""
 
 
 class LockHeldError(Error):
@@ -108,6 +112,9 @@ class UnreachableError(Error, ConnectionError):
     """The server gave no answer: nothing listens there, or the connection was lost.
     A change that was asked for may have been made."""
 
+    sent: bool = True
+    """The request may have reached the server. False: there was no connection."""
+
 
 class TimeLimitError(Error, TimeoutError):
     """The server has not answered in time. A change that was asked for may have
@@ -116,7 +123,17 @@ class TimeLimitError(Error, TimeoutError):
 
 class LostError(Error):
     """The hold is over although its holder did not release it: stop the work that
-    it protects. The cause says why."""
+    it protects. The text says who ended it and why, as far as that is known, and
+    __cause__ how it came out."""
+
+    event: Event | None = None
+    """The change that ended the hold: its cause, actor and reason. None: not known, or
+    the hold could not be renewed in time."""
+
+
+class ForkedError(Error, RuntimeError):
+    """The process was forked from the one that made the client, the hold or the watch,
+    which alone can use it. Nothing was sent."""
 
 
 _BY_REASON: dict[str, type[Error]] = {
@@ -138,7 +155,24 @@ _BY_REASON: dict[str, type[Error]] = {
     )
 }
 
+# gRPC tells only so that a call has failed for want of a connection.
+_NO_CONNECTION = "failed to connect to all addresses"
+
 _DOMAIN = "pylok"  # of the ErrorInfo details that are the service's own
+
+
+# What tells what has become of a request, however often it was sent: refusals for what
+# the lock or the request is, not for how the server is doing.
+ANSWERS = (
+    LockHeldError,
+    NotHolderError,
+    NotLockedError,
+    InvalidNameError,
+    InvalidArgumentError,
+    DataTooLargeError,
+    TooManyWaitersError,
+    TooManyLocksError,
+)
 
 
 def from_rpc_error(error: grpc.RpcError, address: str) -> Error:
@@ -146,13 +180,15 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> Error:
     as service/errors.go is for the other way."""
     code, text = error.code(), error.details() or ""
     reason, lock = _details(error)
+    made: Error
     if reason in _BY_REASON:
         made = _BY_REASON[reason](text)
     elif code == grpc.StatusCode.UNAVAILABLE:
-        made = UnreachableError(
+        made = unreachable = UnreachableError(
             f"no answer from the server at {address}: {text}; is pylokd running there? "
             "PYLOK_ADDRESS says where to look"
         )
+        unreachable.sent = not text.startswith(_NO_CONNECTION)
     elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
         made = TimeLimitError(f"the server at {address} has not answered in time")
     else:
@@ -161,6 +197,41 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> Error:
     made.code = code.name
     made.lock = lock
     return made
+
+
+def after(lost: Error, made: Error) -> Error:
+    """Returns what to think of a request whose first sending got the error lost, and
+    whose second got made, or raises it."""
+    made.sent_again = True
+    if isinstance(made, ANSWERS):
+        raise made from lost
+    if is_outcome_unknown(lost) and not is_outcome_unknown(made):
+        made = lost  # "nothing changed" is about the last sending alone
+    if not isinstance(made, (UnreachableError, ShuttingDownError, OutcomeUnknownError)):
+        raise made
+    return made
+
+
+def is_outcome_unknown(error: Error) -> bool:
+    """Reports whether a request that failed may have been carried out."""
+    if isinstance(error, UnreachableError):
+        return error.sent
+    return isinstance(error, (TimeLimitError, OutcomeUnknownError)) or is_fault(error)
+
+
+def is_fault(error: Error) -> bool:
+    """Reports whether the server failed in a way that it has no reason for."""
+    return error.code == "INTERNAL" and not error.reason
+
+
+def may_be_locked(error: Error, name: str, request_id: str) -> None:
+    """Adds to the error of a request for a lock that the lock may be held, and how to
+    find out."""
+    error.request_id = request_id
+    error.args = (
+        f"{error}; {name} may be locked by this request, and asking again with "
+        f"request_id={request_id!r} tells",
+    )
 
 
 def _details(error: grpc.RpcError) -> tuple[str, Lock | None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -30,11 +31,13 @@ class ForkedClient(client.Client):
         """Starts the other process."""
         self.address = settings.address
         self.holder = ""
+        self._maker = connection.Maker()
         self._stub = _Stub(settings)
 
     def close(self) -> None:
         """Ends the other process."""
-        self._stub.close()
+        if self._maker.is_here():
+            self._stub.close()
 
 
 class _Stub:
@@ -42,30 +45,43 @@ class _Stub:
 
     def __init__(self, settings: connection.Settings) -> None:
         """Starts the process, which connects as settings say."""
+        self._settings = settings
+        self._one_at_a_time = threading.Lock()
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", "from pylok.forked import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
         )
-        self._one_at_a_time = threading.Lock()
-        pickle.dump(settings, self._process.stdin)  # type: ignore[arg-type]
+        pickle.dump(self._settings, process.stdin)  # type: ignore[arg-type]
+        return process
 
     def __getattr__(self, method: str) -> Any:
         """Returns the RPC of that name."""
 
         def call(request: Any, **options: Any) -> Any:
             """Has the other process make the call, and returns its answer."""
-            out: Any = self._process.stdin
             with self._one_at_a_time:
+                process = self._process
+                out: Any = process.stdin
                 try:
                     pickle.dump((method, request.SerializeToString(), options), out)
                     out.flush()
-                    ok, answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
+                    ok, answer = pickle.load(process.stdout)  # type: ignore[arg-type]
                 except (OSError, EOFError) as error:
                     raise _Failure("UNAVAILABLE", f"the helper process has ended: {error}", ())
+                except BaseException:
+                    # The answer may still come, and the next call must not take it for
+                    # its own.
+                    process.kill()
+                    process.communicate()
+                    self._process = self._start()
+                    raise
             if not ok:
                 raise _Failure(*answer)
             return getattr(pb, f"{method}Response").FromString(answer)
@@ -100,6 +116,7 @@ class _Failure(grpc.RpcError):  # type: ignore[misc]
 
 def serve() -> None:
     """Is the other process: makes the calls that come on stdin, until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for those who call
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     real = client.Client(**pickle.load(requests).arguments(), holder="")
     while True:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pylok.connection import Maker
 from pylok.errors import Error, LostError, NotHolderError, NotLockedError, TimeLimitError
 from pylok.lease import Lease, now
-from pylok.messages import Lock
+from pylok.messages import Event, EventCause, EventType, Lock
+from pylok.taking import finish
 
 if TYPE_CHECKING:
     from pylok.client import Client
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 class Hold:
     """One possession of a lock, from Client.acquire. Use it in a `with` statement:
     the lock is unlocked at its end, and a hold that was lost meanwhile raises
-    LostError there.
+    LostError there. It belongs to the process that took it: in one that was forked from
+    that, its methods raise ForkedError, and the end of the block does nothing.
 
         with client.acquire("lb/server-1", wait=60) as hold:
             for server in servers:
@@ -41,10 +44,15 @@ class Hold:
         self._lease = lease
         self._on_lost = on_lost
         self._cause: Error | None = None  # why it was lost
+        self._event: Event | None = None  # that ended it
+        self._explained = False  # the server was asked for that
+        self._maker = Maker()
         self._lost = threading.Event()
         self._stop = threading.Event()  # released, or lost
         self._deciding = threading.Lock()  # released or lost: whichever comes first
         self._released = False
+        self._asked = False  # the server, to unlock it
+        self._unlocked = False  # and it has
         threading.Thread(target=self._keep, name=f"pylok {self.name}", daemon=True).start()
 
     name: str
@@ -59,6 +67,7 @@ class Hold:
     def lost(self) -> bool:
         """Whether the hold is over although nobody here released it, as far as this
         process can know."""
+        self._maker.check("this hold")
         if not self._stop.is_set() and self._lease.remaining() <= 0:
             self._lose(TimeLimitError("the lease ran out before the server could be asked to renew it"))
         return self._lost.is_set()
@@ -66,7 +75,14 @@ class Hold:
     def wait_lost(self, timeout: float | None = None) -> bool:
         """Waits until the hold is lost, for at most timeout seconds; reports whether
         it is."""
+        self._maker.check("this hold")
         return self._lost.wait(timeout)
+
+    @property
+    def lease_left(self) -> float:
+        """How many seconds nobody else can get the lock for, unless somebody breaks the
+        hold, and whether it is lost or not. 0 or less: somebody else may have it."""
+        return self._lease.left()
 
     def check(self) -> None:
         """Raises LostError when the hold is lost."""
@@ -88,23 +104,36 @@ class Hold:
     def release(self, *, reason: str = "", data: Mapping[Any, Any] | None = None) -> None:
         """Unlocks the lock; reason and data, a closing message in place of the hold's
         data, go to those who watch and into the history. LostError when the hold was
-        lost. A second release does nothing."""
+        lost. A second release does nothing, but for one whose server did not answer:
+        that is asked again. It is not interrupted by a KeyboardInterrupt, which is
+        raised when the lock is unlocked."""
+        self._maker.check("this hold")
+        finish(lambda: self._release(reason, data))
+
+    def _release(self, reason: str, data: Mapping[Any, Any] | None) -> None:
         with self._deciding:
-            if self._released:
+            if self._unlocked:
                 return
-            self._released = not self._lost.is_set()
+            if not self._lost.is_set():
+                self._released = True
             self._stop.set()
         if not self._released:
             raise self._lost_error()
+        again, self._asked = self._asked, True
         try:
             self._client._release_hold(self.name, self.token, reason, data)
         except (NotHolderError, NotLockedError) as error:
+            self._unlocked = True
+            if again:  # the first time did it
+                return
             self._cause = error
             self._lost.set()
             raise self._lost_error() from error
+        self._unlocked = True
 
     def __enter__(self) -> Hold:
         """Returns the hold."""
+        self._maker.check("this hold")
         return self
 
     def __exit__(
@@ -115,8 +144,14 @@ class Hold:
     ) -> None:
         """Unlocks the lock. Raises LostError when the hold was lost, but leaves an
         exception of the block itself as it is."""
+
+        def release() -> None:
+            """Unlocks it where it is to be unlocked."""
+            if self._maker.is_here():
+                self.release()
+
         try:
-            self.release()
+            finish(release)
         except Error:
             if error is None:
                 raise
@@ -155,12 +190,42 @@ class Hold:
             self._on_lost(self)
 
     def _lost_error(self) -> LostError:
-        return lost_error(self.name, self.token, self._cause)
+        if not self._explained and is_over(self._cause):
+            self._explained = True
+            self._event = self._client._end_of(self.lock)
+        return lost_error(self.name, self.token, self._cause, self._event)
 
 
-def lost_error(name: str, token: int, cause: Error | None) -> LostError:
+def is_over(cause: Error | None) -> bool:
+    """Reports whether a hold was lost because the server said that it is over."""
+    return isinstance(cause, (NotHolderError, NotLockedError))
+
+
+def ends(event: Event, lock: Lock) -> bool:
+    """Reports whether an event after the lock's revision has ended its hold."""
+    if event.lock is None:
+        return False
+    ours = event.lock.token == lock.token
+    return event.type == EventType.UNLOCKED and ours or event.type == EventType.LOCKED and not ours
+
+
+def lost_error(name: str, token: int, cause: Error | None, event: Event | None) -> LostError:
     """Makes the error for a lost hold."""
-    error = LostError(f"the hold on {name} with token {token} is lost: {cause}")
+    why = str(cause) if event is None else _why(event)
+    error = LostError(f"the hold on {name} with token {token} is lost: {why}")
     error.__cause__ = cause
     error.lock = cause.lock if cause is not None else None
+    error.event = event
     return error
+
+
+def _why(event: Event) -> str:
+    actor = event.actor or "somebody who gave no name"
+    words = f": {event.reason}" if event.reason else ""
+    if event.cause == EventCause.FORCED:
+        return f"it was broken by {actor}{words}"
+    if event.cause == EventCause.EXPIRED:
+        return "the lease ran out before it was renewed"
+    if event.cause == EventCause.FILE:
+        return "its lock file was removed or replaced"
+    return f"it was released or replaced by {actor}{words}"

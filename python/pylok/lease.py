@@ -21,12 +21,19 @@ class Lease:
     """When to renew a hold, and when it may have ended.
 
     The server counts from when a renewal reached it, this from when it was sent:
-    so this ends first, and nobody believes in a hold that the server has ended.
+    so this ends first, and nobody believes in a hold that the server has ended. A hold
+    that is not renewed counts as lost even before, by a margin.
     """
 
-    def __init__(self, ttl: float, sent: float) -> None:
-        """Begins with the request for the lock, or the end of its wait."""
-        self.ttl = ttl
+    def __init__(self, ttl: float, sent: float, margin: float | None = None) -> None:
+        """Begins with the request for the lock, or the end of its wait. margin is 0 to
+        half of the ttl; None: a tenth of it."""
+        if margin is None:
+            margin = ttl / 10
+        if not 0 <= margin <= ttl / 2:
+            raise ValueError(f"margin is {margin} s for a ttl of {ttl} s; give 0 to half of the ttl")
+        self._ttl = ttl
+        self._life = ttl - margin
         self._sent = sent
         self._failed = False
 
@@ -40,12 +47,16 @@ class Lease:
         self._failed = True
 
     def pause(self) -> float:
-        """Returns how many seconds from now to renew: a third of the ttl after the
-        last renewal; after a failed one soon, but never in a hurry."""
+        """Returns how many seconds from now to renew: three times in the life of the
+        hold; after a failed one soon, but never in a hurry."""
         if self._failed:
-            return min(1.0, self.ttl / 20, max(0.0, self.remaining()))
-        return max(0.0, self._sent + self.ttl / 3 - now())
+            return min(1.0, self._life / 20, max(0.0, self.remaining()))
+        return max(0.0, self._sent + self._life / 3 - now())
 
     def remaining(self) -> float:
-        """Returns the seconds left; 0 or less: the hold may have ended."""
-        return self._sent + self.ttl - now()
+        """Returns the seconds until the hold counts as lost."""
+        return self._sent + self._life - now()
+
+    def left(self) -> float:
+        """Returns the seconds until the lease may end, and others may get the lock."""
+        return self._sent + self._ttl - now()

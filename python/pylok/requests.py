@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from pylok.connection import UNDO_TTL
 from pylok.data import to_struct
 from pylok.v1 import lock_service_pb2 as pb
 
@@ -41,6 +42,14 @@ def lock(
     if seconds(wait):
         request.wait.FromTimedelta(datetime.timedelta(seconds=seconds(wait)))
     return request
+
+
+def lock_again(request: pb.LockRequest) -> pb.LockRequest:
+    """Makes the request that asks what became of an earlier one. It waits for nothing
+    and replaces nothing, and a hold that it is granted anew ends soon."""
+    again = pb.LockRequest(name=request.name, holder=request.holder, request_id=request.request_id)
+    again.ttl.FromTimedelta(datetime.timedelta(seconds=UNDO_TTL))
+    return again
 
 
 def unlock(

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from pylok.connection import PAUSE
+from pylok.connection import PAUSE, Maker, not_for_children
 from pylok.errors import ShuttingDownError, UnreachableError, from_rpc_error
 from pylok.messages import Event, event_from_message
 from pylok.position import Position
@@ -37,9 +37,11 @@ class Watch(Iterator[Event]):
         self._fruitful = True  # this stream has brought an event
         self._changing = threading.Lock()  # of _stream, against close
         self._closed = threading.Event()
+        self._maker = Maker()
 
     def __next__(self) -> Event:
         """Waits for the next event."""
+        self._maker.check("this watch")
         while True:
             try:
                 self._open()
@@ -64,6 +66,8 @@ class Watch(Iterator[Event]):
 
     def close(self) -> None:
         """Ends the watch, also from another thread."""
+        if not self._maker.is_here():
+            return
         with self._changing:
             self._closed.set()
             if self._stream is not None:
@@ -92,9 +96,11 @@ class Watch(Iterator[Event]):
             if self._closed.is_set():
                 raise StopIteration
             self._fruitful = False
-            self._stream = self._rpc(
-                pb.WatchRequest(
-                    pattern=self._pattern, after_revision=self._position.after_revision
-                ),
-                wait_for_ready=self._begun,
+            self._stream = not_for_children(
+                self._rpc(
+                    pb.WatchRequest(
+                        pattern=self._pattern, after_revision=self._position.after_revision
+                    ),
+                    wait_for_ready=self._begun,
+                )
             )

@@ -5,25 +5,33 @@ from __future__ import annotations
 import asyncio
 import datetime
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from pylok import connection, requests
 from pylok.aio.hold import Hold
+from pylok.aio.patience import patiently
 from pylok.aio.watch import Watch
 from pylok.errors import (
+    ANSWERS,
+    Error,
     NotHolderError,
     NotLockedError,
     OutcomeUnknownError,
     ShuttingDownError,
     TimeLimitError,
     UnreachableError,
+    after,
     from_rpc_error,
+    is_fault,
+    is_outcome_unknown,
+    may_be_locked,
 )
+from pylok.hold import ends
 from pylok.lease import Lease, now
 from pylok.messages import (
     Event,
@@ -39,6 +47,8 @@ from pylok.requests import Seconds
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1.lock_service_pb2_grpc import LockServiceStub
 
+T = TypeVar("T")
+
 # A server that is gone, or about to go.
 _ABSENT = (UnreachableError, ShuttingDownError)
 
@@ -46,7 +56,8 @@ _ABSENT = (UnreachableError, ShuttingDownError)
 class Client:
     """A connection to a server, for the tasks of one event loop. It connects when it
     is first needed and again after a loss. Errors and units are those of
-    pylok.Client."""
+    pylok.Client. A lock or an acquire that is cancelled ends when it is sure that it
+    holds nothing, or after some seconds."""
 
     def __init__(
         self,
@@ -65,6 +76,7 @@ class Client:
         )
         self._credentials = credentials
         self._opened: tuple[Any, Any] | None = None  # channel and stub, of the running loop
+        self._maker = connection.Maker()
 
     def acquire(
         self,
@@ -74,6 +86,7 @@ class Client:
         holder: str | None = None,
         ttl: Seconds = 15.0,
         wait: Seconds = 0.0,
+        margin: Seconds | None = None,
         on_lost: Callable[[Hold], None] | None = None,
     ) -> Acquisition:
         """Takes a lock and keeps it, as pylok.Client.acquire does. Use it in `async
@@ -82,18 +95,34 @@ class Client:
 
         async def acquire() -> Hold:
             sent = now()
+            lease = Lease(
+                requests.seconds(ttl), sent, None if margin is None else requests.seconds(margin)
+            )
             request = requests.lock(
                 name, data, self._holder(holder), ttl, None, wait, str(uuid.uuid4()), False
             )
-            response, sent_again = await self._lock(request, wait)
-            lock, lease = lock_from_message(response.lock), Lease(requests.seconds(ttl), sent)
-            if sent_again:  # it is unknown when the hold began
-                sent = now()
-                lock = await self.renew(name, lock.token)
-                lease.renewed(sent)
-            else:
-                lease.renewed(sent + response.queued.ToTimedelta().total_seconds())
-            return Hold(self, lock, lease, on_lost)
+
+            async def hold(response: pb.LockResponse, sent_again: bool) -> Hold:
+                lock = lock_from_message(response.lock)
+                if sent_again:  # it is unknown when the hold began
+                    begun = now()
+                    try:
+                        lock = await self.renew(name, lock.token)
+                    except Error:
+                        await self._give_back(lock)
+                        raise
+                    lease.renewed(begun)
+                else:
+                    lease.renewed(sent + response.queued.ToTimedelta().total_seconds())
+                return Hold(self, lock, lease, on_lost)
+
+            async def release(hold: Hold) -> None:
+                try:
+                    await hold.release(reason=connection.LEFT)
+                except Error:
+                    pass  # the ttl runs out
+
+            return await self._take(request, wait, hold, release)
 
         return Acquisition(acquire)
 
@@ -115,8 +144,11 @@ class Client:
         request = requests.lock(
             name, data, self._holder(holder), ttl, expire_time, wait, request_id, overwrite
         )
-        response, _ = await self._lock(request, wait)
-        return lock_from_message(response.lock)
+
+        async def lock(response: pb.LockResponse, _: bool) -> Lock:
+            return lock_from_message(response.lock)
+
+        return await self._take(request, wait, lock, self._give_back)
 
     async def unlock(
         self,
@@ -194,7 +226,7 @@ class Client:
 
     async def close(self) -> None:
         """Ends all calls and the connection. Holds stay held until they expire."""
-        if self._opened is not None:
+        if self._opened is not None and self._maker.is_here():
             await self._opened[0].close()
 
     async def __aenter__(self) -> Client:
@@ -212,6 +244,7 @@ class Client:
 
     def _open(self) -> tuple[Any, Any]:
         """Returns channel and stub. They belong to the loop that first needs them."""
+        self._maker.check("this client")
         if self._opened is None:
             channel = connection.make_channel(
                 grpc.aio.insecure_channel, grpc.aio.secure_channel, self.address, self._credentials
@@ -223,9 +256,84 @@ class Client:
     def _holder(self, holder: str | None) -> str:
         return self.holder if holder is None else holder
 
-    async def _lock(self, request: pb.LockRequest, wait: Seconds) -> tuple[Any, bool]:
+    async def _take(
+        self,
+        request: pb.LockRequest,
+        wait: Seconds,
+        use: Callable[[pb.LockResponse, bool], Coroutine[Any, Any, T]],
+        undo: Callable[[T], Coroutine[Any, Any, object]],
+    ) -> T:
+        """Takes a lock and returns what use makes of the answer. Where the task is
+        cancelled, undo gives that back.
+
+        The request has a task of its own, which goes on. One that waits is cancelled
+        too; another is answered at once and can tell what it did.
+        """
+        taking = asyncio.ensure_future(self._lock(request, wait, use))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            waits = requests.seconds(wait) > 0
+
+            async def give_back() -> None:
+                await asyncio.wait((taking,), timeout=0 if waits else connection.UNDO)
+                taking.cancel()
+                await asyncio.wait((taking,))
+                if not taking.cancelled() and taking.exception() is None:
+                    await undo(taking.result())
+
+            await patiently(give_back)
+            raise
+
+    async def _lock(
+        self,
+        request: pb.LockRequest,
+        wait: Seconds,
+        use: Callable[[pb.LockResponse, bool], Coroutine[Any, Any, T]],
+    ) -> T:
+        """Asks for a lock. When it raises an exception nothing is held, or its
+        request_id is set."""
         timeout = connection.TIMEOUT + requests.seconds(wait)
-        return await self._call("Lock", request, timeout=timeout, again=bool(request.request_id))
+        try:
+            answer = await self._call("Lock", request, timeout=timeout, again=bool(request.request_id))
+            return await use(*answer)
+        except asyncio.CancelledError:
+            await self._undo(request, cut_off=False)
+            raise
+        except Error as error:
+            if request.request_id and is_outcome_unknown(error):
+                ask = isinstance(error, TimeLimitError) or is_fault(error)
+                if not ask or not await self._undo(request, cut_off=False):
+                    may_be_locked(error, request.name, request.request_id)
+            raise
+
+    async def _undo(self, request: pb.LockRequest, *, cut_off: bool) -> bool:
+        """Releases what a request may have taken, as pylok.Client does."""
+        _, stub = self._open()
+        until = now() + connection.UNDO
+        try:
+            if request.HasField("wait") and not cut_off:
+                asked = pb.StatusRequest(name=request.name)
+                found = (await stub.Status(asked, timeout=until - now())).lock
+                if found.state != pb.LOCK_STATE_LOCKED or found.holder != request.holder:
+                    return True
+            again = requests.lock_again(request)
+            response = await stub.Lock(again, timeout=until - now(), wait_for_ready=True)
+        except grpc.RpcError as error:
+            return isinstance(from_rpc_error(error, self.address), ANSWERS)
+        return await self._give_back(lock_from_message(response.lock), until)
+
+    async def _give_back(self, lock: Lock, until: float | None = None) -> bool:
+        """Releases a lock that nobody will get to see, and reports whether that is
+        done."""
+        timeout = connection.UNDO if until is None else until - now()
+        request = requests.unlock(lock.name, lock.token, self.holder, False, connection.LEFT, None)
+        try:
+            await self._open()[1].Unlock(request, timeout=timeout, wait_for_ready=True)
+        except grpc.RpcError as error:
+            refusal = from_rpc_error(error, self.address)
+            return isinstance(refusal, (NotHolderError, NotLockedError))
+        return True
 
     async def _call(
         self, method: str, request: Any, *, timeout: float = connection.TIMEOUT, again: bool = True
@@ -251,11 +359,8 @@ class Client:
             try:
                 return await rpc(request, timeout=timeout), True
             except grpc.RpcError as error:
-                made = from_rpc_error(error, self.address)
-                made.sent_again = True
-                if not isinstance(made, _ABSENT):
-                    raise made from lost
-                lost = made
+                lost = after(lost, from_rpc_error(error, self.address))
+                await asyncio.sleep(connection.PAUSE)
         raise lost
 
     async def _renew_hold(self, name: str, token: int, timeout: float) -> Lock:
@@ -278,6 +383,25 @@ class Client:
         except (NotLockedError, NotHolderError) as error:
             if not error.sent_again:
                 raise
+
+    async def _end_of(self, lock: Lock) -> Event | None:
+        """Returns the event that has ended a hold, if that comes soon."""
+        request = pb.HistoryRequest(
+            pattern=lock.name, after_revision=lock.revision, page_size=requests.PAGE_SIZE
+        )
+        until = now() + connection.EXPLAIN
+        try:
+            while (left := until - now()) > 0:
+                response = await self._open()[1].History(request, timeout=left)
+                for event in map(event_from_message, response.events):
+                    if ends(event, lock):
+                        return event
+                request.page_token = response.next_page_token
+                if not request.page_token:
+                    break
+        except (grpc.RpcError, grpc.aio.UsageError):  # gRPC's word for a closed channel
+            pass
+        return None
 
 
 class Acquisition:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pylok.aio.patience import patiently
+from pylok.connection import Maker
 from pylok.errors import Error, LostError, NotHolderError, NotLockedError, TimeLimitError
-from pylok.hold import lost_error
+from pylok.hold import is_over, lost_error
 from pylok.lease import Lease, now
-from pylok.messages import Lock
+from pylok.messages import Event, Lock
 
 if TYPE_CHECKING:
     from pylok.aio.client import Client
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 class Hold:
     """One possession of a lock, from Client.acquire. In an `async with` block the
     loss of the hold cancels the block, which then raises LostError; its end unlocks
-    the lock."""
+    the lock. It belongs to the process that took it, as pylok.Hold does."""
 
     def __init__(
         self,
@@ -36,8 +38,13 @@ class Hold:
         self._lease = lease
         self._on_lost = on_lost
         self._cause: Error | None = None  # why it was lost
+        self._event: Event | None = None  # that ended it
+        self._explained = False  # the server was asked for that
+        self._maker = Maker()
         self._lost = asyncio.Event()
         self._released = False
+        self._asked = False  # the server, to unlock it
+        self._unlocked = False  # and it has
         self._block: asyncio.Task[Any] | None = None  # in `async with`
         self._cancelling = 0  # of the block, by others
         self._cancelled = False  # the block, by the loss
@@ -55,13 +62,20 @@ class Hold:
     def lost(self) -> bool:
         """Whether the hold is over although nobody here released it, as far as this
         process can know."""
+        self._maker.check("this hold")
         if not self._released and self._lease.remaining() <= 0:
             self._lose(TimeLimitError("the lease ran out before the server could be asked to renew it"))
         return self._lost.is_set()
 
     async def wait_lost(self) -> None:
         """Waits until the hold is lost."""
+        self._maker.check("this hold")
         await self._lost.wait()
+
+    @property
+    def lease_left(self) -> float:
+        """How many seconds nobody else can get the lock for, as pylok.Hold tells."""
+        return self._lease.left()
 
     def check(self) -> None:
         """Raises LostError when the hold is lost."""
@@ -79,27 +93,38 @@ class Hold:
         except (NotHolderError, NotLockedError) as error:
             self._block = None  # which hears of it from here
             self._lose(error)
-            raise self._lost_error() from error
+            raise await self._explain() from error
         self._lease.renewed(sent)
         return self.lock
 
     async def release(self, *, reason: str = "", data: Mapping[Any, Any] | None = None) -> None:
-        """Unlocks the lock, as pylok.Hold.release does."""
-        if self._released:
+        """Unlocks the lock, as pylok.Hold.release does. A task that is cancelled
+        meanwhile hears of it when the lock is unlocked."""
+        self._maker.check("this hold")
+        await patiently(lambda: self._release(reason, data))
+
+    async def _release(self, reason: str, data: Mapping[Any, Any] | None) -> None:
+        if self._unlocked:
             return
         if self._lost.is_set():
-            raise self._lost_error()
+            raise await self._explain()
         self._released = True
         self._keeper.cancel()
+        again, self._asked = self._asked, True
         try:
             await self._client._release_hold(self.name, self.token, reason, data)
         except (NotHolderError, NotLockedError) as error:
+            self._unlocked = True
+            if again:  # the first time did it
+                return
             self._cause = error
             self._lost.set()
-            raise self._lost_error() from error
+            raise await self._explain() from error
+        self._unlocked = True
 
     async def __aenter__(self) -> Hold:
         """Returns the hold; from here on its loss cancels the task."""
+        self._maker.check("this hold")
         self._block = asyncio.current_task()
         assert self._block is not None
         self._cancelling = self._block.cancelling()
@@ -113,12 +138,14 @@ class Hold:
     ) -> None:
         """Unlocks the lock. Raises LostError when the hold was lost, but leaves an
         exception of the block itself as it is."""
+        if not self._maker.is_here():
+            return
         block, self._block = self._block, None
         if self._cancelled:
             assert block is not None
             others = block.uncancel() > self._cancelling
             if error is None or (kind is asyncio.CancelledError and not others):
-                raise self._lost_error()
+                raise await self._explain()
             return
         try:
             await self.release()
@@ -140,6 +167,7 @@ class Hold:
                     continue
                 except (NotHolderError, NotLockedError) as refusal:
                     self._lose(refusal)
+                    await self._explain()
                     return
                 except Error as failure:
                     error = failure
@@ -163,5 +191,12 @@ class Hold:
         if self._on_lost is not None:
             self._on_lost(self)
 
+    async def _explain(self) -> LostError:
+        """Returns the error for a lost hold, with who ended it if the server tells."""
+        if not self._explained and is_over(self._cause):
+            self._explained = True
+            self._event = await self._client._end_of(self.lock)
+        return self._lost_error()
+
     def _lost_error(self) -> LostError:
-        return lost_error(self.name, self.token, self._cause)
+        return lost_error(self.name, self.token, self._cause, self._event)

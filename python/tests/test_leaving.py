@@ -1,0 +1,359 @@
+"""Who leaves while a lock is taken or released leaves no lock behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from concurrent import futures
+from types import FrameType
+from typing import Any
+from unittest import mock
+
+import grpc
+
+import pylok
+import pylok.aio
+from pylok import connection
+from pylok.v1 import lock_service_pb2 as pb
+from pylok.v1 import lock_service_pb2_grpc
+from tests.daemon import Daemon, DaemonTest
+
+PATIENCE = 20.0  # seconds after which a test that waits has failed
+
+ROUNDS = int(os.environ.get("PYLOK_TEST_CANCELS", "150"))
+"""How many calls of each kind are left within their round trip."""
+
+PACKAGE = os.path.dirname(os.path.abspath(pylok.__file__))
+
+
+class Cancelled(unittest.IsolatedAsyncioTestCase):
+    """Tasks are cancelled at any moment of what they do."""
+
+    def setUp(self) -> None:
+        """Starts a daemon."""
+        self.daemon = Daemon()
+        self.addCleanup(self.daemon.close)
+
+    async def asyncSetUp(self) -> None:
+        """Makes clients."""
+        self.client = pylok.aio.Client(self.daemon.address, holder="alice@ci-7")
+        self.addAsyncCleanup(self.client.close)
+        self.other = pylok.aio.Client(self.daemon.address, holder="bob@ci-8")
+        self.addAsyncCleanup(self.other.close)
+
+    async def cancel_all(self, work: Callable[[str], Any]) -> None:
+        """Cancels work within a round trip, and sees that nothing is held after it."""
+        begun = time.monotonic()
+        for number in range(20):
+            await self.client.unlock("warm", (await self.client.lock("warm")).token)
+        round_trip = (time.monotonic() - begun) / 40
+        left, cancelled = 0, 0
+        for number in range(ROUNDS):
+            task = asyncio.create_task(work("x"))
+            await asyncio.sleep(random.uniform(0, 3 * round_trip))
+            task.cancel()
+            try:
+                lock = await task
+                if lock is not None:
+                    await self.client.unlock("x", lock.token)
+            except asyncio.CancelledError:
+                cancelled += 1
+            if (await self.other.status("x")).locked:
+                left += 1
+                with contextlib.suppress(pylok.NotLockedError):
+                    await self.other.unlock("x", force=True, reason="left behind")
+        self.assertGreater(cancelled, 0)
+        self.assertEqual(left, 0, f"of {cancelled} that were cancelled")
+
+    async def test_lock(self) -> None:
+        """lock alone."""
+        await self.cancel_all(self.client.lock)
+
+    async def test_acquire(self) -> None:
+        """`async with`, which is cancelled also while it unlocks."""
+
+        async def work(name: str) -> None:
+            async with self.client.acquire(name):
+                pass
+
+        await self.cancel_all(work)
+
+    async def test_queue(self) -> None:
+        """A waiter is cancelled when the lock comes to it."""
+
+        async def work(name: str) -> None:
+            async with self.client.acquire(name, wait=PATIENCE):
+                pass
+
+        for number in range(ROUNDS // 3):
+            held = await self.other.lock("q")
+            task = asyncio.create_task(work("q"))
+            while not (await self.other.status("q")).waiters:
+                pass
+            release = asyncio.create_task(self.other.unlock("q", held.token))
+            await asyncio.sleep(random.uniform(0, 0.005))
+            task.cancel()
+            await release
+            await asyncio.wait((task,))
+            self.assertFalse((await self.other.status("q")).locked)
+
+    async def test_waiting(self) -> None:
+        """A waiter that is cancelled leaves the queue, and nothing is taken for it."""
+        held = await self.other.lock("w")
+        task = asyncio.create_task(self.client.lock("w", wait=PATIENCE))
+        while not (await self.other.status("w")).waiters:
+            pass
+        task.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await task
+        self.assertEqual((await self.other.status("w")).waiters, 0)
+        await self.other.unlock("w", held.token)
+        self.assertEqual([e.revision async for e in self.other.history("w")], [1, 2])
+
+
+class LoopEnds(DaemonTest):
+    """asyncio.run cancels what is left when its main coroutine has returned."""
+
+    def test_run(self) -> None:
+        """No lock is left, whatever the task was at."""
+        with pylok.Client(self.daemon.address) as watcher:
+            for number in range(30):
+
+                async def main() -> None:
+                    client = pylok.aio.Client(self.daemon.address)
+
+                    async def work() -> None:
+                        async with client.acquire("x", ttl=3600):
+                            pass
+
+                    task = asyncio.create_task(work())
+                    await asyncio.sleep(random.uniform(0, 0.01))
+                    del task
+
+                asyncio.run(main())
+                self.assertFalse(watcher.status("x").locked)
+
+
+class Interrupted(DaemonTest):
+    """The main thread gets a KeyboardInterrupt at any moment of what pylok does."""
+
+    def interrupt_all(self, work: Callable[[], Any]) -> None:
+        """Interrupts work within a round trip, and sees that nothing is held after it."""
+        begun = time.monotonic()
+        for number in range(20):
+            work()
+        round_trip = (time.monotonic() - begun) / 20
+
+        def interrupt(_: int, frame: FrameType | None) -> None:
+            """Interrupts pylok alone: what is done with the lock afterwards is the
+            program's own. Of a `with` Python itself leaves the step into __enter__ and
+            __exit__ unguarded."""
+            if frame is not None and frame.f_code.co_name in ("__enter__", "__exit__", "_remove"):
+                return
+            while frame is not None:
+                if frame.f_code.co_filename.startswith(PACKAGE):
+                    raise KeyboardInterrupt
+                frame = frame.f_back
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        left, interrupted = 0, 0
+        for number in range(ROUNDS):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 1.2 * round_trip))
+                work()
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            if self.client.status("x").locked:
+                left += 1
+                self.client.unlock("x", force=True, reason="left behind")
+        self.assertGreater(interrupted, 0)
+        self.assertEqual(left, 0, f"of {interrupted} that were interrupted")
+
+    def setUp(self) -> None:
+        """Makes a client."""
+        self.client = pylok.Client(self.daemon.address)
+        self.addCleanup(self.client.close)
+
+    def test_lock(self) -> None:
+        """lock, and an unlock that is not interrupted."""
+        unlocker = pylok.Client(self.daemon.address)
+        self.addCleanup(unlocker.close)
+
+        def work() -> None:
+            lock = self.client.lock("x")
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            unlocker.unlock("x", lock.token)
+
+        self.interrupt_all(work)
+
+    def test_acquire(self) -> None:
+        """`with`, which is interrupted also while it unlocks."""
+
+        def work() -> None:
+            with self.client.acquire("x"):
+                pass
+
+        self.interrupt_all(work)
+
+    def test_waiting(self) -> None:
+        """A waiter that is interrupted leaves the queue, and nothing is taken for it."""
+        held = self.client.lock("w")
+
+        def interrupt(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        self.addCleanup(signal.signal, signal.SIGUSR1, before)
+
+        def when_it_waits() -> None:
+            with pylok.Client(self.daemon.address) as other:
+                while not other.status("w").waiters:
+                    time.sleep(0.01)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+        for take in (self.client.lock, self.client.acquire):
+            interrupter = threading.Thread(target=when_it_waits)
+            interrupter.start()
+            with self.assertRaises(KeyboardInterrupt):
+                take("w", wait=PATIENCE)
+            interrupter.join()
+            self.assertEqual(self.client.status("w").waiters, 0)
+        self.client.unlock("w", held.token)
+        self.assertEqual(len(list(self.client.history("w"))), 2)
+
+
+class Lossy(lock_service_pb2_grpc.LockServiceServicer):  # type: ignore[misc]
+    """A server that keeps one lock, and answers Lock with errors."""
+
+    def __init__(self, *answers: grpc.StatusCode) -> None:
+        """Begins with the lock free."""
+        self.answers = list(answers)
+        self.held_by = ""  # the request id
+        self.unlocked = threading.Event()
+
+    def Lock(self, request: Any, context: Any) -> Any:
+        """Grants the lock, and answers with an error while there is one."""
+        self.held_by = self.held_by or request.request_id
+        if self.answers:
+            context.abort(self.answers.pop(0), "no luck")
+        if self.held_by != request.request_id:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "held")
+        return pb.LockResponse(lock=pb.Lock(name=request.name, token=7))
+
+    def Info(self, request: Any, context: Any) -> Any:
+        """Is there."""
+        return pb.InfoResponse()
+
+    def Unlock(self, request: Any, context: Any) -> Any:
+        """Unlocks the lock."""
+        self.held_by = ""
+        self.unlocked.set()
+        return pb.UnlockResponse(lock=pb.Lock(name=request.name, token=7))
+
+    def Renew(self, request: Any, context: Any) -> Any:
+        """Never renews."""
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
+
+
+class Outcomes(unittest.TestCase):
+    """What becomes of a lock whose answer is lost, for both kinds of client."""
+
+    def serve(self, *answers: grpc.StatusCode) -> None:
+        """Serves."""
+        self.service = Lossy(*answers)
+        server = grpc.server(futures.ThreadPoolExecutor(4))
+        lock_service_pb2_grpc.add_LockServiceServicer_to_server(self.service, server)
+        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        self.addCleanup(lambda: server.stop(None).wait())
+
+    def take(self, kind: str, method: str) -> None:
+        """Takes the lock with a client of a kind."""
+        if kind == "sync":
+            with pylok.Client(self.address) as client:
+                getattr(client, method)("x")
+            return
+
+        async def take() -> None:
+            async with pylok.aio.Client(self.address) as client:
+                await getattr(client, method)("x")
+
+        asyncio.run(take())
+
+    def each(self) -> list[tuple[str, str]]:
+        """Returns each kind of client and each way to take a lock."""
+        return [(kind, method) for kind in ("sync", "aio") for method in ("lock", "acquire")]
+
+    def test_undone(self) -> None:
+        """Where the server can be asked, nothing is held after an error."""
+        for code, error in (
+            (grpc.StatusCode.DEADLINE_EXCEEDED, pylok.TimeLimitError),
+            (grpc.StatusCode.INTERNAL, pylok.Error),
+        ):
+            for kind, method in self.each():
+                with self.subTest(code=code, kind=kind, method=method):
+                    self.serve(code)
+                    with self.assertRaises(error) as raised:
+                        self.take(kind, method)
+                    self.assertEqual(raised.exception.request_id, "")
+                    self.assertNotIn("may be locked", str(raised.exception))
+                    self.assertEqual(self.service.held_by, "")
+
+    def test_unknown(self) -> None:
+        """Where it cannot, the error says so, and what to ask with."""
+        for kind, method in self.each():
+            with self.subTest(kind=kind, method=method):
+                self.serve(*[grpc.StatusCode.UNAVAILABLE] * 100)
+                with mock.patch("pylok.connection.RECONNECT", 0.2):
+                    with self.assertRaises(pylok.UnreachableError) as raised:
+                        self.take(kind, method)
+                self.assertEqual(raised.exception.request_id, self.service.held_by)
+                self.assertIn(
+                    f"x may be locked by this request, and asking again with request_id='{self.service.held_by}'",
+                    str(raised.exception),
+                )
+                self.service.answers = []
+                with pylok.Client(self.address) as client:
+                    lock = client.lock("x", request_id=raised.exception.request_id)
+                self.assertEqual(lock.token, 7)
+
+    def test_refused_afterwards(self) -> None:
+        """A later refusal that is no answer does not make the first one known."""
+        for kind, method in self.each():
+            with self.subTest(kind=kind, method=method):
+                unavailable, denied = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED
+                self.serve(unavailable, *[denied] * 100)
+                with mock.patch("pylok.connection.RECONNECT", 0.2):
+                    with self.assertRaises(pylok.UnreachableError) as raised:
+                        self.take(kind, method)
+                self.assertTrue(raised.exception.request_id)
+
+    def test_nobody_there(self) -> None:
+        """What was never sent is not unknown."""
+        self.address = "127.0.0.1:1"
+        for kind, method in self.each():
+            with mock.patch("pylok.connection.RECONNECT", 0.2):
+                with self.subTest(kind=kind, method=method):
+                    with self.assertRaises(pylok.UnreachableError) as raised:
+                        self.take(kind, method)
+                    self.assertFalse(raised.exception.sent)
+                    self.assertEqual(raised.exception.request_id, "")
+
+    def test_hold_of_unknown_age(self) -> None:
+        """A hold that had to be asked for again, and cannot be renewed, is given back."""
+        for kind in ("sync", "aio"):
+            with self.subTest(kind=kind):
+                self.serve(grpc.StatusCode.UNAVAILABLE)
+                with self.assertRaises(pylok.Error):
+                    self.take(kind, "acquire")
+                self.assertEqual(self.service.held_by, "")
