@@ -138,13 +138,28 @@ func holderOf(holder string) string {
 	return printable(holder)
 }
 
-// unlockLine tells of a release.
-func (s style) unlockLine(l *pylokv1.Lock) string {
+// unlockBlock tells of a release, and who has the lock now.
+func (s style) unlockBlock(released *pylokv1.UnlockResponse) string {
+	l := released.GetLock()
 	text := fmt.Sprintf("%s  %s  %s held it", printable(l.GetName()), s.paint(green, "unlocked"), holderOf(l.GetHolder()))
 	if l.GetAcquireTime() != nil {
 		text += " for " + roughly(s.now.Sub(l.GetAcquireTime().AsTime()))
 	}
-	return text + "\n"
+	text += "\n"
+	switch next := released.GetNext(); {
+	case isHeld(next):
+		has := fmt.Sprintf("%s waited for it and has it now, with token %d", holderOf(next.GetHolder()), next.GetToken())
+		if next.GetWaiters() > 0 {
+			has += fmt.Sprintf("; %d more wait", next.GetWaiters())
+		}
+		text += row("next", has)
+		if msg := messageOf(next); msg != "" {
+			text += row("msg", msg)
+		}
+	case l.GetWaiters() > 0:
+		text += row("next", fmt.Sprintf("%d waited for it; pylok status %s tells who has it now", l.GetWaiters(), l.GetName()))
+	}
+	return text
 }
 
 // lockTable shows held locks, a line each.

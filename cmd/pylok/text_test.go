@@ -236,3 +236,25 @@ func TestHeldBy(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+func TestUnlockBlock(t *testing.T) {
+	released := sampleLock(t)
+	released.Waiters = 3
+	next := &pylokv1.Lock{Name: released.GetName(), State: pylokv1.LockState_LOCK_STATE_LOCKED, Holder: "bob\x1b[2J@laptop", Token: 44, Waiters: 2}
+	const line = "server-cluster3w1-2  unlocked  alice@ci-7 held it for 2m\n"
+	for _, test := range []struct {
+		name     string
+		response *pylokv1.UnlockResponse
+		want     string
+	}{
+		{"somebody has it now", &pylokv1.UnlockResponse{Lock: released, Next: next},
+			line + `  next    bob\x1b[2J@laptop waited for it and has it now, with token 44; 2 more wait` + "\n"},
+		{"who was next had left", &pylokv1.UnlockResponse{Lock: released},
+			line + "  next    3 waited for it; pylok status server-cluster3w1-2 tells who has it now\n"},
+		{"nobody waited", &pylokv1.UnlockResponse{Lock: sampleLock(t)}, line},
+	} {
+		if got := plainStyle(t).unlockBlock(test.response); got != test.want {
+			t.Errorf("%s: got\n%swant\n%s", test.name, got, test.want)
+		}
+	}
+}

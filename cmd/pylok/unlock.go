@@ -69,7 +69,7 @@ place of the data of the hold.
 		}
 		return untold(request.GetName()+" is unlocked", p.print(response,
 			func() map[string]any { return unlockDocument(response.GetLock(), request) },
-			func(s style) string { return s.unlockLine(response.GetLock()) }))
+			func(s style) string { return s.unlockBlock(response) }))
 	})
 	return cmd
 }
