@@ -80,8 +80,9 @@ func dial(address string, options Options, more ...grpc.DialOption) (*Client, er
 	case !options.Insecure && !isLoopback(host):
 		return nil, fmt.Errorf("%s is another machine, and without TLS anyone on the way could read and change what is sent; turn TLS on, or allow an insecure connection explicitly", address)
 	}
+	security := &security{TransportCredentials: transport}
 	connection, err := grpc.NewClient("dns:///"+address, append([]grpc.DialOption{
-		grpc.WithTransportCredentials(transport),
+		grpc.WithTransportCredentials(security),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: firstBackoff, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestBackoff},
@@ -90,8 +91,8 @@ func dial(address string, options Options, more ...grpc.DialOption) (*Client, er
 		grpc.WithInitialWindowSize(window),
 		grpc.WithInitialConnWindowSize(window),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponseBytes)),
-		grpc.WithChainUnaryInterceptor(domainErrors(address)),
-		grpc.WithChainStreamInterceptor(domainStreamErrors(address)),
+		grpc.WithChainUnaryInterceptor(domainErrors(address, security)),
+		grpc.WithChainStreamInterceptor(domainStreamErrors(address, security)),
 	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("the address %q: %w", address, err)

@@ -30,10 +30,15 @@ type UnreachableError struct {
 	Sent bool
 	// Err is the gRPC status underneath.
 	Err error
+
+	mismatch error // ErrServerSpeaksTLS or ErrServerSpeaksPlaintext; nil: neither is known
 }
 
 // Error names the address and the cause.
 func (e *UnreachableError) Error() string {
+	if e.mismatch != nil {
+		return fmt.Sprintf("cannot talk to the server at %s: %v", e.Address, e.mismatch)
+	}
 	cause := status.Convert(e.Err).Message()
 	// gRPC wraps what the dialer said into words of its own.
 	if _, dialing, ok := strings.Cut(cause, "Error while dialing: "); ok {
@@ -44,6 +49,9 @@ func (e *UnreachableError) Error() string {
 	}
 	return fmt.Sprintf("cannot reach a server at %s: %s", e.Address, cause)
 }
+
+// Is makes it what is known of why there is no connection.
+func (e *UnreachableError) Is(target error) bool { return e.mismatch != nil && target == e.mismatch }
 
 // Unwrap returns the gRPC status.
 func (e *UnreachableError) Unwrap() error { return e.Err }
@@ -101,21 +109,21 @@ func domainError(err error, address string, sent bool) error {
 }
 
 // domainErrors gives calls with one answer the errors that the package promises.
-func domainErrors(address string) grpc.UnaryClientInterceptor {
+func domainErrors(address string, security *security) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, response any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 		var server peer.Peer // its Addr is set when the request went out
 		err := invoke(ctx, method, request, response, connection, append(options, grpc.Peer(&server))...)
-		return domainError(err, address, server.Addr != nil)
+		return security.explain(domainError(err, address, server.Addr != nil))
 	}
 }
 
 // domainStreamErrors gives calls with a stream of answers the errors that the
 // package promises.
-func domainStreamErrors(address string) grpc.StreamClientInterceptor {
+func domainStreamErrors(address string, security *security) grpc.StreamClientInterceptor {
 	return func(ctx context.Context, description *grpc.StreamDesc, connection *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
 		stream, err := open(ctx, description, connection, method, options...)
 		if err != nil {
-			return nil, domainError(err, address, false)
+			return nil, security.explain(domainError(err, address, false))
 		}
 		return &errorStream{stream, address}, nil
 	}
