@@ -73,8 +73,12 @@ func (c *Client) LockMessage(ctx context.Context, request *pylokv1.LockRequest) 
 // changes the request's wait.
 func (c *Client) send(ctx context.Context, request *pylokv1.LockRequest) (response *pylokv1.LockResponse, err error) {
 	waitEnd := time.Now().Add(request.GetWait().AsDuration())
+	first := true // as it was asked for, lest a refusal speaks of another wait
 	err = c.retry(ctx, true, func(bool) (err error) {
-		request.Wait = durationpb.New(max(time.Until(waitEnd), 0))
+		if !first {
+			request.Wait = durationpb.New(max(time.Until(waitEnd), 0))
+		}
+		first = false
 		response, err = c.service.Lock(ctx, request)
 		return err
 	})

@@ -3,6 +3,7 @@ package lock
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits of a Name.
@@ -75,7 +76,7 @@ func brokenNameRule(text string, wildcards bool) string {
 		for i := range len(segment) {
 			c := segment[i]
 			if !isNameByte(c) && !(wildcards && c == '*') {
-				return fmt.Sprintf("segment %d has the byte %q; only A-Z a-z 0-9 . _ - @ + : = are allowed", segments, c)
+				return fmt.Sprintf("segment %d has the %s; only A-Z a-z 0-9 . _ - @ + : = are allowed", segments, characterAt(segment, i))
 			}
 		}
 		if c := segment[0]; !isAlphanumeric(c) && c != '_' && !(wildcards && c == '*') {
@@ -91,6 +92,14 @@ func brokenNameRule(text string, wildcards bool) string {
 	return ""
 }
 
+// characterAt names the character at a byte of text, or the byte where it is none.
+func characterAt(text string, i int) string {
+	if r, size := utf8.DecodeRuneInString(text[i:]); r != utf8.RuneError || size > 1 {
+		return fmt.Sprintf("character %q", r)
+	}
+	return fmt.Sprintf("byte 0x%02x", text[i])
+}
+
 func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
@@ -103,7 +112,7 @@ func isNameByte(c byte) bool {
 func quoteShort(text string) string {
 	const most = 64
 	if len(text) > most {
-		return fmt.Sprintf("%+q... (%d bytes)", text[:most], len(text))
+		return fmt.Sprintf("%q... (%d bytes)", text[:most], len(text))
 	}
-	return fmt.Sprintf("%+q", text)
+	return fmt.Sprintf("%q", text)
 }

@@ -115,7 +115,7 @@ func (b *bencher) bench(ctx context.Context, c *client.Client) error {
 		return usagef("--prefix %s: %v", b.prefix, err)
 	}
 	if options.Duration < minBenchDuration || options.Duration > maxBenchDuration {
-		return usagef("--duration is %s; give %s to %s", &b.duration, formatDuration(minBenchDuration), formatDuration(maxBenchDuration))
+		return usagef("--duration is %s; give %s to %s", formatDuration(options.Duration), formatDuration(minBenchDuration), formatDuration(maxBenchDuration))
 	}
 	if err := b.reach(ctx, c); err != nil {
 		return err

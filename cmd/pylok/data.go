@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -26,7 +27,8 @@ const maxDataFileBytes = 1 << 20
 
 // dataHelp is the part of a command's --help that says how data are read.
 const dataHelp = `--data KEY=VALUE: VALUE is text, unless it is true, false, null, a number, a list
-[...] or a mapping {...} as JSON writes them; '"1e3"' in quotes is the text 1e3.
+[...] or a mapping {...} as JSON writes them; '"1e3"' in quotes is the text 1e3, and
+text that begins with [ or { needs quotes.
 KEY is taken as it is: a dot in it does not nest.
 --data-file reads a YAML or JSON mapping; --data and --msg replace keys of it.
 In both, dates stay the text that was written, and so do whole numbers beyond 2^53.`
@@ -94,6 +96,9 @@ func parsePairs(pairs []string) (map[string]any, error) {
 		if _, twice := document[key]; twice {
 			return nil, usagef("--data sets the key %q twice", key)
 		}
+		if slices.Contains(lock.ReservedKeys, key) {
+			return nil, usagef("--data %s: this key is the server's own; leave it out", key)
+		}
 		parsed, err := parseValue(value)
 		if err != nil {
 			return nil, usagef("--data %s: %v", key, err)
@@ -104,12 +109,21 @@ func parsePairs(pairs []string) (map[string]any, error) {
 }
 
 // parseValue reads the VALUE of --data KEY=VALUE: what it means as JSON, else the
-// text.
+// text. What begins as a list or a mapping is meant to be one.
 func parseValue(text string) (any, error) {
-	if !json.Valid([]byte(text)) {
-		return text, nil
+	var ignored json.RawMessage
+	err := json.Unmarshal([]byte(text), &ignored)
+	switch {
+	case err == nil:
+		return parseJSON([]byte(text))
+	case strings.HasPrefix(text, "{"), strings.HasPrefix(text, "["):
+		quoted, quoteErr := json.Marshal(text)
+		if quoteErr != nil {
+			return nil, quoteErr
+		}
+		return nil, fmt.Errorf("%s looks like JSON and is not: %w; to give it as text, write it in quotes as JSON does: %s", text, err, quoted)
 	}
-	return parseJSON([]byte(text))
+	return text, nil
 }
 
 // readDataFile reads a mapping from a YAML or JSON file.

@@ -44,13 +44,10 @@ func TestParseValue(t *testing.T) {
 		"2019-12-19 09:26:03.478039": "2019-12-19 09:26:03.478039",
 		"[1, \"a\", null]":           []any{1.0, "a", nil},
 		"[]":                         []any{},
-		"[App1]":                     "[App1]",
 		`{"a": {"b": [9007199254740993]}}`: map[string]any{
 			"a": map[string]any{"b": []any{"9007199254740993"}},
 		},
 		"{}":       map[string]any{},
-		"{a: 1}":   "{a: 1}",
-		"{":        "{",
 		"NaN":      "NaN",
 		"Infinity": "Infinity",
 		"1 2":      "1 2",
@@ -62,6 +59,11 @@ func TestParseValue(t *testing.T) {
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: got %#v, want %#v", text, got, want)
+		}
+	}
+	for _, text := range []string{"{", "[App1]", "{a: 1}", `{"a": 1,}`, "[1] and more"} {
+		if got, err := parseValue(text); err == nil {
+			t.Errorf("%q: got %#v, want an error: it looks like JSON", text, got)
 		}
 	}
 }
@@ -168,7 +170,10 @@ func TestDataFlags(t *testing.T) {
 			args: []string{"--data-file", file, "--data", "backend=App2", "--msg", "mine"},
 			want: map[string]any{"backend": "App2", "msg": "mine"},
 		},
-		{name: "reserved keys", args: []string{"--data", "lock_holder=eve", "--data", "a=1"}, want: map[string]any{"a": 1.0}},
+		{name: "reserved key", args: []string{"--data", "lock_holder=eve", "--data", "a=1"}, err: "--data lock_holder: this key is the server's own"},
+		{name: "other lock_ key", args: []string{"--data", "lock_smith=eve"}, want: map[string]any{"lock_smith": "eve"}},
+		{name: "broken list", args: []string{"--data", "a=[1,"}, err: `--data a: [1, looks like JSON and is not: unexpected end of JSON input; to give it as text, write it in quotes as JSON does: "[1,"`},
+		{name: "text like a list", args: []string{"--data", `a="[urgent]"`}, want: map[string]any{"a": "[urgent]"}},
 		{name: "no equals sign", args: []string{"--data", "backend"}, err: "--data backend is not KEY=VALUE"},
 		{name: "no key", args: []string{"--data", "=App1"}, err: "--data =App1 is not KEY=VALUE"},
 		{name: "twice", args: []string{"--data", "a=1", "--data", "a=1"}, err: `--data sets the key "a" twice`},

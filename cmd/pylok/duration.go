@@ -74,7 +74,19 @@ func formatDuration(d time.Duration) string {
 	return text
 }
 
-// roughly writes how long something took or will take, in at most two units.
+// ahead is roughly for what is to come, to the nearest: what was set to end in 30m just
+// now ends in 30m, and not in 29m.
+func ahead(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return roughly(d.Round(time.Second))
+	case d < 24*time.Hour:
+		return roughly(d.Round(time.Minute))
+	}
+	return roughly(d.Round(time.Hour))
+}
+
+// roughly writes how long something took, in at most two units.
 func roughly(d time.Duration) string {
 	d = d.Abs()
 	day := 24 * time.Hour

@@ -84,3 +84,25 @@ func TestRoughly(t *testing.T) {
 		}
 	}
 }
+
+func TestAhead(t *testing.T) {
+	for _, test := range []struct {
+		d    time.Duration
+		want string
+	}{
+		{30*time.Minute - time.Millisecond, "30m"},
+		{28*time.Minute + 20*time.Second, "28m"},
+		{30*time.Second - time.Millisecond, "30s"},
+		{time.Minute - time.Millisecond, "1m"},
+		{time.Hour - time.Millisecond, "1h"},
+		{2*time.Hour - time.Second, "2h"},
+		{24*time.Hour - time.Second, "1d"},
+		{7*24*time.Hour - time.Second, "7d"},
+		{26 * time.Hour, "1d 2h"},
+		{time.Millisecond, "0s"},
+	} {
+		if got := ahead(test.d); got != test.want {
+			t.Errorf("ahead(%v) is %q, want %q", test.d, got, test.want)
+		}
+	}
+}

@@ -74,7 +74,12 @@ func (p *program) explain(err error) (code int, text string) {
 		return refusalCode(refusal.Reason), refusal.Message
 	}
 	if unreachable, ok := errors.AsType[*client.UnreachableError](err); ok {
-		if unreachable.Sent {
+		switch {
+		case errors.Is(err, client.ErrServerSpeaksTLS):
+			return exitUnreachable, fmt.Sprintf("the server at %s speaks TLS: add --tls, or --ca FILE for a certificate of your own CA", p.address)
+		case errors.Is(err, client.ErrServerSpeaksPlaintext):
+			return exitUnreachable, fmt.Sprintf("the server at %s does not speak TLS: leave --tls and --ca out (for another machine --insecure is needed then)", p.address)
+		case unreachable.Sent:
 			return exitUnreachable, err.Error() + p.unknownOutcome()
 		}
 		return exitUnreachable, err.Error() + "\nIs pylokd running there? --address or PYLOK_ADDRESS say where to look."

@@ -57,14 +57,12 @@ one YAML file on the server, with what you want others to know in it.`,
 			if len(args) == 0 {
 				return nil
 			}
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				return usagef("there is no command %q; did you mean %s?", args[0], near[0])
-			}
-			return usagef("there is no command %q; pylok --help lists them", args[0])
+			return noCommand(cmd, args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.SetHelpCommand(helpCommand())
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
@@ -110,6 +108,47 @@ one YAML file on the server, with what you want others to know in it.`,
 		p.completionCommand(),
 	)
 	return root
+}
+
+// noCommand is the error for a command that is not there.
+func noCommand(root *cobra.Command, name string) error {
+	if near := root.SuggestionsFor(name); len(near) > 0 {
+		return usagef("there is no command %q; did you mean %s?", name, near[0])
+	}
+	return usagef("there is no command %q; pylok --help lists them", name)
+}
+
+// helpCommand is cobra's own, but for a command that is not there, which is an error.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show what a command does and which flags it has",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			for _, c := range cmd.Root().Commands() {
+				if len(args) == 0 && c.IsAvailableCommand() {
+					names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			if len(args) == 0 {
+				return root.Help()
+			}
+			if len(args) > 1 {
+				return usagef("name one command; %q is one too many", args[1])
+			}
+			for _, c := range root.Commands() {
+				if c.Name() == args[0] {
+					c.InitDefaultHelpFlag()
+					return c.Help()
+				}
+			}
+			return noCommand(root, args[0])
+		},
+	}
 }
 
 // command makes f the work of a command that talks to the server.

@@ -123,6 +123,7 @@ func TestUsageErrors(t *testing.T) {
 		{"lock a b", `give one name; "b" is one too many`},
 		{"lock ../etc/passwd", `"../etc/passwd" is not a lock name: segment 1 starts with '.'`},
 		{"lock a//b", "it has an empty segment"},
+		{"lock ünicode", `"ünicode" is not a lock name: segment 1 has the character 'ü'`},
 		{"lock a.lock", "segment 1 ends in .lock"},
 		{"lock a --ttl 5", `--ttl: "5" is not a duration`},
 		{"lock a --ttl 0s", "--ttl must be more than 0"},
@@ -131,6 +132,10 @@ func TestUsageErrors(t *testing.T) {
 		{"lock a --expire 2019-12-20T00:00:00Z", `--expire: "2019-12-20T00:00:00Z" is past`},
 		{"lock a --ensure-unlock --overwrite", "contradict each other"},
 		{"lock a --data b", "--data b is not KEY=VALUE, such as --data backend=App1"},
+		{`lock a --data y={"a":1,}`, `--data y: {"a":1,} looks like JSON and is not: `},
+		{`lock a --data y=[urgent]`, `--data y: [urgent] looks like JSON and is not: invalid character 'u' looking for beginning of value; to give it as text, write it in quotes as JSON does: "[urgent]"`},
+		{`lock a --data y={a:1}`, `"{a:1}"`},
+		{"lock a --data lock_token=5", "--data lock_token: this key is the server's own; leave it out"},
 		{"lock a --data-file /nowhere/data", "--data-file: open /nowhere/data"},
 		{"unlock", "give the name of a lock: pylok unlock NAME"},
 		{"unlock a --force", "say why with --reason"},
@@ -163,10 +168,14 @@ func TestUsageErrors(t *testing.T) {
 		{"bench --waiters 5000", `--waiters: "5000" is not a number from 1 to 4096`},
 		{"bench --subscribers=", `--subscribers: "" is not a number from 1 to 4096`},
 		{"bench --duration 10ms", "--duration is 10ms; give 50ms to 2m"},
+		{"bench --duration 0", "--duration is 0s; give 50ms to 2m"},
 		{"bench --duration 1h", "--duration is 1h; give 50ms to 2m"},
 		{"bench --prefix=", "--prefix must not be empty: it tells everybody what these locks are"},
 		{"bench --prefix ../", "segment 1 starts with '.'"},
-		{"bench --prefix lb/*", "has the byte '*'"},
+		{"bench --prefix lb/*", "has the character '*'"},
+		{"help nosuch", `there is no command "nosuch"; pylok --help lists them`},
+		{"help lok", `there is no command "lok"; did you mean lock?`},
+		{"help lock unlock", "name one command"},
 		{"completion", "name one shell: bash, zsh or fish"},
 		{"completion tcsh", `there is no completion for "tcsh"`},
 	} {
@@ -184,12 +193,19 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
+// TestForceNeedsWords: white space says nothing.
+func TestForceNeedsWords(t *testing.T) {
+	for _, reason := range []string{"", " ", "\t\u00a0\n"} {
+		pylok(t, nowhere, "unlock", "a", "--force", "--reason", reason).want(t, exitUsage, "say why with --reason")
+	}
+}
+
 // TestServerRefusesArguments has arguments that only the server can judge.
 func TestServerRefusesArguments(t *testing.T) {
 	address, _ := serveMemory(t)
 	pylok(t, address, "lock", "a", "--ttl", "1ms").want(t, exitUsage, "ttl", "out of range")
 	pylok(t, address, "lock", "a").want(t, exitDone)
-	pylok(t, address, "lock", "a", "--wait", "25h").want(t, exitUsage, "wait", "out of range")
+	pylok(t, address, "lock", "a", "--wait", "25h").want(t, exitUsage, "wait: 25h0m0s is out of range; 0 to 24h0m0s are allowed")
 	pylok(t, address, "lock", "a", "--holder", "a\x1b[31m").want(t, exitUsage, "control character")
 }
 
@@ -206,7 +222,10 @@ func TestTLS(t *testing.T) {
 	pylok(t, address, "lock", "x", "--ca", ca).want(t, exitDone, "x  locked")
 	pylok(t, address, "lock", "x", "--ca", ca, "--tls").want(t, exitDone, "x  locked")
 	pylok(t, address, "lock", "x", "--tls").want(t, exitUnreachable, "certificate signed by unknown authority")
-	pylok(t, address, "lock", "x").want(t, exitUnreachable)
+	pylok(t, address, "lock", "x").want(t, exitUnreachable, "pylok: the server at "+address+" speaks TLS: add --tls, or --ca FILE")
+	pylok(t, address, "watch").want(t, exitUnreachable, "speaks TLS: add --tls")
+	plaintext, _ := serveMemory(t)
+	pylok(t, plaintext, "lock", "x", "--ca", ca).want(t, exitUnreachable, "pylok: the server at "+plaintext+" does not speak TLS: leave --tls and --ca out")
 }
 
 // answering is a server whose Lock gives its answers one after another.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pylok/pylok/client"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
 )
 
 func (p *program) renewCommand() *cobra.Command {
@@ -58,6 +60,9 @@ protects.
 		ctx, cancel := p.withTimeout(ctx, 0)
 		defer cancel()
 		response, err := c.Service().Renew(ctx, request)
+		if refusal, ok := errors.AsType[*lock.Error](err); ok && refusal.Reason == lock.ErrInvalidArgument && refusal.Field == "ttl" && ttl == nil {
+			return usagef("%s has no ttl that could begin again; say with --ttl or --expire when it is to end", name)
+		}
 		if err != nil {
 			return p.explainNotHeld(err, name, token, "")
 		}

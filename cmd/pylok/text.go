@@ -70,7 +70,7 @@ func (s style) when(t time.Time) string {
 		return text + " (just now)"
 	}
 	if t.After(s.now) {
-		return fmt.Sprintf("%s (in %s)", text, roughly(t.Sub(s.now)))
+		return fmt.Sprintf("%s (in %s)", text, ahead(t.Sub(s.now)))
 	}
 	return fmt.Sprintf("%s (%s ago)", text, roughly(s.now.Sub(t)))
 }

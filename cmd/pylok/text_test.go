@@ -84,7 +84,7 @@ func TestLockBlock(t *testing.T) {
 		{"leased", leased, `server-cluster3w1-2  locked
   holder  alice@ci-7
   since   2026-11-22 19:03:11 (2m ago)
-  until   2026-11-22 19:33:11 (in 27m), unless renewed for another 30m
+  until   2026-11-22 19:33:11 (in 28m), unless renewed for another 30m
   token   42
   file    /tmp/locks/server-cluster3w1-2.lock
   waiters 3
@@ -92,7 +92,7 @@ func TestLockBlock(t *testing.T) {
 		{"hostile", hostile, `x  locked
   holder  (anonymous)
   since   2026-11-22 19:03:11 (2m ago)
-  until   2026-11-24 19:03:11 (in 1d 23h)
+  until   2026-11-24 19:03:11 (in 2d)
   token   7
   file    /tmp/\x1b[2J/x.lock
   problem bad\x07 byte
@@ -232,7 +232,7 @@ func TestHeldBy(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	l.Holder, l.Data, l.Deadline = "", lock.Data{}, sampleTime.Add(time.Hour)
-	if got, want := s.heldBy(l), `(anonymous) since 2026-11-22 19:03:11 (2m ago), until 2026-11-22 20:03:11 (in 57m)`; got != want {
+	if got, want := s.heldBy(l), `(anonymous) since 2026-11-22 19:03:11 (2m ago), until 2026-11-22 20:03:11 (in 58m)`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -43,7 +44,7 @@ place of the data of the hold.
 	must(cmd.RegisterFlagCompletionFunc("reason", cobra.NoFileCompletions))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
-		if *force && *reason == "" {
+		if *force && strings.TrimSpace(*reason) == "" {
 			return usagef("--force breaks somebody's hold: say why with --reason '...'")
 		}
 		name, token, err := ownHold(cmd, args, *token)

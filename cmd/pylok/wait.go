@@ -29,8 +29,8 @@ func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration
 	}
 	line := p.showLine(ctx, c, held, wait)
 	var unknown error // of an earlier request that may have been granted
-	for {
-		err = ask(max(wait-time.Since(line.since), 0))
+	for left := wait; ; left = max(wait-time.Since(line.since), 0) {
+		err = ask(left)
 		if errors.Is(err, lock.ErrOutcomeUnknown) {
 			unknown = err
 		}
