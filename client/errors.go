@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
@@ -113,7 +115,32 @@ func domainErrors(address string, security *security) grpc.UnaryClientIntercepto
 	return func(ctx context.Context, method string, request, response any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 		var server peer.Peer // its Addr is set when the request went out
 		err := invoke(ctx, method, request, response, connection, append(options, grpc.Peer(&server))...)
-		return security.explain(domainError(err, address, server.Addr != nil))
+		err = domainError(err, address, server.Addr != nil)
+		if status.Code(err) == codes.ResourceExhausted && !isRefusal(err) {
+			err = tooLarge(request, err)
+		}
+		return security.explain(err)
+	}
+}
+
+// largestFile is how many bytes a lock file has at most.
+const largestFile = 64 << 10
+
+// tooLarge returns the refusal that the service has for data of that size, of which it
+// did not see the request: gRPC refused it before. Other requests have err.
+func tooLarge(request any, err error) error {
+	r, ok := request.(interface {
+		GetName() string
+		GetData() *structpb.Struct
+	})
+	if !ok || proto.Size(r.GetData()) <= largestFile {
+		return err
+	}
+	return &lock.Error{
+		Reason: lock.ErrDataTooLarge,
+		Message: fmt.Sprintf("the data for %s are too large to send, %d bytes; a lock file has at most %d: keep the bulk elsewhere and lock with a link to it",
+			r.GetName(), proto.Size(r.GetData()), largestFile),
+		Err: err,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -251,6 +252,47 @@ func TestNoRefusal(t *testing.T) {
 				t.Errorf("got the error %v, want %v", err, test.is)
 			}
 		})
+	}
+}
+
+// TestTooLargeToSend: data that gRPC does not let through to the service are as those
+// that the service refuses. What else is too large is nobody's business.
+func TestTooLargeToSend(t *testing.T) {
+	address, stop := startServer()
+	defer stop()
+	c := dial(t, address)
+	for _, size := range []int{70_000, 300_000} {
+		data, err := structpb.NewStruct(map[string]any{"x": strings.Repeat("y", size)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for method, call := range map[string]func() error{
+			"Lock": func() error {
+				_, err := c.Lock(t.Context(), &pylokv1.LockRequest{Name: "x", Data: data})
+				return err
+			},
+			"Renew": func() error {
+				_, err := c.Renew(t.Context(), &pylokv1.RenewRequest{Name: "x", Token: 1, Data: data})
+				return err
+			},
+			"Unlock": func() error {
+				_, err := c.Unlock(t.Context(), &pylokv1.UnlockRequest{Name: "x", Data: data})
+				return err
+			},
+		} {
+			err := call()
+			_, ok := errors.AsType[*lock.Error](err)
+			if size > 256<<10 && (!ok || !errors.Is(err, lock.ErrDataTooLarge) || !strings.Contains(err.Error(), "300")) {
+				t.Errorf("%s of %d bytes: got %v, want DATA_TOO_LARGE", method, size, err)
+			}
+			if !ok {
+				t.Errorf("%s of %d bytes: got %v, want a refusal", method, size, err)
+			}
+		}
+	}
+	_, err := c.List(t.Context(), &pylokv1.ListRequest{Pattern: strings.Repeat("x", 300_000)})
+	if _, ok := errors.AsType[*lock.Error](err); ok || status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("List: got %v, want the status as it is", err)
 	}
 }
 

@@ -8,10 +8,7 @@ import (
 	"net"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/pylok/pylok/client"
-	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
 	"github.com/pylok/pylok/service"
@@ -28,12 +25,11 @@ func startServer() (address string, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := grpc.NewServer()
-	pylokv1.RegisterLockServiceServer(server, service.New(manager, service.Config{Store: "memory"}))
+	server := service.NewServer(service.New(manager, service.Config{Store: "memory"}), service.ServerConfig{})
 	go server.Serve(listener)
 	return listener.Addr().String(), func() {
 		manager.Close()
-		server.Stop()
+		server.Stop(0)
 		store.Close()
 	}
 }

@@ -40,6 +40,7 @@ from pylok.messages import (
     lock_from_message,
     released_from_message,
 )
+from pylok.probe import explain
 from pylok.requests import Seconds
 from pylok.taking import LeftError, Taking
 from pylok.v1 import lock_service_pb2 as pb
@@ -87,6 +88,7 @@ class Client:
         connection.check_address(
             self.address, encrypted=credentials is not None, insecure=insecure
         )
+        self._encrypted = credentials is not None
         self._channel = connection.make_channel(
             grpc.insecure_channel, grpc.secure_channel, self.address, credentials
         )
@@ -246,7 +248,7 @@ class Client:
         """Returns an iterator over the changes of the locks that match a pattern, as
         they happen; without end, and through breaks of the connection."""
         self._maker.check("this client")
-        return Watch(self._stub.Watch, self.address, pattern, after_revision)
+        return Watch(self._stub.Watch, self._explained, self.address, pattern, after_revision)
 
     def info(self) -> Info:
         """Returns what the server is."""
@@ -341,9 +343,9 @@ class Client:
         try:
             return rpc(request, timeout=timeout), False
         except grpc.RpcError as error:
-            lost = from_rpc_error(error, self.address)
+            lost = from_rpc_error(error, self.address, request)
         if not again or not isinstance(lost, (*_ABSENT, OutcomeUnknownError)):
-            raise lost
+            raise self._explained(lost)
         until = now() + connection.RECONNECT
         while (left := until - now()) > 0:
             try:
@@ -356,9 +358,14 @@ class Client:
             try:
                 return rpc(request, timeout=timeout), True
             except grpc.RpcError as error:
-                lost = after(lost, from_rpc_error(error, self.address))
+                lost = after(lost, from_rpc_error(error, self.address, request))
                 time.sleep(connection.PAUSE)
-        raise lost
+        raise self._explained(lost)
+
+    def _explained(self, error: Error) -> Error:
+        """Returns error, which says why there is no connection, if that can be found
+        out."""
+        return explain(error, self.address, encrypted=self._encrypted)
 
     def _renew_hold(self, name: str, token: int, timeout: float) -> Lock:
         """Renews a hold, and waits with it for the server to be there."""

@@ -114,6 +114,8 @@ class UnreachableError(Error, ConnectionError):
 
     sent: bool = True
     """The request may have reached the server. False: there was no connection."""
+    details: str = ""
+    """What gRPC says of it."""
 
 
 class TimeLimitError(Error, TimeoutError):
@@ -155,6 +157,8 @@ _BY_REASON: dict[str, type[Error]] = {
     )
 }
 
+_LARGEST_FILE = 64 << 10  # bytes of a lock file
+
 # gRPC tells only so that a call has failed for want of a connection.
 _NO_CONNECTION = "failed to connect to all addresses"
 
@@ -175,19 +179,27 @@ ANSWERS = (
 )
 
 
-def from_rpc_error(error: grpc.RpcError, address: str) -> Error:
-    """Returns the Error that a gRPC error stands for. This is the one place for it,
-    as service/errors.go is for the other way."""
+def from_rpc_error(error: grpc.RpcError, address: str, request: Any = None) -> Error:
+    """Returns the Error that a gRPC error stands for, as the answer to a request. This
+    is the one place for it, as service/errors.go is for the other way."""
     code, text = error.code(), error.details() or ""
     reason, lock = _details(error)
     made: Error
     if reason in _BY_REASON:
         made = _BY_REASON[reason](text)
+    elif code == grpc.StatusCode.RESOURCE_EXHAUSTED and _is_large(request):
+        # gRPC refused it before the service saw it, and so without a reason.
+        reason = DataTooLargeError.reason
+        made = DataTooLargeError(
+            f"the data for {request.name} are too large to send, {request.data.ByteSize()} bytes; a "
+            f"lock file has at most {_LARGEST_FILE}: keep the bulk elsewhere and lock with a link to it"
+        )
     elif code == grpc.StatusCode.UNAVAILABLE:
         made = unreachable = UnreachableError(
             f"no answer from the server at {address}: {text}; is pylokd running there? "
             "PYLOK_ADDRESS says where to look"
         )
+        unreachable.details = text
         unreachable.sent = not text.startswith(_NO_CONNECTION)
     elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
         made = TimeLimitError(f"the server at {address} has not answered in time")
@@ -197,6 +209,11 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> Error:
     made.code = code.name
     made.lock = lock
     return made
+
+
+def _is_large(request: Any) -> bool:
+    data = getattr(request, "data", None)
+    return data is not None and data.ByteSize() > _LARGEST_FILE
 
 
 def after(lost: Error, made: Error) -> Error:

@@ -31,6 +31,7 @@ class ForkedClient(client.Client):
         """Starts the other process."""
         self.address = settings.address
         self.holder = ""
+        self._encrypted = settings.tls
         self._maker = connection.Maker()
         self._stub = _Stub(settings)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 import grpc
 
 from pylok.connection import PAUSE, Maker, not_for_children
-from pylok.errors import ShuttingDownError, UnreachableError, from_rpc_error
+from pylok.errors import Error, ShuttingDownError, UnreachableError, from_rpc_error
 from pylok.messages import Event, event_from_message
 from pylok.position import Position
 from pylok.v1 import lock_service_pb2 as pb
+
 
 class Watch(Iterator[Event]):
     """Changes in order, without a gap and without a repeat, from Client.watch.
@@ -26,9 +27,17 @@ class Watch(Iterator[Event]):
     there, and for one that refuses.
     """
 
-    def __init__(self, rpc: Any, address: str, pattern: str, after_revision: int) -> None:
+    def __init__(
+        self,
+        rpc: Any,
+        explained: Callable[[Error], Error],
+        address: str,
+        pattern: str,
+        after_revision: int,
+    ) -> None:
         """Is for Client.watch."""
         self._rpc = rpc
+        self._explained = explained
         self._address = address
         self._pattern = pattern
         self._position = Position(after_revision)
@@ -56,7 +65,7 @@ class Watch(Iterator[Event]):
                 if not self._begun or not isinstance(
                     refusal, (UnreachableError, ShuttingDownError)
                 ):
-                    raise refusal from None
+                    raise self._explained(refusal) from None
             else:
                 self._begun = self._fruitful = True
                 event = event_from_message(response.event)

@@ -88,6 +88,9 @@ class Calls(DaemonTest):
             (pylok.InvalidArgumentError, lambda: list(c.list("***"))),
             (pylok.InvalidArgumentError, lambda: next(c.watch("***"))),
             (pylok.DataTooLargeError, lambda: c.lock("e/free", data={"x": "y" * 70_000})),
+            (pylok.DataTooLargeError, lambda: c.lock("e/free", data={"x": "y" * 300_000})),
+            (pylok.DataTooLargeError, lambda: c.renew("e/held", held.token, data={"x": "y" * 300_000})),
+            (pylok.DataTooLargeError, lambda: c.unlock("e/held", data={"x": "y" * 300_000})),
             (ValueError, lambda: c.lock("e/free", ttl=1, expire_time=datetime.datetime.now())),
             (ValueError, lambda: c.lock("e/free", expire_time=datetime.datetime.now())),
         ):

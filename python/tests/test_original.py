@@ -3,6 +3,7 @@ of others, files by hand, processes."""
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import enum
 import os
@@ -19,6 +20,7 @@ import grpc
 import yaml
 
 import pylok
+import pylok.aio
 from tests.daemon import PYTHON_DIRECTORY, Daemon, DaemonTest
 
 
@@ -129,8 +131,29 @@ if child:
             credentials = grpc.ssl_channel_credentials(file.read())
         with pylok.Client(daemon.address, credentials=credentials) as client:
             self.assertTrue(client.status("x").locked)
-        with pylok.Client(daemon.address) as client, self.assertRaises(pylok.UnreachableError):
-            client.info()
+        plain = Daemon()
+        self.addCleanup(plain.close)
+        strangers = grpc.ssl_channel_credentials()  # that do not vouch for the daemon
+        for address, given, says in (
+            (daemon.address, None, "speaks TLS: give credentials"),
+            (plain.address, credentials, "does not speak TLS: leave credentials out"),
+            (daemon.address, strangers, "something listens at .*, but no connection comes about: .*certificate"),
+        ):
+            with self.subTest(says=says):
+                with pylok.Client(address, credentials=given) as client:
+                    with self.assertRaisesRegex(pylok.UnreachableError, says):
+                        client.info()
+                    with self.assertRaisesRegex(pylok.UnreachableError, says):
+                        next(client.watch())
+                asyncio.run(self.refused(address, given, says))
+
+    async def refused(self, address: str, credentials: Any, says: str) -> None:
+        """The same with asyncio."""
+        async with pylok.aio.Client(address, credentials=credentials) as client:
+            with self.assertRaisesRegex(pylok.UnreachableError, says):
+                await client.info()
+            with self.assertRaisesRegex(pylok.UnreachableError, says):
+                await anext(client.watch())
 
 
 class Word(str, enum.Enum):

@@ -43,6 +43,7 @@ from pylok.messages import (
     lock_from_message,
     released_from_message,
 )
+from pylok.probe import explain
 from pylok.requests import Seconds
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1.lock_service_pb2_grpc import LockServiceStub
@@ -217,7 +218,9 @@ class Client:
     def watch(self, pattern: str = "", *, after_revision: int = 0) -> Watch:
         """Returns an async iterator over the changes of the locks that match a
         pattern, as pylok.Client.watch does."""
-        return Watch(self._open()[1].Watch, self.address, pattern, after_revision)
+        return Watch(
+            self._open()[1].Watch, self._explained, self.address, pattern, after_revision
+        )
 
     async def info(self) -> Info:
         """Returns what the server is."""
@@ -344,9 +347,9 @@ class Client:
         try:
             return await rpc(request, timeout=timeout), False
         except grpc.RpcError as error:
-            lost = from_rpc_error(error, self.address)
+            lost = from_rpc_error(error, self.address, request)
         if not again or not isinstance(lost, (*_ABSENT, OutcomeUnknownError)):
-            raise lost
+            raise await self._explained(lost)
         until = now() + connection.RECONNECT
         while (left := until - now()) > 0:
             try:
@@ -359,9 +362,15 @@ class Client:
             try:
                 return await rpc(request, timeout=timeout), True
             except grpc.RpcError as error:
-                lost = after(lost, from_rpc_error(error, self.address))
+                lost = after(lost, from_rpc_error(error, self.address, request))
                 await asyncio.sleep(connection.PAUSE)
-        raise lost
+        raise await self._explained(lost)
+
+    async def _explained(self, error: Error) -> Error:
+        """Returns error, which says why there is no connection, if that can be found
+        out."""
+        encrypted = self._credentials is not None
+        return await asyncio.to_thread(explain, error, self.address, encrypted=encrypted)
 
     async def _renew_hold(self, name: str, token: int, timeout: float) -> Lock:
         """Renews a hold, and waits with it for the server to be there."""

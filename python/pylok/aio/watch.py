@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import Any
 
@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from pylok.connection import PAUSE
-from pylok.errors import ShuttingDownError, UnreachableError, from_rpc_error
+from pylok.errors import Error, ShuttingDownError, UnreachableError, from_rpc_error
 from pylok.messages import Event, event_from_message
 from pylok.position import Position
 from pylok.v1 import lock_service_pb2 as pb
@@ -22,9 +22,17 @@ class Watch(AsyncIterator[Event]):
     pylok.Watch. It ends with close, or at the end of the `async with` statement that
     it is used in."""
 
-    def __init__(self, rpc: Any, address: str, pattern: str, after_revision: int) -> None:
+    def __init__(
+        self,
+        rpc: Any,
+        explained: Callable[[Error], Coroutine[Any, Any, Error]],
+        address: str,
+        pattern: str,
+        after_revision: int,
+    ) -> None:
         """Is for Client.watch."""
         self._rpc = rpc
+        self._explained = explained
         self._address = address
         self._pattern = pattern
         self._position = Position(after_revision)
@@ -65,7 +73,7 @@ class Watch(AsyncIterator[Event]):
                 if not self._begun or not isinstance(
                     refusal, (UnreachableError, ShuttingDownError)
                 ):
-                    raise refusal from None
+                    raise await self._explained(refusal) from None
                 self._stream = None
                 continue
             if response is grpc.aio.EOF:
