@@ -20,7 +20,8 @@ const maxBatch = 1024
 // must not come between the steps of a batch.
 type commit struct {
 	changes []lock.Change
-	suspect []lock.Name // files that others may have changed
+	found   []inspected // files that others may have changed
+	again   []lock.Name // of these: such as have changed since they were read
 	learnt  []learnt    // files that nobody has changed
 	mark    *checkpoint // lock files that have become durable
 	probe   bool        // see if the disk works again
@@ -29,7 +30,7 @@ type commit struct {
 	done    chan struct{} // closed when events and err are final
 
 	steps []step // one for each change, once it is staged
-	// outside is what stood in the way: what others did to the files.
+	// outside is what others did to the files that are found.
 	outside *commit
 }
 
@@ -40,8 +41,8 @@ func (c *commit) names(yield func(lock.Name) bool) {
 			return
 		}
 	}
-	for _, name := range c.suspect {
-		if !yield(name) {
+	for _, f := range c.found {
+		if !yield(f.name) {
 			return
 		}
 	}
@@ -201,11 +202,8 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 			s.probe()
 		}
 		s.learn(c.learnt)
-		if (len(c.suspect) > 0 || errors.Is(c.err, lock.ErrConflict)) && s.failure() == nil {
-			outside, err := s.reconcile(slices.Collect(c.names))
-			if err != nil {
-				c.err = s.ioError(err)
-			} else if len(outside.steps) > 0 {
+		if len(c.found) > 0 && s.failure() == nil {
+			if outside := s.reconcile(c); len(outside.steps) > 0 {
 				c.outside = outside
 				staged = append(staged, outside)
 			}
@@ -609,7 +607,7 @@ func (s *Store) apply(committed []*commit) error {
 		}
 	}
 	if len(suspect) > 0 {
-		s.enqueue(&commit{suspect: suspect, done: make(chan struct{})})
+		s.revisits.add(suspect)
 	}
 	return nil
 }

@@ -83,6 +83,9 @@ func isFresh(stat disk.Stat) bool {
 // the coarsest time stamps of a file system, those of FAT, are 2 s apart.
 const trustAge = 2 * time.Second
 
+// unseen is the fingerprint of a file that is there and cannot be looked at.
+var unseen = fingerprint{ctime: -1, fresh: true}
+
 // isKnown reports whether a look at the file's times tells if it has changed.
 func (p fingerprint) isKnown() bool { return p.ctime != 0 && !p.fresh }
 
@@ -135,9 +138,17 @@ func isByOthers(err error) bool {
 	return isAbsent(err) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist)
 }
 
+// isOurs reports whether err is the process's or the machine's trouble and says nothing
+// of a file: it has no more descriptors or memory.
+func isOurs(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // lockFile is a lock file as it was found.
 type lockFile struct {
 	lockfile.Content
+	// unread: what the file says is not known, as the Problem says.
+	unread   bool
 	reserved lockfile.Reserved // nil too where they are as the server wrote them
 	print    fingerprint       // zero: there is no file
 	mtime    time.Time
@@ -145,9 +156,17 @@ type lockFile struct {
 
 func (f lockFile) exists() bool { return f.print != fingerprint{} }
 
-// read reads a lock file. What is there but cannot be read has a Problem; the
-// error is for a file of which not even that is known. A file that is as the server
-// writes that of known, which may be nil, is not parsed.
+// unreadable makes of an error in reading a file the file's Problem. The file is read
+// again with each look at it: its times may never tell that it can be read.
+func (f *lockFile) unreadable(err error) lockFile {
+	f.Problem, f.unread = "the file cannot be read: "+reasonOf(err), true
+	f.print.fresh = true
+	return *f
+}
+
+// read reads a lock file. What is there but cannot be read has a Problem; the error is
+// one of those of isOurs. A file that is as the server writes that of known, which may
+// be nil, is not parsed.
 func (f *files) read(name lock.Name, known *entry) (lockFile, error) {
 	const tries = 3
 	var found lockFile
@@ -156,8 +175,15 @@ func (f *files) read(name lock.Name, known *entry) (lockFile, error) {
 		if isAbsent(err) {
 			return lockFile{}, nil
 		}
-		if err != nil {
+		if isOurs(err) {
 			return lockFile{}, err
+		}
+		if err != nil { // which file is it?
+			found = lockFile{print: unseen, mtime: time.Now()}
+			if known != nil {
+				found.print = known.print
+			}
+			return found.unreadable(err), nil
 		}
 		found = lockFile{print: fingerprintOf(stat), mtime: time.Unix(0, stat.Mtime)}
 		if kind := notRegular(stat.Mode); kind != "" {
@@ -168,11 +194,10 @@ func (f *files) read(name lock.Name, known *entry) (lockFile, error) {
 		switch {
 		case isAbsent(err), errors.Is(err, syscall.ELOOP):
 			continue // it has become something else
-		case errors.Is(err, fs.ErrPermission):
-			found.Problem = "the file cannot be read: " + reasonOf(err)
-			return found, nil
+		case isOurs(err):
+			return lockFile{}, err
 		case err != nil:
-			return lockFile{}, err // ours, not the file's
+			return found.unreadable(err), nil
 		case stable && known != nil && bytes.Equal(text, lockfile.Append(nil, known.lock, f.location(name))):
 			found.Content = lockfile.ContentOf(known.lock)
 			return found, nil
@@ -249,8 +274,8 @@ type listed struct {
 
 // walk calls visit with the root and each directory below it that may have lock
 // files, in no order and with as many at a time as there are processors. It returns
-// how many files that are no lock files it left alone. A directory that it may not
-// read is reported to unreadable, one at a time, and passed over.
+// how many files that are no lock files it left alone. A directory below the root that
+// cannot be read is reported to unreadable, one at a time, and passed over.
 func (f *files) walk(visit func(listing) error, unreadable func(dir string, err error)) (strays int, err error) {
 	var (
 		mu      sync.Mutex // guards what follows, and unreadable
@@ -274,6 +299,7 @@ func (f *files) walk(visit func(listing) error, unreadable func(dir string, err 
 				pending = pending[:len(pending)-1]
 				busy++
 				mu.Unlock()
+				var unlisted *listError
 				below, others, failure := f.visit(dir, visit)
 				mu.Lock()
 				busy--
@@ -281,8 +307,8 @@ func (f *files) walk(visit func(listing) error, unreadable func(dir string, err 
 				pending = append(pending, below...)
 				switch {
 				case failure == nil:
-				case errors.Is(failure, fs.ErrPermission) && dir != ".":
-					unreadable(dir, errors.Unwrap(failure))
+				case errors.As(failure, &unlisted) && dir != "." && !isOurs(failure):
+					unreadable(dir, unlisted.err)
 				case err == nil:
 					err = failure
 				}
@@ -293,6 +319,16 @@ func (f *files) walk(visit func(listing) error, unreadable func(dir string, err 
 	workers.Wait()
 	return strays, err
 }
+
+// listError is that a directory could not be listed.
+type listError struct {
+	dir string
+	err error
+}
+
+func (e *listError) Error() string { return fmt.Sprintf("listing the directory %s: %v", e.dir, e.err) }
+
+func (e *listError) Unwrap() error { return e.err }
 
 // visit calls visit with a directory, and returns the directories below it.
 func (f *files) visit(dir string, visit func(listing) error) (below []string, strays int, err error) {
@@ -311,7 +347,7 @@ func (f *files) visit(dir string, visit func(listing) error) (below []string, st
 		entries, err = d.List()
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("listing the directory %s: %w", dir, err)
+		return nil, 0, &listError{dir, err}
 	}
 	l.locks = make([]listed, 0, len(entries))
 	for _, entry := range entries {

@@ -127,23 +127,20 @@ func (n *notifier) askRescan() {
 // inspect passes on those suspects that others have changed: most notifications are
 // of the server's own changes.
 func (n *notifier) inspect(suspects map[place]*suspect) {
-	list := &suspectList{store: n.store}
-	var looks []lock.Name
+	var changed, looks []lock.Name
 	for _, at := range suspects {
 		switch {
 		case at.name.IsZero():
 		case at.written:
 			// The server writes no file in its place: whoever did, it was
 			// somebody else.
-			list.add(at.name)
+			changed = append(changed, at.name)
 		default:
 			looks = append(looks, at.name)
 		}
 	}
 	for some := range slices.Chunk(looks, suspectBatch) {
-		for _, name := range n.store.changedByOthers(some) {
-			list.add(name)
-		}
+		changed = append(changed, n.store.changedByOthers(some)...)
 	}
-	list.flush()
+	_ = n.store.inspect(changed) // logged, and tried again
 }

@@ -2,7 +2,6 @@ package filestore
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"path"
 	"slices"
@@ -27,8 +26,7 @@ const (
 	longestRest = time.Second
 	// pollSteps is how many files it looks at between two looks at the clock.
 	pollSteps = 32
-	// suspectBatch is how many files the committer looks at between two
-	// batches of changes.
+	// suspectBatch is how many files are looked at together.
 	suspectBatch = 256
 	// learntBatch is how many files it learns of between two batches, which
 	// somebody has looked at for it.
@@ -36,7 +34,7 @@ const (
 )
 
 // poller finds the files that others have changed. It compares what a look at a
-// file tells with what is known of it; the committer then reads the suspects. It
+// file tells with what is known of it, and has the suspects inspected. It
 // never lists a directory whose times say that its entries are the same. It reads a
 // file itself only to find that it is still as the server wrote it, once for each new
 // lock.
@@ -285,18 +283,18 @@ func (p *poller) look(ctx context.Context, prefix, from string) (next string, mo
 	return next, more
 }
 
-// suspect has the committer look at a lock's file, soon.
+// suspect has a lock's file looked at, soon.
 func (p *poller) suspect(name lock.Name) {
 	if p.suspects = append(p.suspects, name); len(p.suspects) == suspectBatch {
 		p.inspect()
 	}
 }
 
-// inspect hands the suspects to the committer. What that takes is not the poller's
-// work: each change asks for it once, and so does each new lock.
+// inspect has the suspects inspected. What that takes is not the poller's work: each
+// change asks for it once, and so does each new lock.
 func (p *poller) inspect() {
 	began := time.Now()
-	p.store.inspect(&commit{suspect: p.suspects})
+	_ = p.store.inspect(p.suspects) // logged, and tried again
 	p.suspects = nil
 	p.woke = p.woke.Add(time.Since(began))
 }
@@ -316,7 +314,9 @@ func (p *poller) read() {
 	for _, e := range p.unread {
 		found, err := here.read(e.lock.Name, e)
 		switch {
-		case err != nil || found.Token != e.fileToken || found.Data != e.lock.Data || found.Problem != e.lock.Problem || !e.print.matches(found.print):
+		case err != nil: // the next poll tries again
+		case found.unread && found.Problem == e.lock.Problem: // still
+		case found.Token != e.fileToken || found.Data != e.lock.Data || found.Problem != e.lock.Problem || !e.print.matches(found.print):
 			p.suspect(e.lock.Name)
 		case found.print.isKnown():
 			if p.learnt = append(p.learnt, learnt{e, found.print}); len(p.learnt) == learntBatch {
@@ -331,8 +331,10 @@ func (p *poller) read() {
 
 // learn tells the committer of the files that have been read.
 func (p *poller) learn() {
-	p.store.inspect(&commit{learnt: p.learnt})
-	p.learnt = nil
+	if len(p.learnt) > 0 {
+		_ = p.store.await(&commit{learnt: p.learnt})
+		p.learnt = nil
+	}
 }
 
 // moves is the directories that came or went, by notifications, and that the poller
@@ -369,37 +371,4 @@ func (m *moves) take() map[string]bool {
 	dirs := m.dirs
 	m.dirs = make(map[string]bool)
 	return dirs
-}
-
-// suspectList hands suspects to the committer in batches.
-type suspectList struct {
-	store *Store
-	names []lock.Name
-}
-
-func (l *suspectList) add(name lock.Name) {
-	if l.names = append(l.names, name); len(l.names) == suspectBatch {
-		l.flush()
-	}
-}
-
-func (l *suspectList) flush() {
-	l.store.inspect(&commit{suspect: l.names})
-	l.names = nil
-}
-
-// inspect has the committer compare locks with their files, or learn of such as have
-// been compared, and waits until what others did is committed.
-func (s *Store) inspect(c *commit) {
-	if len(c.suspect)+len(c.learnt) == 0 {
-		return
-	}
-	c.done = make(chan struct{})
-	if !s.enqueue(c) {
-		return
-	}
-	<-c.done
-	if c.err != nil && !errors.Is(c.err, lock.ErrReadOnly) {
-		s.config.Logger.Warn("looking at changed files", "error", c.err)
-	}
 }

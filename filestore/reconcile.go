@@ -7,17 +7,35 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// reconcile compares locks with their files. What others did to them is a commit of
-// its own, which it returns, without steps if there is nothing. Only the committer
+// reconcile takes in what was found in lock files. What others did to them is a commit
+// of its own, which it returns, without steps if there is nothing. Only the committer
 // calls it.
-func (s *Store) reconcile(names []lock.Name) (*commit, error) {
+func (s *Store) reconcile(c *commit) *commit {
 	outside := &commit{}
-	for _, name := range names {
-		if err := s.reconcileLock(name, outside); err != nil {
-			return nil, err
+	for _, f := range c.found {
+		if s.isStill(f) {
+			s.reconcileLock(f.name, f.lockFile, outside)
+		} else {
+			c.again = append(c.again, f.name)
 		}
 	}
-	return outside, nil
+	return outside
+}
+
+// isStill reports whether neither the server nor, as far as a look tells, anybody else
+// has changed a lock's file since it was read.
+func (s *Store) isStill(f inspected) bool {
+	if find(s.locks, f.name) != f.known {
+		return false
+	}
+	now, err := s.work.look(f.name)
+	switch {
+	case err != nil:
+		return f.unread && !isOurs(err)
+	case f.print.ctime == -1:
+		return true // it will be another in any case
+	}
+	return f.print.matches(now)
 }
 
 // changedByOthers returns those of the locks whose files are not as the store knows
@@ -41,14 +59,13 @@ func (s *Store) changedByOthers(names []lock.Name) (changed []lock.Name) {
 
 // reconcileLock adds to outside what others did to a lock's file: created, edited,
 // replaced or removed it.
-func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
+func (s *Store) reconcileLock(name lock.Name, found lockFile, outside *commit) {
 	before := find(s.locks, name)
-	found, err := s.work.read(name, before)
-	if err != nil {
-		return err
-	}
 	if before == nil && !found.exists() {
-		return nil
+		return
+	}
+	if found.unread && before != nil && before.isHoldOf(found) {
+		found.Token = before.fileToken // as far as anybody knows
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	event := lock.Event{Time: now, Cause: lock.File}
@@ -69,7 +86,7 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 			s.locks.ReplaceOrInsert(&same)
 			s.stale = true
 		}
-		return nil
+		return
 
 	default:
 		event.Type, event.Lock = lock.Updated, before.lock.WithData(found.Data)
@@ -97,7 +114,6 @@ func (s *Store) reconcileLock(name lock.Name, outside *commit) error {
 	st.endBefore()
 	outside.steps = append(outside.steps, st)
 	s.config.Logger.Info("a lock file was changed from outside", "name", name, "event", event.Type, "revision", event.Revision, "problem", event.Lock.Problem)
-	return nil
 }
 
 // learn takes note of files that have been read, where their locks have not changed
@@ -115,10 +131,11 @@ func (s *Store) learn(files []learnt) {
 }
 
 // isHoldOf reports whether a file is that of the entry's hold, be it edited: it is
-// the same file, or it has the lock_token that was in it. A file that was put in
-// its place is another hold.
+// the same file, as far as one that could not be looked at or read can be told, or it
+// has the lock_token that was in it. A file that was put in its place is another hold.
 func (e *entry) isHoldOf(found lockFile) bool {
-	return e.print.sameFile(found.print) || found.Token != 0 && found.Token == e.fileToken
+	return e.print.sameFile(found.print) || found.Token != 0 && found.Token == e.fileToken ||
+		e.print == unseen || found.unread && found.print.inode == e.print.inode
 }
 
 // adopted is the hold that a file from outside stands for: anonymous, whatever

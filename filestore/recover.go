@@ -342,6 +342,9 @@ func (r *recovery) findSuspects(ctx context.Context) (suspects []unread, unreada
 		return nil
 	}, func(dir string, err error) {
 		unreadable = append(unreadable, dir+"/")
+		mu.Lock()
+		defer mu.Unlock()
+		r.dirs[dir] = dirState{fresh: true} // the poller is to try again
 		r.config.Logger.Warn("a directory cannot be read; the locks below it are taken from the journal", "directory", dir, "error", err)
 	})
 	if err != nil {
@@ -472,6 +475,12 @@ func (r *recovery) compare(name lock.Name, found lockFile) verdict {
 
 	case r.isOrphan(found) && !h.isAsHeld(found):
 		return verdict{remedy: rewrite, why: "the lock file was being written when the server stopped", lock: r.withTerms(h.hold)}
+
+	case found.unread && h.isHeld() && recent && !h.byFile:
+		return verdict{remedy: rewrite, why: "the lock file of a recent hold cannot be read", lock: r.withTerms(h.hold)}
+
+	case found.unread && h.isHeld(): // what it says is found when it can be read
+		return verdict{remedy: keep, lock: r.withTerms(h.hold)}
 
 	case h.isHeld():
 		return r.compareHold(h, found, recent)

@@ -88,6 +88,8 @@ type Store struct {
 
 	view atomic.Pointer[view] // what readers see; nil: closed
 
+	revisits revisits // lock files to be looked at again
+
 	mu        sync.Mutex
 	queue     []*commit
 	unsettled []*batch // oldest first
@@ -194,6 +196,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 		config:        config,
 		files:         files{FS: fsys, root: root},
 		arrival:       make(chan struct{}, 1),
+		revisits:      newRevisits(),
 		unsettledMore: make(chan struct{}, 1),
 		done:          make(chan struct{}),
 		settling:      make(chan struct{}, 1),
@@ -235,6 +238,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	p := newPoller(s, n, found.dirs)
 	s.background.Go(func() { n.run(background) })
 	s.background.Go(func() { p.run(background) })
+	s.background.Go(func() { s.revisit(background) })
 	s.background.Go(func() { s.checkpoints(background, opened.revision) })
 	s.background.Go(func() { s.probes(background) })
 	return s, nil
@@ -347,8 +351,20 @@ func (s *Store) CommitEach(_ context.Context, changes ...lock.Change) []lock.Out
 	return outcomes
 }
 
-// commit makes commits one after the other, and returns when they are final.
+// commit makes commits one after the other, and returns when they are final and readers
+// see what stood in the way of those that are refused.
 func (s *Store) commit(commits ...*commit) {
+	s.commitInTurn(commits)
+	for _, c := range commits {
+		if errors.Is(c.err, lock.ErrConflict) {
+			if err := s.inspect(slices.Collect(c.names)); err != nil {
+				c.err = err
+			}
+		}
+	}
+}
+
+func (s *Store) commitInTurn(commits []*commit) {
 	if len(commits) == 0 || s.commitAlone(commits) {
 		return
 	}
@@ -395,6 +411,12 @@ func (s *Store) enqueue(commits ...*commit) bool {
 	s.queue = append(s.queue, commits...)
 	s.wake()
 	return true
+}
+
+func (s *Store) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 func (s *Store) wake() {

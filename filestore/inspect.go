@@ -1,0 +1,147 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// inspected is a lock's file as somebody has read it, beside the committer: a file can be
+// large, and every commit would wait until it is read and parsed.
+type inspected struct {
+	name  lock.Name
+	known *entry // of the lock, from before the file was read; nil: it was free
+	lockFile
+}
+
+// mostInspections is how often a file that changes meanwhile is read again at once.
+const mostInspections = 3
+
+// inspect reads the files of locks and has the committer take in what others did to
+// them. It returns when that is committed and readers see it, or when the store is
+// closed. The error says why it cannot be taken in. In that case, and where a file keeps
+// changing, the files are inspected again later.
+func (s *Store) inspect(names []lock.Name) (err error) {
+	rest := names
+	for range mostInspections {
+		if rest, err = s.inspectOnce(rest); err != nil {
+			s.revisits.addLater(names)
+			return err
+		}
+		if len(rest) == 0 {
+			return nil
+		}
+	}
+	s.revisits.addLater(rest)
+	return nil
+}
+
+// inspectOnce is inspect, but for the files that it returns: they have changed since
+// they were read.
+func (s *Store) inspectOnce(names []lock.Name) (again []lock.Name, err error) {
+	held := s.files.Hold()
+	defer held.Drop()
+	here := files{FS: held, root: s.files.root}
+	c := &commit{}
+	began := time.Now()
+	for _, name := range names {
+		v := s.view.Load()
+		if v == nil || s.isClosed() {
+			return nil, nil
+		}
+		known := find(v.locks, name)
+		found, err := here.read(name, known)
+		if err != nil {
+			s.config.Logger.Warn("lock files cannot be read now", "error", err)
+			return nil, errors.Join(s.await(c), readOnly(err))
+		}
+		c.found = append(c.found, inspected{name, known, found})
+		// What has been found is not kept back for what takes long.
+		if time.Since(began) >= pollStretch || len(c.found) == suspectBatch {
+			if err := s.await(c); err != nil {
+				return nil, err
+			}
+			again = append(again, c.again...)
+			c, began = &commit{}, time.Now()
+		}
+	}
+	err = s.await(c)
+	return append(again, c.again...), err
+}
+
+// await has the committer do c, and returns when that is done or the store is closed.
+func (s *Store) await(c *commit) error {
+	if len(c.found)+len(c.learnt) == 0 {
+		return nil
+	}
+	c.done = make(chan struct{})
+	if !s.enqueue(c) {
+		return nil
+	}
+	<-c.done
+	if c.err != nil && !errors.Is(c.err, lock.ErrReadOnly) {
+		s.config.Logger.Warn("looking at changed files", "error", c.err)
+	}
+	return c.err
+}
+
+// revisitAfter is how long a file rests that could not be looked at.
+const revisitAfter = time.Second
+
+// revisits is the locks whose files are to be inspected again.
+type revisits struct {
+	told chan struct{} // has an element when there are any
+
+	mu    sync.Mutex
+	names map[lock.Name]bool
+}
+
+func newRevisits() revisits {
+	return revisits{told: make(chan struct{}, 1), names: make(map[lock.Name]bool)}
+}
+
+// add has files inspected soon.
+func (r *revisits) add(names []lock.Name) {
+	r.mu.Lock()
+	for _, name := range names {
+		r.names[name] = true
+	}
+	r.mu.Unlock()
+	select {
+	case r.told <- struct{}{}:
+	default:
+	}
+}
+
+// addLater has files inspected after a pause.
+func (r *revisits) addLater(names []lock.Name) {
+	if len(names) > 0 {
+		time.AfterFunc(revisitAfter, func() { r.add(names) })
+	}
+}
+
+// take takes out all of them.
+func (r *revisits) take() (names []lock.Name) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name := range r.names {
+		names = append(names, name)
+	}
+	clear(r.names)
+	return names
+}
+
+// revisit inspects the files of revisits until ctx ends.
+func (s *Store) revisit(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.revisits.told:
+			_ = s.inspect(s.revisits.take()) // logged, and tried again
+		}
+	}
+}
