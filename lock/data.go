@@ -64,11 +64,7 @@ func NewData(document map[string]any) (Data, error) {
 	}
 	text := appendCanonical(make([]byte, 0, 256), kept)
 	if len(text) > maxDataBytes {
-		return Data{}, &Error{
-			Reason:  ErrDataTooLarge,
-			Field:   "data",
-			Message: fmt.Sprintf("the data is %d bytes of JSON; a lock file holds at most %d bytes in all: keep the bulk elsewhere and lock with a link to it", len(text), MaxFileBytes),
-		}
+		return Data{}, DataTooLarge(fmt.Sprintf("the data is %d bytes of JSON", len(text)))
 	}
 	return Data{string(text)}, nil
 }

@@ -69,7 +69,8 @@ type Error struct {
 	// Message is a whole sentence for the person who asked.
 	Message string
 	// Field is the request field at fault, as the proto names it; for
-	// ErrInvalidName and ErrInvalidArgument.
+	// ErrInvalidName, ErrInvalidArgument and ErrDataTooLarge. Where the message begins
+	// with it, a colon and a space follow.
 	Field string
 	// Lock is the present state of the lock; for ErrLockHeld and ErrNotHolder.
 	Lock *Lock
@@ -86,6 +87,16 @@ func (e *Error) Unwrap() []error {
 		return []error{e.Reason}
 	}
 	return []error{e.Reason, e.Err}
+}
+
+// DataTooLarge returns an *Error with ErrDataTooLarge for data of which the message says
+// how large they are.
+func DataTooLarge(message string) error {
+	return &Error{
+		Reason:  ErrDataTooLarge,
+		Field:   "data",
+		Message: fmt.Sprintf("%s; a lock file holds at most %d bytes in all: keep the bulk elsewhere and lock with a link to it", message, MaxFileBytes),
+	}
 }
 
 // Invalid returns an *Error with ErrInvalidArgument for a request field.

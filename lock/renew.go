@@ -77,7 +77,7 @@ func (m *Manager) renewInTurn(ctx context.Context, t *turn, request RenewRequest
 		case !request.ExpireTime.IsZero():
 			next.TTL, next.ExpireTime = 0, request.ExpireTime
 		case l.TTL == 0 && request.Data == nil:
-			return Lock{}, Invalid("ttl", "the hold has no ttl to be renewed by; give ttl or expire_time")
+			return Lock{}, Invalid("ttl", "the hold has none to begin anew; say for how long it goes on, or until when")
 		}
 		change := Change{Cause: Request, Actor: request.Actor, Prev: l.Revision, Lock: next}
 		if change.Actor == "" {

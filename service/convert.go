@@ -23,6 +23,9 @@ func lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, error) {
 	if err != nil {
 		return lock.LockRequest{}, err
 	}
+	if err := checkData(request); err != nil {
+		return lock.LockRequest{}, err
+	}
 	data, err := requestedData(request)
 	if err != nil {
 		return lock.LockRequest{}, err
@@ -53,7 +56,7 @@ func unlockRequest(request *pylokv1.UnlockRequest) (lock.UnlockRequest, error) {
 	if err != nil {
 		return lock.UnlockRequest{}, err
 	}
-	data, err := replacementOf(request.GetData())
+	data, err := replacementOf(request)
 	if err != nil {
 		return lock.UnlockRequest{}, err
 	}
@@ -77,7 +80,7 @@ func renewRequest(request *pylokv1.RenewRequest) (lock.RenewRequest, error) {
 	if err != nil {
 		return lock.RenewRequest{}, err
 	}
-	data, err := replacementOf(request.GetData())
+	data, err := replacementOf(request)
 	if err != nil {
 		return lock.RenewRequest{}, err
 	}
@@ -137,11 +140,14 @@ func requestedData(request *pylokv1.LockRequest) (lock.Data, error) {
 }
 
 // replacementOf reads data that is left as it is when nothing was sent.
-func replacementOf(sent *structpb.Struct) (*lock.Data, error) {
-	if sent == nil {
+func replacementOf(request withData) (*lock.Data, error) {
+	if err := checkData(request); err != nil {
+		return nil, err
+	}
+	if request.GetData() == nil {
 		return nil, nil
 	}
-	data, err := dataOf(sent)
+	data, err := dataOf(request.GetData())
 	return &data, err
 }
 

@@ -47,7 +47,7 @@ func TestWatchResponse(t *testing.T) {
 				Token: 1, Revision: uint64(test.revision), AcquireTime: timestamppb.New(at),
 			},
 		}}
-		for _, codec := range []encoding.CodecV2{newCodec(), encoding.GetCodecV2("proto")} {
+		for _, codec := range []encoding.CodecV2{newCodec(256 << 10), encoding.GetCodecV2("proto")} {
 			wire, err := codec.Marshal(s.watchResponse(change))
 			if err != nil {
 				t.Fatal(err)
@@ -101,7 +101,7 @@ func FuzzUnmarshalLock(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		got, want := new(pylokv1.LockRequest), new(pylokv1.LockRequest)
-		gotErr := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, got)
+		gotErr := newCodec(256<<10).Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, got)
 		wantErr := proto.Unmarshal(wire, want)
 		if (gotErr == nil) != (wantErr == nil) {
 			t.Fatalf("%x: got %v, want %v", wire, gotErr, wantErr)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -110,11 +111,12 @@ func (s *Service) refusal(refused *lock.Error, request any) *status.Status {
 		Metadata: errorMetadata(refused, request),
 	}
 	details := []protoadapt.MessageV1{info}
-	if refused.Reason == lock.ErrInvalidName || refused.Reason == lock.ErrInvalidArgument {
+	switch refused.Reason {
+	case lock.ErrInvalidName, lock.ErrInvalidArgument, lock.ErrDataTooLarge:
 		details = append(details, &errdetails.BadRequest{
 			FieldViolations: []*errdetails.BadRequest_FieldViolation{{
 				Field:       refused.Field,
-				Description: refused.Message,
+				Description: strings.TrimPrefix(refused.Message, refused.Field+": "),
 			}},
 		})
 	}

@@ -115,7 +115,7 @@ func TestReasons(t *testing.T) {
 			if d.lock.GetToken() != 7 {
 				t.Errorf("%s: got lock %v, want the hold", reason, d.lock)
 			}
-			if hasViolation, wanted := d.violation != nil, code == codes.InvalidArgument; hasViolation != wanted {
+			if hasViolation, wanted := d.violation != nil, code == codes.InvalidArgument || reason == lock.ErrDataTooLarge; hasViolation != wanted {
 				t.Errorf("%s: got field violation %v", reason, d.violation)
 			}
 		}
@@ -315,13 +315,35 @@ func TestLargeRefusal(t *testing.T) {
 	}
 }
 
-func TestTooLargeMessage(t *testing.T) {
+// TestTooLarge: data that no lock file can hold are DATA_TOO_LARGE, whatever their size,
+// up to what is read at all; and change nothing.
+func TestTooLarge(t *testing.T) {
 	r := serve(t, setup{})
-	_, err := r.Lock(t.Context(), &pylokv1.LockRequest{Name: "a", Data: document(t, fmt.Sprintf(`{"x": %q}`, strings.Repeat("x", 300<<10)))})
-	refusedCode(t, err, codes.ResourceExhausted)
-	if text := status.Convert(err).Message(); !strings.Contains(text, "262144") || !strings.Contains(text, "larger than max") {
-		t.Errorf("got message %q, want the limit in it", text)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	hold := r.lock(t, &pylokv1.LockRequest{Name: "held"})
+	for _, size := range []int{300 << 10, 256<<10 - 40, 1<<20 - 100} {
+		data := document(t, fmt.Sprintf(`{"x": %q}`, strings.Repeat("x", size)))
+		for method, err := range map[string]error{
+			"Lock":      second(r.Lock(ctx, &pylokv1.LockRequest{Name: "a", Data: data, Holder: "alice"})),
+			"Lock held": second(r.Lock(ctx, &pylokv1.LockRequest{Name: "held", Data: data, Overwrite: true})),
+			"Renew":     second(r.Renew(ctx, &pylokv1.RenewRequest{Name: "held", Token: hold.GetToken(), Data: data})),
+			"Unlock":    second(r.Unlock(ctx, &pylokv1.UnlockRequest{Name: "held", Data: data})),
+		} {
+			if method == "Unlock" && size < 256<<10 {
+				continue // it writes no lock file
+			}
+			d := refused(t, err, codes.ResourceExhausted, lock.ErrDataTooLarge)
+			if d.violation.GetField() != "data" || !strings.Contains(d.violation.GetDescription(), "65536") {
+				t.Errorf("%s with %d bytes: got violation %v, want the field data and the limit", method, size, d.violation)
+			}
+		}
 	}
+	if _, err := r.Lock(ctx, &pylokv1.LockRequest{Name: "a b", Data: document(t, fmt.Sprintf(`{"x": %q}`, strings.Repeat("x", 300<<10)))}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a bad name with large data: got %v", err)
+	}
+	_, err := r.Lock(ctx, &pylokv1.LockRequest{Name: "a", Data: document(t, fmt.Sprintf(`{"x": %q}`, strings.Repeat("x", 1<<20)))})
+	refusedCode(t, err, codes.ResourceExhausted)
 	r.lock(t, &pylokv1.LockRequest{Name: "a"})
 }
 
@@ -400,8 +422,8 @@ func TestBadInput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := r.Lock(ctx, test.request)
 			d := refused(t, err, codes.InvalidArgument, lock.ErrInvalidArgument)
-			if d.violation.GetField() != test.field || d.violation.GetDescription() == "" {
-				t.Errorf("got violation %v, want one of %s", d.violation, test.field)
+			if d.violation.GetField() != test.field || d.violation.GetDescription() == "" || strings.HasPrefix(d.violation.GetDescription(), test.field) {
+				t.Errorf("got violation %v, want one of %s, and in its description what is wrong with that", d.violation, test.field)
 			}
 			if d.info.GetMetadata()["name"] != "a" {
 				t.Errorf("got metadata %v, want the name", d.info.GetMetadata())

@@ -27,8 +27,9 @@ type ServerConfig struct {
 	Logger *slog.Logger
 	// TLS is the server's side of TLS. Default: none, all is sent in the clear.
 	TLS *tls.Config
-	// MaxMessageBytes is the largest request. Default 256 KiB, in which any
-	// document fits that fits in a lock file.
+	// MaxMessageBytes is the largest request whose data is looked at; those of a
+	// larger one are DATA_TOO_LARGE. Default 256 KiB, in which any document fits that
+	// fits in a lock file.
 	MaxMessageBytes int
 	// MaxStreams is how many calls may be open on one connection. A client's
 	// waiters share a connection, and calls beyond the limit stand in line
@@ -40,6 +41,9 @@ type ServerConfig struct {
 }
 
 const (
+	// hardMessageBytes is the largest request that is read at all. gRPC refuses a larger
+	// one without a reason for programs.
+	hardMessageBytes = 1 << 20
 	// maxHeaderBytes bounds the metadata of a request.
 	maxHeaderBytes = 64 << 10
 	// A client that is cut off from the server shows within pingAfter and
@@ -87,8 +91,8 @@ func NewServer(service *Service, config ServerConfig) *Server {
 	log := callLog{config.Logger}
 	answerPanics := recovery.WithRecoveryHandler(recovered)
 	options := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(config.MaxMessageBytes),
+		grpc.ForceServerCodecV2(newCodec(config.MaxMessageBytes)),
+		grpc.MaxRecvMsgSize(max(config.MaxMessageBytes, hardMessageBytes)),
 		grpc.MaxConcurrentStreams(config.MaxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(config.ConnectTimeout),

@@ -333,3 +333,12 @@ func TestManyWaitersOnOneConnection(t *testing.T) {
 	waiting.Wait()
 	r.waiters(t, "a", 0)
 }
+
+// TestPingsAsPromised: the contract lets a client ping every 10 s. The server allows for
+// pings that come sooner after each other than they were sent.
+func TestPingsAsPromised(t *testing.T) {
+	const promised = 10 * time.Second
+	if minClientPing > promised/2 {
+		t.Errorf("the server takes pings every %v, and the contract says %v", minClientPing, promised)
+	}
+}

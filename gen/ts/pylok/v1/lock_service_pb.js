@@ -202,9 +202,11 @@ export const EventCause = /*@__PURE__*/
  * Errors: each has a google.rpc.ErrorInfo detail with domain `pylok` and one of
  * the reasons below; program against the reason, not the message. LOCK_HELD and
  * NOT_HOLDER also carry the present Lock as a detail, of its data at most the key
- * `msg` where the error would be larger than 4 KiB. INVALID_NAME and
- * INVALID_ARGUMENT also carry google.rpc.BadRequest with the fields at fault. A
- * value outside the range that its comment gives is INVALID_ARGUMENT.
+ * `msg` where the error would be larger than 4 KiB. INVALID_NAME,
+ * INVALID_ARGUMENT and DATA_TOO_LARGE also carry google.rpc.BadRequest with the
+ * field at fault, as it is named here, and what is wrong with it. A value outside
+ * the range that its comment gives is INVALID_ARGUMENT. gRPC itself refuses a
+ * request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
  *
  * Every RPC can fail with these; each RPC's comment adds its own:
  *   - UNAUTHENTICATED (code UNAUTHENTICATED): the server does not know the
