@@ -85,7 +85,8 @@ func (c *Client) send(ctx context.Context, request *pylokv1.LockRequest) (respon
 	return response, err
 }
 
-// Unlock ends a hold. Where the answer was lost and the hold of the request's Token is
+// Unlock ends a hold: with the request's Token exactly that one, and so never that of
+// another job of the same Holder. Where the answer was lost and the hold of the request's Token is
 // found to be over, it is done: then nothing but the name and the token of Release.Lock
 // is known. Actor is for the server to say and not sent.
 func (c *Client) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.Release, error) {

@@ -188,7 +188,10 @@ class Client:
     ) -> Released:
         """Releases a hold and returns it as it was.
 
-        With token exactly that hold, else one that is anonymous or has the holder.
+        With token exactly that hold: what a program wants that has taken one. Without,
+        one that is anonymous or has the holder; two jobs of one user have the same
+        holder, and one that was refused so releases the hold of the other.
+
         force breaks any hold, or only that of token, and needs a reason. reason and
         data, a closing message in place of the hold's data, go to those who watch
         and into the history.

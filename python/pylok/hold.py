@@ -46,6 +46,7 @@ class Hold:
         self._cause: Error | None = None  # why it was lost
         self._event: Event | None = None  # that ended it
         self._explained = False  # the server was asked for that
+        self._explaining = threading.Lock()
         self._maker = Maker()
         self._lost = threading.Event()
         self._stop = threading.Event()  # released, or lost
@@ -190,9 +191,10 @@ class Hold:
             self._on_lost(self)
 
     def _lost_error(self) -> LostError:
-        if not self._explained and is_over(self._cause):
-            self._explained = True
-            self._event = self._client._end_of(self.lock)
+        with self._explaining:
+            if not self._explained and is_over(self._cause):
+                self._event = self._client._end_of(self.lock)
+                self._explained = True
         return lost_error(self.name, self.token, self._cause, self._event)
 
 

@@ -14,6 +14,14 @@ PYTHON_DIRECTORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The directory that holds the package and its tests."""
 
 
+# What the user has set for a server of his own is nothing to the tests: those that say
+# no address reach nobody.
+for _name in [name for name in os.environ if name.startswith(("PYLOK_", "PYLOKD_"))]:
+    if not _name.startswith("PYLOK_TEST_"):
+        del os.environ[_name]
+os.environ["PYLOK_ADDRESS"] = "127.0.0.1:1"
+
+
 class Daemon:
     """A pylokd, the program that PYLOKD names, with a root of its own. It keeps its
     address over a restart."""

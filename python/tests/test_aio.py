@@ -71,6 +71,9 @@ class Aio(unittest.IsolatedAsyncioTestCase):
                 await self.other.unlock("b", force=True, reason="in the way")
                 await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
         self.assertIsInstance(lost.exception.__cause__, pylok.NotLockedError)
+        self.assertIn("it was broken by bob@ci-8: in the way", str(lost.exception))
+        assert lost.exception.event
+        self.assertEqual(lost.exception.event.actor, "bob@ci-8")
         self.assertTrue(hold.lost)
         self.assertEqual(told, [hold])
         await asyncio.sleep(0)  # a cancellation that was left over would come here
@@ -84,7 +87,7 @@ class Aio(unittest.IsolatedAsyncioTestCase):
         await asyncio.wait_for(hold.wait_lost(), PATIENCE)
         with self.assertRaises(pylok.LostError):
             hold.check()
-        with self.assertRaises(pylok.LostError):
+        with self.assertRaisesRegex(pylok.LostError, "it was broken by bob@ci-8: in the way"):
             await hold.release()
 
     async def test_cancelled_by_others(self) -> None:

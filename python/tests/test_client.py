@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 import threading
 import time
 import unittest
@@ -229,6 +230,40 @@ class Holds(DaemonTest):
                     hold.update({})
         self.assertIsInstance(lost.exception.__cause__, pylok.NotLockedError)
         self.assertEqual(told, [hold])
+        self.assertIn("it was broken by bob@ci-8: in the way", str(lost.exception))
+        event = lost.exception.event
+        assert event
+        self.assertEqual(
+            (event.cause, event.actor, event.reason),
+            (EventCause.FORCED, "bob@ci-8", "in the way"),
+        )
+
+    def test_told_how_it_ended(self) -> None:
+        """LostError says who ended the hold, and how."""
+
+        def replace(name: str) -> None:
+            self.other.lock(name, holder="alice@ci-7", overwrite=True)
+
+        def remove(name: str) -> None:
+            os.remove(f"{self.daemon.root}/{name}.lock")
+            with self.other.watch(name) as watch:
+                while next(watch).type != EventType.SYNCED or self.other.status(name).locked:
+                    pass
+
+        for number, (end, says) in enumerate(
+            (
+                (replace, "it was released or replaced by alice@ci-7"),
+                (lambda name: self.other.unlock(name, holder="alice@ci-7", reason="done"), "by alice@ci-7: done"),
+                (remove, "its lock file was removed or replaced"),
+            )
+        ):
+            with self.subTest(says=says):
+                hold = self.client.acquire(f"told/{number}", ttl=60)
+                self.assertGreater(hold.lease_left, 0)
+                end(hold.name)
+                for ask in (hold.release, hold.check, lambda: hold.update({})):
+                    with self.assertRaisesRegex(pylok.LostError, says):
+                        ask()
 
     def test_taken_by_another(self) -> None:
         """The cause carries the lock as it is now."""
@@ -240,6 +275,7 @@ class Holds(DaemonTest):
             hold.release()
         assert lost.exception.lock
         self.assertEqual(lost.exception.lock.token, now_held.token)
+        self.assertIn("it was broken by bob@ci-8: in the way", str(lost.exception))
         self.assertEqual(self.other.status("t").token, now_held.token)
 
     def test_found_lost_at_release(self) -> None:

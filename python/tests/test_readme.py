@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import doctest
 import os
+import textwrap
 from types import SimpleNamespace
 
+import pylok
 from tests.daemon import PYTHON_DIRECTORY, DaemonTest
 
 TESTS = os.path.join(PYTHON_DIRECTORY, "tests")
@@ -32,6 +34,26 @@ class Readme(DaemonTest):
     def test_maintenance(self) -> None:
         """The second scenario."""
         self.check("readme_maintenance.txt")
+
+    def test_refused_job(self) -> None:
+        """The idiom of docs/migration.md: a job that is refused does not free the lock
+        of the one that runs."""
+        with open(os.path.join(PYTHON_DIRECTORY, "..", "docs", "migration.md"), encoding="utf-8") as file:
+            blocks = file.read().split("\n\n")
+        [idiom] = [block for block in blocks if "nightly()" in block and block.startswith("    ")]
+        program = compile(
+            textwrap.dedent(idiom).replace("/tmp/locks", self.daemon.root), "migration.md", "exec"
+        )
+        path = f"{self.daemon.root}/x.lock"
+
+        def nightly() -> None:
+            for _ in range(2):
+                with self.assertRaises(pylok.LockFilePresentError):
+                    exec(program, dict(lock=pylok.lock, nightly=self.fail))
+                self.assertTrue(pylok.is_locked(path))
+
+        exec(program, dict(lock=pylok.lock, nightly=nightly))
+        self.assertFalse(pylok.is_locked(path))
 
     def check(self, name: str, **names: object) -> None:
         """Runs a scenario, whose words must be the README's."""

@@ -40,6 +40,7 @@ class Hold:
         self._cause: Error | None = None  # why it was lost
         self._event: Event | None = None  # that ended it
         self._explained = False  # the server was asked for that
+        self._explaining = asyncio.Lock()
         self._maker = Maker()
         self._lost = asyncio.Event()
         self._released = False
@@ -193,9 +194,10 @@ class Hold:
 
     async def _explain(self) -> LostError:
         """Returns the error for a lost hold, with who ended it if the server tells."""
-        if not self._explained and is_over(self._cause):
-            self._explained = True
-            self._event = await self._client._end_of(self.lock)
+        async with self._explaining:
+            if not self._explained and is_over(self._cause):
+                self._event = await self._client._end_of(self.lock)
+                self._explained = True
         return self._lost_error()
 
     def _lost_error(self) -> LostError:
