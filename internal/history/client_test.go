@@ -149,7 +149,7 @@ func (c *client) asOther(ctx context.Context, name string) {
 		}
 	case n < 89:
 		if token := c.run.someToken(c.random, name); token != 0 {
-			c.do(ctx, &operation{kind: renewOp, name: name, token: token, data: true})
+			c.do(ctx, &operation{kind: renewOp, name: name, token: token, data: true, holder: holder})
 		}
 	case n < 94:
 		c.do(ctx, &operation{kind: unlockOp, name: name, holder: holder})
@@ -282,10 +282,10 @@ func (c *client) call(ctx context.Context, o *operation) error {
 		response, err := c.link.Unlock(ctx, &pylokv1.UnlockRequest{
 			Name: o.name, Token: o.token, Holder: o.holder, Force: o.force, Reason: o.id,
 		})
-		o.lock, o.revision = viewOf(response.GetLock()), response.GetRevision()
+		o.lock, o.revision, o.next = viewOf(response.GetLock()), response.GetRevision(), response.GetNext().GetToken()
 		return err
 	case renewOp:
-		request := &pylokv1.RenewRequest{Name: o.name, Token: o.token}
+		request := &pylokv1.RenewRequest{Name: o.name, Token: o.token, Holder: o.holder}
 		if o.ttl != 0 {
 			request.Expiry = &pylokv1.RenewRequest_Ttl{Ttl: durationpb.New(o.ttl)}
 		}

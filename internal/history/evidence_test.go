@@ -27,6 +27,7 @@ type evidence struct {
 	unknown   int // operations
 	took      int // of these: effect
 	undone    int
+	handed    int // over to a waiter, by the answers to who released
 }
 
 // place is one lock during the life of one daemon.
@@ -146,6 +147,8 @@ func (e *evidence) readHistory() {
 				bad("it replaces the hold of somebody else: %v", replaced)
 			case event.GetCause() != pylokv1.EventCause_EVENT_CAUSE_REQUEST:
 				bad("the cause is not a request")
+			case event.GetActor() != o.holder:
+				bad("it is by somebody else than %v", o)
 			}
 			replaced = nil
 			locked[id] = l.GetToken()
@@ -170,6 +173,8 @@ func (e *evidence) readHistory() {
 				bad("it is the second update of %v", o)
 			case was.GetToken() != o.token || l.GetToken() != o.token:
 				bad("it is not of the hold that was meant: %v, the hold %v", o, was)
+			case event.GetActor() != cmp.Or(o.holder, l.GetHolder()):
+				bad("it is by somebody else than %v", o)
 			}
 			updated[id] = true
 			present[o.name] = l
@@ -186,6 +191,9 @@ func (e *evidence) readHistory() {
 			}
 			delete(present, l.GetName())
 			if event.GetCause() == pylokv1.EventCause_EVENT_CAUSE_EXPIRED {
+				if event.GetActor() != "" {
+					bad("somebody is said to have let the lease run out")
+				}
 				break
 			}
 			if event.GetReason() == fmt.Sprintf(replacedReason, revision+1) {
@@ -206,6 +214,8 @@ func (e *evidence) readHistory() {
 				bad("its caller was refused: %v", o)
 			case unlocked[o.id] != 0:
 				bad("it is the second release of %v", o)
+			case event.GetActor() != o.holder && (event.GetActor() != l.GetHolder() || o.holder != ""):
+				bad("it is by somebody else than %v", o)
 			}
 			unlocked[o.id] = revision
 			if o.outcome == unknown {
@@ -225,6 +235,20 @@ func (e *evidence) readHistory() {
 			o.kind == renewOp && o.data && !updated[o.id],
 			o.kind == unlockOp && unlocked[o.id] != o.revision:
 			e.problem("history: what was answered is not in it: %v", o)
+		}
+	}
+	for _, o := range e.run.operations {
+		if o.kind != unlockOp || o.outcome != done || o.next == 0 {
+			continue
+		}
+		follows := slices.IndexFunc(tokens[o.name], func(token uint64) bool { return token > o.revision })
+		switch waiter := e.granted[o.next]; {
+		case follows < 0 || tokens[o.name][follows] != o.next:
+			e.problem("history: the hold that it says comes next does not: %v", o)
+		case waiter.wait == 0:
+			e.problem("history: the hold that it says comes next did not wait: %v, %v", o, waiter)
+		default:
+			e.handed++
 		}
 	}
 	for name := range tokens {

@@ -82,7 +82,7 @@ func observe(t *testing.T, s settings, on server) *evidence {
 			expired++
 		}
 	}
-	t.Logf("%d calls of %d clients in %v, %d daemons; done: %v; of %d with an unknown outcome %d took effect, %d of these were undone; %d holds expired; order of arrival known for %d pairs; checked in %v",
-		len(r.operations), s.clients, s.duration, len(r.generations), counts, e.unknown, e.took, e.undone, expired, compared, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d calls of %d clients in %v, %d daemons; done: %v; of %d with an unknown outcome %d took effect, %d of these were undone; %d holds expired; %d handed over; order of arrival known for %d pairs; checked in %v",
+		len(r.operations), s.clients, s.duration, len(r.generations), counts, e.unknown, e.took, e.undone, expired, e.handed, compared, time.Since(began).Round(time.Millisecond))
 	return e
 }

@@ -150,6 +150,29 @@ func (s unfair) Lock(ctx context.Context, request *pylokv1.LockRequest) (*pylokv
 	}
 }
 
+// ghost is a service that says of every release by token that the ghost made it.
+type ghost struct{ pylokv1.LockServiceServer }
+
+// Unlock implements pylokv1.LockServiceServer.
+func (s ghost) Unlock(ctx context.Context, request *pylokv1.UnlockRequest) (*pylokv1.UnlockResponse, error) {
+	if request.GetToken() != 0 {
+		request.Holder = "ghost"
+	}
+	return s.LockServiceServer.Unlock(ctx, request)
+}
+
+// stillNext is a service whose Unlock takes the hold that ended for the next.
+type stillNext struct{ pylokv1.LockServiceServer }
+
+// Unlock implements pylokv1.LockServiceServer.
+func (s stillNext) Unlock(ctx context.Context, request *pylokv1.UnlockRequest) (*pylokv1.UnlockResponse, error) {
+	response, err := s.LockServiceServer.Unlock(ctx, request)
+	if err == nil {
+		response.Next = response.Lock
+	}
+	return response, err
+}
+
 // attempts is how often a workload may miss a guard that is taken out: what it does is
 // left to chance.
 const attempts = 8
@@ -165,6 +188,8 @@ func TestChecksCanFail(t *testing.T) {
 		{"token unchecked", func(s pylokv1.LockServiceServer) pylokv1.LockServiceServer { return tokenUnchecked{s} }, "porcupine: Illegal"},
 		{"expiry early", func(s pylokv1.LockServiceServer) pylokv1.LockServiceServer { return expiresEarly{s} }, "porcupine: Illegal"},
 		{"unfair", func(s pylokv1.LockServiceServer) pylokv1.LockServiceServer { return unfair{s} }, "first in, first out"},
+		{"a ghost", func(s pylokv1.LockServiceServer) pylokv1.LockServiceServer { return ghost{s} }, "history: it is by somebody else"},
+		{"the next is the last", func(s pylokv1.LockServiceServer) pylokv1.LockServiceServer { return stillNext{s} }, "history: the hold that it says comes next"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pictures := t.TempDir()

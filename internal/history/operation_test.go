@@ -66,6 +66,7 @@ type operation struct {
 	text     string // of an error, for people
 	lock     view   // as the answer showed it
 	revision uint64 // of an Unlock that is done
+	next     uint64 // of an Unlock that is done: the token of the hold that follows in the same step; 0: none
 
 	// Of reopenOp: the next daemon was not started before exec.
 	exec int64
@@ -99,6 +100,7 @@ func (o *operation) String() string {
 	add(o.overwrite, "overwrite")
 	add(o.data, "data")
 	add(o.last != 0, "last=%d", o.last)
+	add(o.next != 0, "next=%d", o.next)
 	text += " -> " + string(o.outcome)
 	add(o.reason != "", "%s", o.reason)
 	if o.outcome != unknown || o.lock.token != 0 {
