@@ -82,6 +82,22 @@ func openTerminal(t *testing.T, dir string, environment []string, path string, a
 	return terminal
 }
 
+// resize gives the terminal other columns.
+func (s *terminal) resize(columns uint16) {
+	s.t.Helper()
+	raw, err := s.file.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			if err := unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+				s.t.Error(err)
+			}
+		})
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // types sends what the keyboard does.
 func (s *terminal) types(keys string) {
 	s.t.Helper()
@@ -267,7 +283,7 @@ func TestWaitOnATerminal(t *testing.T) {
 
 	second := openTerminal(t, root, environment, filepath.Join(programs, "pylok"), "lock", "a", "--wait", "5m", "--holder", "dave@desk")
 	second.shows(`^waiting for a, 0s of up to 5m\x1b\[K\r\n  holder  bob@desk\x1b\[K\r\n  since   .*\r\n  until   .*\r\n  msg     schema change\x1b\[K\r\n$`)
-	second.shows(`\x1b\[5A\x1b\[Jwaiting for a, \d+s of up to 5m\x1b\[K\r\n  waiters 2, at most 1 before you\x1b\[K\r\n  holder  bob@desk\x1b`)
+	second.shows(`\r\x1b\[5A\x1b\[Jwaiting for a, \d+s of up to 5m\x1b\[K\r\n  waiters 2, at most 1 before you\x1b\[K\r\n  holder  bob@desk\x1b`)
 	pylok(t, address, "renew", "a", "--token", "1", "--msg", "nearly done with a change that has a message longer than the terminal is wide").want(t, exitDone)
 	second.shows(`  msg     nearly done with a change that has a message longer than the termi\.\.\.\x1b\[K\r\n`)
 	pylok(t, address, "unlock", "a", "--token", "1").want(t, exitDone)
@@ -276,12 +292,52 @@ func TestWaitOnATerminal(t *testing.T) {
 	}
 	second.shows(`  waiters 1, you are next\x1b\[K\r\n  holder  carol@desk\x1b`)
 	pylok(t, address, "unlock", "a", "--holder", "carol@desk").want(t, exitDone)
-	second.shows(`\x1b\[\dA\x1b\[Jgot a after waiting \d+s\r\na  \S+locked`)
+	second.shows(`\r\x1b\[\dA\x1b\[Jgot a after waiting \d+s\r\na  \S+locked`)
 
 	// Whoever gives up leaves nothing behind, on the screen or in the line.
 	third := openTerminal(t, root, environment, filepath.Join(programs, "pylok"), "run", "a", "--wait", "5m", "--", "true")
 	third.shows(`  waiters 1, you are next\x1b\[K\r\n  holder  dave@desk\x1b`)
 	third.types(controlC)
-	third.shows(`\x1b\[4A\x1b\[J$`)
+	third.shows(`\^C\r\x1b\[4A\x1b\[J$`)
 	until(t, `"waiters":0`, address, "status", "a", "-o", "json")
+}
+
+// TestWaitStoppedAndResized: what is shown to somebody who waits is taken away before
+// the shell has the terminal, and found again in one that has become narrower.
+func TestWaitStoppedAndResized(t *testing.T) {
+	t.Parallel()
+	root, address, environment := at(t)
+	pylok(t, address, "lock", "a", "--holder", "bob@desk", "--msg", "a schema change with a message of some length").want(t, exitDone)
+	shell := openTerminal(t, root, append(environment, "PS1=next> "), "bash", "--norc", "--noprofile", "--noediting", "-i")
+	shell.shows("next> ")
+	for _, command := range []string{"lock a --wait 5m", "run a --wait 5m -- echo mine"} {
+		shell.types("pylok " + command + "\n")
+		shell.shows(`waiting for a, \d+s of up to 5m\x1b\[K\r\n  holder `)
+		shell.types(controlZ)
+		shell.shows(`\^Z\r\x1b\[\dA\x1b\[J(\r\n)+\[\d\]\+  Stopped +pylok`)
+		shell.shows(`next> `)
+
+		// In the background it is quiet.
+		shell.types("bg\n")
+		shell.shows(`\[\d\]\+ pylok .*&\r\n`)
+		shell.shows(`next> `)
+		shell.types("sleep 1.5; echo quiet\n")
+		shell.shows(`quiet\r\nquiet\r\nnext> $`)
+
+		shell.types("fg\n")
+		shell.shows(`pylok ` + command + `\r\n(.*\r\n)*waiting for a, \d+s of up to 5m\x1b\[K\r\n`)
+
+		// With 20 columns the heading, waiters, since and msg of more than that
+		// take two rows or three.
+		shell.shows(`  msg     .*\x1b\[K\r\n`)
+		shell.resize(20)
+		shell.shows(`\r\x1b\[(10|11)A\x1b\[Jwaiting for a.*\.\.\.\x1b\[K\r\n`)
+		shell.resize(80)
+		shell.shows(`\r\x1b\[\dA\x1b\[Jwaiting for a, \d+s of up to 5m\x1b\[K\r\n`)
+		shell.types(controlC)
+		shell.shows(`\^C\r\x1b\[\dA\x1b\[J`)
+		shell.shows(`next> $`)
+	}
+	shell.types("exit\n")
+	shell.shows("exit\r\n")
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pylok/pylok/client"
 	"github.com/pylok/pylok/lock"
@@ -84,8 +85,8 @@ type line struct {
 	since  time.Time // on this machine's clock
 	wait   time.Duration
 
-	rows    int // of the terminal, that show it now
-	atMost  int // our place in the line is this one or a better one; 0: not known
+	shown   []int // the lengths of the rows that show it now, in columns
+	atMost  int   // our place in the line is this one or a better one; 0: not known
 	cancel  context.CancelFunc
 	stopped chan struct{} // closed when nothing is shown any more; nil: nothing is
 }
@@ -94,16 +95,29 @@ type line struct {
 func (p *program) showLine(ctx context.Context, c *client.Client, held lock.Lock, wait time.Duration) *line {
 	l := &line{program: p, client: c, name: held.Name.String(), since: time.Now(), wait: wait}
 	s := p.styleFor(p.stderr)
-	if !isTerminal(p.stderr) || os.Getenv("TERM") == "dumb" {
+	if !inForeground(p.stderr) || os.Getenv("TERM") == "dumb" {
 		p.say("waiting up to %s for %s, held by %s", formatDuration(wait), held.Name, s.heldBy(held))
 		return l
 	}
 	ctx, l.cancel = context.WithCancel(ctx)
 	l.stopped = make(chan struct{})
+	job := controlJob()
 	l.draw(s, s.holdRows(held))
 	go func() {
 		defer close(l.stopped)
-		for pause(ctx, refreshEvery) {
+		defer job.release()
+		for {
+			timer := time.NewTimer(refreshEvery)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			case <-timer.C:
+			case <-job.stop:
+				timer.Stop()
+				l.write(l.over()) // the shell writes here now
+				job.doStop()
+			}
 			l.refresh(ctx)
 		}
 	}()
@@ -120,8 +134,11 @@ func (l *line) close() {
 	l.write(l.over())
 }
 
-// refresh shows how things are now.
+// refresh shows how things are now. In the background it is quiet.
 func (l *line) refresh(ctx context.Context) {
+	if !inForeground(l.stderr) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, refreshEvery)
 	defer cancel()
 	held, err := l.client.Status(ctx, l.name)
@@ -143,25 +160,35 @@ func (l *line) draw(s style, facts string) {
 	var b strings.Builder
 	b.WriteString(l.over())
 	for row := range strings.Lines(text) {
-		if l.rows == maxRows {
+		if len(l.shown) == maxRows {
 			break
 		}
 		// One column stays free: a terminal may begin a new row after the last.
 		s := style{width: max(s.width-1, 0)}
-		b.WriteString(s.cut(strings.TrimSuffix(row, "\n")) + "\x1b[K\n")
-		l.rows++
+		row = s.cut(strings.TrimSuffix(row, "\n"))
+		b.WriteString(row + "\x1b[K\n")
+		l.shown = append(l.shown, utf8.RuneCountInString(row))
 	}
 	l.write(b.String())
 }
 
-// over returns what goes back over the rows that are shown, and forgets them.
+// over returns what goes back over the rows that are shown, and forgets them. Of a
+// terminal that has become narrower since, a row may take several. The keyboard's ^C may
+// stand in the row after them.
 func (l *line) over() string {
-	if l.rows == 0 {
+	width := l.styleFor(l.stderr).width
+	rows := 0
+	for _, length := range l.shown {
+		rows++
+		if width > 0 && length > width {
+			rows += (length - 1) / width
+		}
+	}
+	l.shown = nil
+	if rows == 0 {
 		return ""
 	}
-	rows := l.rows
-	l.rows = 0
-	return fmt.Sprintf("\x1b[%dA\x1b[J", rows)
+	return fmt.Sprintf("\r\x1b[%dA\x1b[J", rows)
 }
 
 // write sends text to the terminal, which may be gone.
