@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,6 +92,10 @@ func (f *expiryFlags) read(now time.Time) (*durationpb.Duration, *timestamppb.Ti
 		return durationpb.New(time.Duration(f.ttl)), nil, nil
 	case f.given("expire"):
 		expire, err := parseExpire(f.expire, now)
+		if err == nil && isWallTime(f.expire) {
+			tz, set := os.LookupEnv("TZ")
+			err = checkZone(tz, set, time.Local.String())
+		}
 		if err != nil {
 			return nil, nil, usagef("--expire: %v", err)
 		}

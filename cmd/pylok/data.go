@@ -30,7 +30,8 @@ const dataHelp = `--data KEY=VALUE: VALUE is text, unless it is true, false, nul
 [...] or a mapping {...} as JSON writes them; '"1e3"' in quotes is the text 1e3, and
 text that begins with [ or { needs quotes.
 KEY is taken as it is: a dot in it does not nest.
---data-file reads a YAML or JSON mapping; --data and --msg replace keys of it.
+--data-file reads a YAML or JSON mapping, but for the server's own keys, such as
+lock_holder, which pylok status -o yaml prints; --data and --msg replace keys of it.
 In both, dates stay the text that was written, and so do whole numbers beyond 2^53.`
 
 // dataFlags are the flags that make up data.

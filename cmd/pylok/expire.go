@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -116,4 +117,26 @@ func weekdayIn(now time.Time, days int) time.Weekday {
 // more.
 func isWeekday(text string, day time.Weekday) bool {
 	return len(text) >= 3 && strings.HasPrefix(strings.ToLower(day.String()), text)
+}
+
+// isWallTime reports whether text that parseExpire reads is about the clock on the wall,
+// so that it means another time in another zone.
+func isWallTime(text string) bool {
+	text = strings.TrimSpace(text)
+	_, err := time.Parse(time.RFC3339, text)
+	return err != nil && !strings.HasPrefix(text, "+")
+}
+
+// checkZone returns an error if the zone that times on the wall are in is not known: Go,
+// like a C library, takes it for UTC then, and a hold would end hours early. tz is what
+// TZ is set to, if it is set, and local the name that package time has for the zone.
+func checkZone(tz string, set bool, local string) error {
+	name := strings.TrimPrefix(tz, ":")
+	switch {
+	case local != "UTC", set && (name == "" || name == "UTC" || name == "UTC0"):
+		return nil
+	case set:
+		return fmt.Errorf("the time zone TZ=%s is not known; set TZ to one such as Europe/Berlin or UTC, or write the time as +2h or in RFC 3339", tz)
+	}
+	return errors.New("this machine has no time zone (/etc/localtime); set TZ to one such as Europe/Berlin or UTC, or write the time as +2h or in RFC 3339")
 }

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
-	_ "time/tzdata" // the test names zones
 )
 
 func zone(t *testing.T, name string) *time.Location {
@@ -133,6 +133,32 @@ func TestParseExpireSaysWhatIsWrong(t *testing.T) {
 		_, err := parseExpire(text, now)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got the error %v, want one with %q", text, err, want)
+		}
+	}
+}
+
+func TestCheckZone(t *testing.T) {
+	for _, test := range []struct {
+		tz    string
+		set   bool
+		local string
+		err   string
+	}{
+		{"", false, "Local", ""},
+		{"Europe/Berlin", true, "Europe/Berlin", ""},
+		{":Europe/Berlin", true, "Europe/Berlin", ""},
+		{"Etc/UTC", true, "Etc/UTC", ""},
+		{"UTC", true, "UTC", ""},
+		{"UTC0", true, "UTC", ""},
+		{"", true, "UTC", ""},
+		{":", true, "UTC", ""},
+		{"Mars/Base", true, "UTC", "the time zone TZ=Mars/Base is not known"},
+		{"CET-1CEST,M3.5.0,M10.5.0/3", true, "UTC", "the time zone TZ=CET-1CEST"},
+		{"", false, "UTC", "this machine has no time zone"},
+	} {
+		err := checkZone(test.tz, test.set, test.local)
+		if got := fmt.Sprint(err); (err == nil) != (test.err == "") || !strings.HasPrefix(got, test.err) && err != nil {
+			t.Errorf("TZ %q (set %v), zone %s: got %v, want %q", test.tz, test.set, test.local, err, test.err)
 		}
 	}
 }
