@@ -76,7 +76,10 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 		report(fmt.Sprintf("%s ends in %d bytes that a crash tore and nobody was told of; they will be cut off", file, bytes))
 	}
 	daemon, err := readWhole(fsys, daemonFile)
-	r.believe(err == nil && fsys.Mount() != "" && mountOf(daemon) == fsys.Mount())
+	if err != nil {
+		daemon = nil // nothing is known
+	}
+	r.believe(daemon)
 	return r.compareAll(ctx, func(name lock.Name, _ lockFile, v verdict) error {
 		if v.why != "" {
 			report(fmt.Sprintf("%s: %s; %s", name, v.why, v.consequence()))

@@ -3,6 +3,7 @@ package filestore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -48,7 +49,7 @@ func (s *Store) checkpoints(ctx context.Context, last lock.Revision) {
 			}
 		case <-ticker.C:
 		}
-		if s.view.Load().revision == last && !s.mayPrune(s.config.History) {
+		if s.failure() != nil || s.view.Load().revision == last && !s.mayPrune(s.config.History) {
 			continue
 		}
 		made, err := s.makeCheckpoint(false)
@@ -58,6 +59,18 @@ func (s *Store) checkpoints(ctx context.Context, last lock.Revision) {
 		}
 		last = made
 	}
+}
+
+// syncFiles makes the lock files durable. After it has failed once the store takes no
+// changes until it is opened again, which writes the files again that are in doubt.
+func (s *Store) syncFiles() error {
+	err := s.files.Sync()
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("the lock files could not be made durable; restart the server when the disk is well: %w", err)
+	s.fail(err, nil)
+	return errors.Join(err, s.claim.sign(s.files, syncFailed))
 }
 
 // mayPrune reports whether a retention lets go of a segment of the journal.
@@ -71,8 +84,11 @@ func (s *Store) mayPrune(keep Retention) bool {
 func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
+	if err := s.failure(); err != nil {
+		return 0, err
+	}
 	v := s.view.Load()
-	if err := s.files.Sync(); err != nil {
+	if err := s.syncFiles(); err != nil {
 		return 0, err
 	}
 	if snapshot || v.revision-s.snapshot >= lock.Revision(max(snapshotChanges, v.locks.Len())) || s.mayPrune(s.config.History) {
@@ -158,7 +174,7 @@ func (s *Store) checkpointNow() error {
 	if s.failure() != nil {
 		return nil
 	}
-	if err := s.files.Sync(); err != nil {
+	if err := s.syncFiles(); err != nil {
 		return err
 	}
 	mark := &checkpoint{revision: s.journal.Last()}

@@ -58,9 +58,8 @@ func rootCause(err error) error {
 // when the process ends, however it ends.
 type claim struct {
 	dir disk.File
-	// intact: the server before this one had the same mount of the same boot,
-	// so that whatever it wrote is there, however it ended.
-	intact bool
+	// before is what the server before this one said in .pylok/daemon.
+	before []byte
 }
 
 // claimRoot claims the root, says in .pylok/daemon who has it, and checks the
@@ -83,7 +82,7 @@ func claimRoot(root string, fsys disk.FS) (*claim, error) {
 		}
 		return nil, fmt.Errorf("claiming the root %s: %w", root, err)
 	}
-	c.intact = fsys.Mount() != "" && mountOf(before) == fsys.Mount()
+	c.before = before
 	// The mount stays the one of the last server that had all in order, until
 	// this one has.
 	err = c.sign(fsys, mountOf(before))
@@ -101,6 +100,11 @@ func (c *claim) sign(fsys disk.FS, mount string) error {
 	host, _ := os.Hostname()
 	return writeWhole(fsys, daemonFile, fmt.Appendf(nil, "process %d on %s\n%s\n", os.Getpid(), host, mount))
 }
+
+// syncFailed stands in .pylok/daemon in place of a mount when the lock files could not be
+// made durable. The operating system may take them for written all the same, and a later
+// sync for done (see PostgreSQL's fsync wiki page), so the next start writes them again.
+const syncFailed = "sync failed"
 
 // mountOf returns the mount that .pylok/daemon names.
 func mountOf(daemon []byte) string {

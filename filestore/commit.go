@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"runtime"
 	"slices"
 	"time"
@@ -64,8 +65,8 @@ type step struct {
 	after  *entry          // nil: it will be free
 	ended  *journal.Record // the line before record: the end of a hold that another replaces; nil: none
 	record journal.Record
-	file   string // the name in .pylok of the new file; empty: there is none
-	linked bool   // it already has its place
+	linked bool   // the new file has its place, which was empty
+	moved  string // the name in .pylok of what had its place; empty: nothing
 }
 
 // batch is commits on their way to being durable: their files are made, and their
@@ -214,11 +215,8 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 		defer s.noteRotation()
 	}
 	if committed := s.write(staged); len(committed) > 0 {
-		if err := s.apply(committed); err != nil {
-			s.fail(err, committed)
-		} else {
-			s.advance(b, committed)
-		}
+		s.advance(b, committed)
+		s.discardMoved(committed)
 	}
 	if len(marks) > 0 {
 		s.settleMarks(b, marks)
@@ -347,10 +345,9 @@ func (s *Store) stage(c *commit, added int) (err error) {
 	if err := s.failure(); err != nil {
 		return readOnly(err)
 	}
-	revision := s.revision
+	revision, seen := s.revision, false
 	defer func() {
 		if err != nil {
-			seen := slices.ContainsFunc(c.steps, func(st step) bool { return st.linked })
 			s.unstage(c)
 			if !seen { // a number that nobody can have read is used again
 				s.revision = revision
@@ -360,18 +357,18 @@ func (s *Store) stage(c *commit, added int) (err error) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	for i, change := range c.changes {
 		st, err := s.stageChange(change, now, added+c.takes())
-		if st.after != nil || st.before != nil {
-			st.record.More = i < len(c.changes)-1
-			c.steps = append(c.steps, st)
-		}
+		seen = seen || st.after != nil && change.Type != lock.Extended
 		if err != nil {
 			return err
 		}
+		st.record.More = i < len(c.changes)-1
+		c.steps = append(c.steps, st)
 	}
 	return nil
 }
 
-// stageChange prepares one change.
+// stageChange prepares one change. With an error, a step that has an entry after it says
+// that somebody may have seen its revision.
 func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step, error) {
 	l := change.Lock
 	l.Warnings = "" // they are of the file, and this is another one
@@ -423,11 +420,12 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 		}},
 	}
 	st.endBefore()
+	var p fingerprint // of what is in its place; zero: nothing
 	if before != nil {
-		// Best seen now: once the journal has the line it is too late.
-		p, err := s.work.look(l.Name)
-		if err != nil {
-			return step{}, s.ioError(err)
+		// Before anything is moved: most of what others did shows here.
+		var err error
+		if p, err = s.work.look(l.Name); err != nil {
+			return step{}, s.placeError(l.Name, err)
 		}
 		if !before.print.matches(p) {
 			return step{}, lock.ErrConflict
@@ -441,6 +439,11 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 		}
 	}
 	if change.Type == lock.Unlocked {
+		moved := s.movedFile(l.Name)
+		if err := s.work.take(l.Name, p, moved); err != nil {
+			return step{}, s.placeError(l.Name, err)
+		}
+		st.moved = moved
 		return st, nil
 	}
 	text := lockfile.Append(nil, l, s.work.location(l.Name))
@@ -454,18 +457,23 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 	if err := s.beginBatch(); err != nil {
 		return step{}, s.ioError(err)
 	}
-	file, p, err := s.writeNew(l, text)
+	file, written, err := s.writeNew(l, text)
 	if err != nil {
 		return step{}, s.ioError(err)
 	}
-	st.file = file
-	st.after = &entry{key: l.Name.String(), lock: l, fileToken: l.Token, print: p}
+	st.after = &entry{key: l.Name.String(), lock: l, fileToken: l.Token, print: written}
 	if before == nil {
 		if err := s.work.link(file, l.Name); err != nil {
 			return st, s.linkError(l.Name, err)
 		}
 		st.linked = true
+		return st, nil
 	}
+	moved := s.movedFile(l.Name)
+	if err := s.work.replace(l.Name, file, written, p, moved); err != nil {
+		return st, s.placeError(l.Name, err)
+	}
+	st.moved = moved
 	return st, nil
 }
 
@@ -489,21 +497,72 @@ func (s *Store) linkError(name lock.Name, err error) error {
 		}
 	case errors.Is(err, fs.ErrExist):
 		return lock.ErrConflict // somebody else created it
+	case isOfTheFile(err):
+		return &lock.Error{
+			Reason:  lock.ErrLockFile,
+			Message: fmt.Sprintf("%s cannot have a lock file (%s), and nothing changed: see to the directory %s, where the server must be able to make files", name, whyOfTheFile(err), path.Dir(s.work.location(name))),
+			Err:     err,
+		}
 	}
 	return s.ioError(err)
 }
 
+// placeError says why what is in the place of a held lock's file cannot be replaced or
+// removed.
+func (s *Store) placeError(name lock.Name, err error) error {
+	switch {
+	case errors.Is(err, errMisplaced):
+		s.fail(fmt.Errorf("changing the lock file of %s: %w", name, err), nil)
+		return outcomeUnknown(err)
+	case errors.Is(err, errChanged), isByOthers(err):
+		s.noteDisplaced(err)
+		return lock.ErrConflict
+	case isOfTheFile(err):
+		return &lock.Error{
+			Reason:  lock.ErrLockFile,
+			Message: fmt.Sprintf("the lock file %s cannot be changed (%s), and nothing changed: %s stays held until the server may change that file and its directory, or somebody who may removes it", s.work.location(name), whyOfTheFile(err), name),
+			Err:     err,
+		}
+	}
+	return s.ioError(err)
+}
+
+// noteDisplaced logs where somebody's file is that lost its place.
+func (s *Store) noteDisplaced(err error) {
+	if displaced, ok := errors.AsType[*displacedError](err); ok {
+		s.config.Logger.Warn("somebody took the place of a lock file while it was looked at", "name", displaced.name, "kept", displaced.kept)
+	}
+}
+
 // unstage undoes stage.
 func (s *Store) unstage(c *commit) {
-	for _, st := range c.steps {
-		if st.linked {
-			if err := s.work.Remove(fileOf(st.after.lock.Name)); err != nil && !isAbsent(err) {
-				// Its .new name tells the next start.
-				s.fail(fmt.Errorf("taking back a lock file: %w", err), nil)
-			}
+	var suspect []lock.Name
+	for _, st := range slices.Backward(c.steps) {
+		name := st.record.Event.Lock.Name
+		var err error
+		switch {
+		case st.linked:
+			err = s.work.takeBack(name, st.after.print, s.movedFile(name))
+		case st.moved == "":
+			continue
+		case st.after == nil:
+			err = s.work.putBack(st.moved, name, nil)
+		default:
+			err = s.work.restore(name, st.after.print, st.moved)
+		}
+		var displaced *displacedError
+		isDecided := isOfTheFile(err) || errors.As(err, &displaced) && !errors.Is(err, errMisplaced)
+		if err != nil && !isDecided { // the next start undoes it
+			s.fail(fmt.Errorf("undoing a change of the lock file of %s: %w", name, err), nil)
+		} else if err != nil { // the file, as it is, decides
+			s.noteDisplaced(err)
+			suspect = append(suspect, name)
 		}
 	}
 	c.steps = nil
+	if len(suspect) > 0 {
+		s.revisits.add(suspect)
+	}
 }
 
 // complain logs a failure that costs nothing but room.
@@ -575,41 +634,16 @@ func onlyReleases(c *commit) bool {
 	return true
 }
 
-// apply does to the files what the journal now says. It fails on a broken disk
-// only; the next start applies what is missing. Where others have changed the place
-// meanwhile, theirs is the last word: the file stays as they left it, and what that
-// makes of the lock is found by the next look.
-func (s *Store) apply(committed []*commit) error {
-	var suspect []lock.Name
+// discardMoved removes what had the places of lock files that the journal says are over
+// or replaced.
+func (s *Store) discardMoved(committed []*commit) {
 	for _, c := range committed {
-		if c.done == nil {
-			continue // others did it
-		}
 		for i := range c.steps {
-			st := &c.steps[i]
-			if st.record.Kind != journal.KindEvent || st.linked {
-				continue
-			}
-			name := st.record.Event.Lock.Name
-			var err error
-			if st.after == nil {
-				err = s.work.Remove(fileOf(name))
-			} else {
-				err = s.work.replace(st.file, name)
-			}
-			switch {
-			case err == nil:
-			case isByOthers(err):
-				suspect = append(suspect, name)
-			default:
-				return fmt.Errorf("changing the lock file of %s: %w", name, err)
+			if moved := c.steps[i].moved; moved != "" {
+				s.complain(s.work.Remove(moved))
 			}
 		}
 	}
-	if len(suspect) > 0 {
-		s.revisits.add(suspect)
-	}
-	return nil
 }
 
 // advance makes the changes of a batch, whose lines are written, the state that the

@@ -1,8 +1,10 @@
 package filestore
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -14,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
@@ -43,6 +47,7 @@ type testDisk struct {
 	// that the operations of a test are always the same.
 	polling bool
 	mount   string // in place of the real one; empty: the real one
+	plain   bool   // two names cannot be exchanged
 	lying   string // datasync or syncfs: that only says that it has synced
 
 	// Of the store's configuration.
@@ -59,6 +64,7 @@ type power struct {
 	names   map[uint64]uint32 // how many of them are names of an inode
 	entries []func()          // undo the changes of directory entries since the last sync
 	files   map[uint64]*unsynced
+	dropped map[uint64]*unsynced // those of them that no sync saves any more
 }
 
 // unsynced is a file that has been written to since it was synced last. A power cut
@@ -254,6 +260,22 @@ func (d *testDisk) Rename(oldName, newName string) error {
 	return err
 }
 
+func (d *testDisk) Exchange(a, b string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.plain {
+		return errors.ErrUnsupported
+	}
+	if err := d.step("exchange", b); err != nil {
+		return err
+	}
+	err := d.FS.Exchange(a, b)
+	if err == nil {
+		d.undo(func() { unix.Renameat2(unix.AT_FDCWD, d.path(a), unix.AT_FDCWD, d.path(b), unix.RENAME_EXCHANGE) })
+	}
+	return err
+}
+
 func (d *testDisk) Remove(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -311,11 +333,15 @@ func (d *testDisk) Sync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.step("syncfs", "."); err != nil {
+		if d.power != nil && errors.Is(err, syscall.EIO) { // what it did not write it takes for written
+			d.power.dropped = maps.Clone(d.power.files)
+		}
 		return err
 	}
 	if d.power != nil && d.lying != "syncfs" {
 		d.power.entries = nil
 		clear(d.power.files)
+		maps.Copy(d.power.files, d.power.dropped)
 	}
 	return nil
 }
@@ -375,6 +401,30 @@ func (d *testDisk) cutPower(t *testing.T, random *rand.Rand) {
 			return err
 		}
 		return os.Chtimes(name, time.Time{}, info.ModTime())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// loseUnsynced is the power cut that takes the content of every file that was not synced,
+// and no entry of a directory.
+func (d *testDisk) loseUnsynced(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir(d.root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		inode := info.Sys().(*syscall.Stat_t).Ino
+		u := cmp.Or(d.power.dropped[inode], d.power.files[inode])
+		if u == nil {
+			return nil
+		}
+		return os.WriteFile(name, u.before[0], 0o600)
 	})
 	if err != nil {
 		t.Fatal(err)

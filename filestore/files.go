@@ -25,10 +25,12 @@ const (
 	ownDir     = ".pylok"
 	journalDir = ownDir + "/journal"
 	newSuffix  = ".new"  // a file that the server wrote; see written
-	moveSuffix = ".move" // another name of it, on the way to its place
+	moveSuffix = ".move" // a file on the way into the place of a lock file, or out of it
+	keptSuffix = ".kept" // somebody's file whose place somebody else took
 
-	filePerm = 0o644 // lock files are for everybody to read
-	dirPerm  = 0o755
+	// Lock files are for whom the umask, or the directory's default ACL, lets have them.
+	filePerm = 0o666
+	dirPerm  = 0o777
 	ownPerm  = 0o700
 )
 
@@ -164,14 +166,19 @@ func (f *lockFile) unreadable(err error) lockFile {
 	return *f
 }
 
-// read reads a lock file. What is there but cannot be read has a Problem; the error is
-// one of those of isOurs. A file that is as the server writes that of known, which may
-// be nil, is not parsed.
+// read reads a lock's file; known, which may be nil, is what is known of it.
 func (f *files) read(name lock.Name, known *entry) (lockFile, error) {
+	return f.readAt(fileOf(name), known)
+}
+
+// readAt reads a file as a lock file. What is there but cannot be read has a Problem; the
+// error is one of those of isOurs. A file that is as the server writes that of known,
+// which may be nil, is not parsed.
+func (f *files) readAt(file string, known *entry) (lockFile, error) {
 	const tries = 3
 	var found lockFile
 	for range tries {
-		stat, err := f.Lstat(fileOf(name))
+		stat, err := f.Lstat(file)
 		if isAbsent(err) {
 			return lockFile{}, nil
 		}
@@ -190,7 +197,7 @@ func (f *files) read(name lock.Name, known *entry) (lockFile, error) {
 			found.Problem = "the lock file is " + kind
 			return found, nil
 		}
-		text, stable, err := f.readText(fileOf(name), stat)
+		text, stable, err := f.readText(file, stat)
 		switch {
 		case isAbsent(err), errors.Is(err, syscall.ELOOP):
 			continue // it has become something else
@@ -198,11 +205,12 @@ func (f *files) read(name lock.Name, known *entry) (lockFile, error) {
 			return lockFile{}, err
 		case err != nil:
 			return found.unreadable(err), nil
-		case stable && known != nil && bytes.Equal(text, lockfile.Append(nil, known.lock, f.location(name))):
-			found.Content = lockfile.ContentOf(known.lock)
-			return found, nil
 		case stable:
-			found.Content, found.reserved = lockfile.ReadAll(text)
+			if known != nil && bytes.Equal(text, lockfile.Append(nil, known.lock, f.location(known.lock.Name))) {
+				found.Content = lockfile.ContentOf(known.lock)
+			} else {
+				found.Content, found.reserved = lockfile.ReadAll(text)
+			}
 			return found, nil
 		}
 	}

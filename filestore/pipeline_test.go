@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -319,7 +320,10 @@ func TestPanicDuringASync(t *testing.T) {
 	panicked := make(chan any, 1)
 	go func() {
 		defer func() { panicked <- recover() }()
-		_, _ = s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName("a")}, "somebody", `{}`))
+		c := &commit{changes: []lock.Change{locked(lock.Lock{Name: lock.MustParseName("a")}, "somebody", `{}`)}, done: make(chan struct{})}
+		for !s.commitAlone([]*commit{c}) { // the poller may be looking at something
+			runtime.Gosched()
+		}
 	}()
 	(<-d.syncs) <- errPanic
 	if got := <-panicked; got != errPanic {

@@ -3,8 +3,11 @@ package filestore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"strconv"
@@ -33,10 +36,12 @@ type recovery struct {
 	snapshotAt lock.Revision                   // the locks that it has are in Store.locks
 	written    map[uint64]bool                 // inodes of the files that the last server wrote last
 	intact     bool                            // no file has lost what was written to it
+	unsynced   bool                            // the files may lose it although they show it
 	terms      map[lock.Name]lock.Lock         // of holds that were renewed with other terms
 	highest    lock.Token                      // in any lock file
 	unread     bool                            // a power cut has taken the token of a file that the server wrote
 	leftover   []string                        // files to be removed in the end
+	moved      []string                        // those of them that had the place of a lock file
 	outside    *commit                         // the changes that others made
 	reserved   map[lock.Name]lockfile.Reserved // in the files that these are about
 	mended     int
@@ -91,8 +96,8 @@ func (s *Store) recover(ctx context.Context) (*recovery, error) {
 		}
 		r.highest = max(r.highest, forgotten) // no revision is ever used again
 	}
-	r.believe(s.claim.intact)
-	if err := r.compareAll(ctx, r.carryOut); err != nil {
+	r.believe(s.claim.before)
+	if err := r.compareAll(ctx, r.carryOutNow); err != nil {
 		return nil, err
 	}
 	s.snapshot = r.snapshotAt
@@ -131,11 +136,14 @@ func (r *recovery) openJournal() error {
 	return nil
 }
 
-// believe moves the checkpoint forward if the file system has been intact since the
-// last server wrote to it: then all but its last batch is in the files.
-func (r *recovery) believe(intact bool) {
-	r.intact = intact
-	if intact {
+// believe takes in what the last server said in .pylok/daemon. It moves the checkpoint
+// forward if the file system has been intact since that server wrote to it: then all but
+// its last batch is in the files.
+func (r *recovery) believe(daemon []byte) {
+	mount := mountOf(daemon)
+	r.unsynced = mount == syncFailed
+	r.intact = mount != "" && mount == r.files.Mount()
+	if r.intact {
 		r.checkpoint = max(r.checkpoint, r.journal.Confirmed())
 	}
 }
@@ -166,6 +174,7 @@ func (r *recovery) findWritten() error {
 	}
 	for _, entry := range entries {
 		name := ownDir + "/" + entry.Name()
+		r.noteNumber(entry.Name())
 		digits, isNew := strings.CutSuffix(entry.Name(), newSuffix)
 		if _, err := strconv.ParseUint(digits, 10, 64); isNew && err == nil {
 			stat, err := r.files.Lstat(name)
@@ -185,9 +194,18 @@ func (r *recovery) findWritten() error {
 		}
 		if strings.HasSuffix(entry.Name(), moveSuffix) {
 			r.leftover = append(r.leftover, name)
+			r.moved = append(r.moved, name)
 		}
 	}
 	return nil
+}
+
+// noteNumber keeps the number of a file in .pylok from being given to another.
+func (r *recovery) noteNumber(file string) {
+	digits := file[:len(file)-len(strings.TrimLeft(file, "0123456789"))]
+	if n, err := strconv.ParseUint(digits, 10, 64); err == nil && n < math.MaxUint64/2 {
+		r.Store.written.last = max(r.Store.written.last, n)
+	}
 }
 
 // replay takes in one line of the journal.
@@ -440,6 +458,7 @@ const (
 	nothing remedy = iota // the lock is free, and so says everything
 	keep                  // the hold stands, and so does its file
 	rewrite               // the hold stands; its file is written again
+	putBack               // the hold stands; its file gets its place again
 	remove                // the lock is free; its file is removed
 	tell                  // others changed the file: that becomes an event
 )
@@ -450,15 +469,44 @@ type verdict struct {
 	why    string         // in words, for people; empty: all is well
 	lock   lock.Lock      // the hold, for keep and rewrite; the lock after, for tell
 	event  lock.EventType // for tell
+	moved  string         // for putBack: where the file is
+}
+
+// tellOf is the verdict that others changed a lock's file.
+func tellOf(why string, after lock.Lock, event lock.EventType) verdict {
+	return verdict{remedy: tell, why: why, lock: after, event: event}
+}
+
+// movedOf returns where the last server moved the file of a hold that the journal knows,
+// for a change that it does not know; empty: nowhere.
+func (r *recovery) movedOf(h *history) string {
+	for _, file := range r.moved {
+		if isMovedOf(file, h.hold.Name) {
+			if found, err := r.files.readAt(file, nil); err == nil && h.isAsHeld(found) {
+				return file
+			}
+		}
+	}
+	return ""
 }
 
 // compare decides what becomes of a lock by its history and its file. It changes
 // nothing.
 func (r *recovery) compare(name lock.Name, found lockFile) verdict {
+	v := r.compareShown(name, found)
+	h := r.past[name]
+	if v.remedy == keep && r.unsynced && h != nil && !h.byFile && h.last.Revision > r.checkpoint {
+		v.remedy, v.why = rewrite, "the last server could not make the lock file durable"
+	}
+	return v
+}
+
+// compareShown is compare for files that are what they show.
+func (r *recovery) compareShown(name lock.Name, found lockFile) verdict {
 	h := r.past[name]
 	recent := h != nil && h.last.Revision > r.checkpoint
 	adopt := func(why string) verdict {
-		return verdict{tell, why, adopted(name, found, r.now), lock.Locked}
+		return tellOf(why, adopted(name, found, r.now), lock.Locked)
 	}
 	switch {
 	case !found.exists() && !h.isHeld():
@@ -467,8 +515,11 @@ func (r *recovery) compare(name lock.Name, found lockFile) verdict {
 	case !found.exists() && recent && !h.byFile:
 		return verdict{remedy: rewrite, why: "the lock file of a recent hold is missing", lock: r.withTerms(h.hold)}
 
+	case h.isHeld() && (!found.exists() || r.written[found.print.inode] && !h.isAsHeld(found)) && r.movedOf(h) != "":
+		return verdict{remedy: putBack, why: "the lock was being changed when the server stopped", lock: r.withTerms(h.hold), moved: r.movedOf(h)}
+
 	case !found.exists():
-		return verdict{tell, "the lock file was removed while no server ran", h.hold, lock.Unlocked}
+		return tellOf("the lock file was removed while no server ran", h.hold, lock.Unlocked)
 
 	case r.isOrphan(found) && !h.isHeld():
 		return verdict{remedy: remove, why: "the lock was being granted or released when the server stopped"}
@@ -534,9 +585,9 @@ func (r *recovery) compareHold(h *history, found lockFile, recent bool) verdict 
 	case own, h.byFile && !h.knows(found.Token):
 		edited := hold.WithData(found.Data)
 		edited.Problem = found.Problem
-		return verdict{tell, "the lock file was edited while no server ran", edited, lock.Updated}
+		return tellOf("the lock file was edited while no server ran", edited, lock.Updated)
 	}
-	return verdict{tell, "the lock file was replaced while no server ran", adopted(hold.Name, found, r.now), lock.Locked}
+	return tellOf("the lock file was replaced while no server ran", adopted(hold.Name, found, r.now), lock.Locked)
 }
 
 // withTerms returns a hold with the terms that it was renewed with.
@@ -547,7 +598,37 @@ func (r *recovery) withTerms(l lock.Lock) lock.Lock {
 	return l
 }
 
-// carryOut does what a verdict asks for.
+// carryOutNow does what a verdict asks for. Where the file is changed by somebody just
+// then, there is another verdict on it.
+func (r *recovery) carryOutNow(name lock.Name, found lockFile, v verdict) error {
+	const tries = 100
+	for range tries {
+		err := r.carryOut(name, found, v)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errChanged), errors.Is(err, fs.ErrExist), isAbsent(err):
+			r.noteDisplaced(err)
+			if found, err = r.files.read(name, nil); err != nil {
+				return fmt.Errorf("looking at the lock file of %s: %w", name, err)
+			}
+			v = r.compare(name, found)
+		case isOfTheFile(err) && (found.exists() || v.remedy == remove):
+			r.config.Logger.Warn("a lock file cannot be changed; the lock stays held", "name", name, "error", err)
+			if v.remedy == remove {
+				v = tellOf(v.why, adopted(name, found, r.now), lock.Locked)
+			} else {
+				v.remedy, v.why = keep, ""
+			}
+		default:
+			// A hold that was acknowledged and has lost its file would be lost too.
+			return fmt.Errorf("mending the lock file of %s, which is held: %w", name, err)
+		}
+	}
+	return fmt.Errorf("the lock file of %s changes all the time: start the server when nobody changes it", name)
+}
+
+// carryOut is carryOutNow for a file that nobody changes.
 func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 	if v.why != "" && v.remedy != tell {
 		r.config.Logger.Warn("mending a lock file", "name", name, "why", v.why)
@@ -558,16 +639,30 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 	case nothing, remove:
 		r.locks.Delete(&entry{key: name.String()})
 		if v.remedy == remove {
-			return r.files.Remove(fileOf(name))
+			moved := r.movedFile(name)
+			if err := r.files.take(name, found.print, moved); err != nil {
+				return err
+			}
+			return r.files.Remove(moved)
 		}
 	case keep:
 		r.insert(&entry{lock: v.lock, byFile: h != nil && h.byFile, fileToken: found.Token, print: found.print}, found.reserved)
 	case rewrite:
-		p, err := r.files.restore(name, v.lock.Revision, lockfile.Append(nil, v.lock, r.files.location(name)))
+		p, err := r.files.rewrite(name, found.print, lockfile.Append(nil, v.lock, r.files.location(name)), r.movedFile(name), r.movedFile(name))
 		if err != nil {
-			return fmt.Errorf("writing the lock file of %s again: %w", name, err)
+			return err
 		}
 		r.insert(&entry{lock: v.lock, fileToken: v.lock.Token, print: p}, nil)
+	case putBack:
+		back, err := r.files.readAt(v.moved, nil)
+		if err == nil {
+			err = r.putBack(name, found, v.moved)
+		}
+		if err != nil {
+			return err
+		}
+		back.print.ctime = 0 // it has another name now
+		r.insert(&entry{lock: v.lock, byFile: h.byFile, fileToken: back.Token, print: back.print}, back.reserved)
 	case tell:
 		st := step{record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{Type: v.event, Cause: lock.File, Lock: v.lock}}}
 		if v.event == lock.Locked && h.isHeld() { // another hold's file
@@ -587,6 +682,28 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 		r.outside.steps = append(r.outside.steps, st)
 	}
 	return nil
+}
+
+// putBack gives a file that was moved out of a lock's place that place again, in place
+// of what was found there.
+func (r *recovery) putBack(name lock.Name, found lockFile, moved string) error {
+	if !found.exists() {
+		if err := r.files.link(moved, name); err != nil {
+			return err
+		}
+		return r.files.Remove(moved)
+	}
+	err := r.files.Exchange(moved, fileOf(name))
+	if errors.Is(err, errors.ErrUnsupported) {
+		return r.files.Rename(moved, fileOf(name))
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.files.expect(moved, found.print); err != nil {
+		return errors.Join(err, r.files.Exchange(moved, fileOf(name)))
+	}
+	return r.files.Remove(moved)
 }
 
 // insert adds a hold whose file has reserved keys that the server may not have written.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -309,56 +308,4 @@ func (f *files) create(name string) (disk.File, error) {
 		}
 	}
 	return file, err
-}
-
-// link gives a file that writeNew wrote its place, which must be empty: else the
-// error is fs.ErrExist. Missing directories are made.
-func (f *files) link(written string, name lock.Name) error {
-	err := f.Link(written, fileOf(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = f.MkdirAll(path.Dir(fileOf(name)), dirPerm); errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%w: %w", errBlocked, syscall.ENOTDIR)
-		}
-		if err == nil {
-			err = f.Link(written, fileOf(name))
-		}
-	}
-	if isBlocked(err) {
-		return fmt.Errorf("%w: %s", errBlocked, reasonOf(err))
-	}
-	return err
-}
-
-// replace gives a file that writeNew wrote the place of another.
-func (f *files) replace(written string, name lock.Name) error {
-	move := written[:len(written)-len(newSuffix)] + moveSuffix
-	if err := f.Link(written, move); err != nil {
-		return err
-	}
-	if err := f.Rename(move, fileOf(name)); err != nil {
-		return errors.Join(err, f.Remove(move))
-	}
-	return nil
-}
-
-// restore writes the lock file of a hold anew, where no committer runs.
-func (f *files) restore(name lock.Name, revision lock.Revision, text []byte) (p fingerprint, err error) {
-	move := fmt.Sprintf("%s/%d%s", ownDir, revision, moveSuffix)
-	file, err := f.create(move)
-	if err != nil {
-		return fingerprint{}, err
-	}
-	p, err = writeText(file, text)
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = f.Rename(move, fileOf(name))
-	}
-	if errors.Is(err, fs.ErrNotExist) { // the directory is gone too
-		if err = f.MkdirAll(path.Dir(fileOf(name)), dirPerm); err == nil {
-			err = f.Rename(move, fileOf(name))
-		}
-	}
-	if err != nil {
-		return fingerprint{}, errors.Join(err, f.Remove(move))
-	}
-	return p, nil
 }

@@ -190,14 +190,15 @@ func TestFilesOfOthersAreNotWrittenAgain(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			const most = 3
+			mode := os.FileMode(filePerm) &^ umask()
 			s := openWritten(t, most)
 			var check func()
 			theirs := cycle(t, s, "theirs", func(file string) { check = c.do(t, file) })
 			for i := range 3 * most {
 				got := cycle(t, s, fmt.Sprint("other", i), func(file string) {
 					info, err := os.Lstat(file)
-					if err != nil || info.Mode() != filePerm {
-						t.Errorf("the file of hold %d has mode %v (%v), want %v", i, info.Mode(), err, os.FileMode(filePerm))
+					if err != nil || info.Mode() != mode {
+						t.Errorf("the file of hold %d has mode %v (%v), want %v", i, info.Mode(), err, mode)
 					}
 					if _, err := unix.Getxattr(file, "user.note", nil); err != unix.ENODATA {
 						t.Errorf("the attribute of another's file is on that of hold %d: %v", i, err)

@@ -28,6 +28,9 @@ const (
 	ErrTooManyWaiters Reason = "TOO_MANY_WAITERS"
 	// ErrTooManyLocks: the store holds as many locks as it may.
 	ErrTooManyLocks Reason = "TOO_MANY_LOCKS"
+	// ErrLockFile: the operating system does not let the store change this one lock's
+	// file, or make it; nothing changed.
+	ErrLockFile Reason = "LOCK_FILE_FAILED"
 	// ErrReadOnly: the store cannot write; nothing changed.
 	ErrReadOnly Reason = "STORE_READ_ONLY"
 	// ErrOutcomeUnknown: the change may or may not survive; ask again with the

@@ -16,6 +16,9 @@ const (
 	leaseCheck = 100 * time.Millisecond
 	// leaseRetry is how soon a lease is tried again that could not be ended.
 	leaseRetry = time.Second
+	// mostLeaseRetry is to what the pause grows, each time twice as long, where it
+	// is the lock's file that cannot be changed: that is for people to mend.
+	mostLeaseRetry = time.Minute
 	// expiries is how many leases are ended at the same time, so that they
 	// share the store's syncs.
 	expiries = 256
@@ -30,6 +33,10 @@ type lease struct {
 	expireTime time.Time     // as committed
 	end        time.Duration // on the boot clock, or since the Unix epoch
 	index      int           // in its heap; -1: taken out to be ended
+
+	// Only who ends it uses these.
+	pause  time.Duration // before it is tried again
+	failed string        // why it could not be ended, as it was logged last
 }
 
 // leaseTable knows when holds end. Ttls run on the boot clock, which counts
@@ -290,7 +297,11 @@ func (lt *leaseTable) run(ctx context.Context, end func(context.Context, *lease)
 			running.Go(func() {
 				defer func() { <-slots }()
 				if err := end(ctx, l); err != nil && ctx.Err() == nil {
-					time.AfterFunc(leaseRetry, func() { lt.retry(l) })
+					l.pause = min(2*l.pause, mostLeaseRetry)
+					if l.pause == 0 || !errors.Is(err, ErrLockFile) {
+						l.pause = leaseRetry
+					}
+					time.AfterFunc(l.pause, func() { lt.retry(l) })
 				}
 			})
 		}
@@ -334,7 +345,10 @@ func (m *Manager) expire(ctx context.Context, ended *lease) error {
 		case err == nil:
 			return nil
 		case !errors.Is(err, ErrConflict):
-			m.config.Logger.Error("a lease ran out and the hold could not be ended; trying again", "name", l.Name, "token", l.Token, "error", err)
+			if why := err.Error(); why != ended.failed {
+				ended.failed = why
+				m.config.Logger.Error("a lease ran out and the hold could not be ended; trying again", "name", l.Name, "token", l.Token, "error", err)
+			}
 			return err
 		}
 	}

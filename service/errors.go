@@ -40,6 +40,7 @@ var refusals = map[lock.Reason]struct {
 	lock.ErrDataTooLarge:    {codes.ResourceExhausted, "the lock file would be larger than 64 KiB"},
 	lock.ErrTooManyWaiters:  {codes.ResourceExhausted, "the queue for the lock is full; ask again later"},
 	lock.ErrTooManyLocks:    {codes.ResourceExhausted, "the server holds as many locks as it may; unlock some"},
+	lock.ErrLockFile:        {codes.FailedPrecondition, "the server cannot change the lock file; nothing changed"},
 	lock.ErrReadOnly:        {codes.Unavailable, "the server's disk is full or failing; nothing changed"},
 	lock.ErrOutcomeUnknown:  {codes.Unavailable, "the change may or may not have been made; ask again with the same request_id"},
 	lock.ErrShuttingDown:    {codes.Unavailable, "the server is shutting down; ask again when it is back"},

@@ -84,6 +84,7 @@ func TestReasons(t *testing.T) {
 		"DATA_TOO_LARGE":   codes.ResourceExhausted,
 		"TOO_MANY_WAITERS": codes.ResourceExhausted,
 		"TOO_MANY_LOCKS":   codes.ResourceExhausted,
+		"LOCK_FILE_FAILED": codes.FailedPrecondition,
 		"STORE_READ_ONLY":  codes.Unavailable,
 		"OUTCOME_UNKNOWN":  codes.Unavailable,
 		"SHUTTING_DOWN":    codes.Unavailable,

@@ -28,6 +28,7 @@ from pylok.errors import NotLockedError as NotLockedError
 from pylok.errors import OutcomeUnknownError as OutcomeUnknownError
 from pylok.errors import PermissionDeniedError as PermissionDeniedError
 from pylok.errors import ShuttingDownError as ShuttingDownError
+from pylok.errors import LockFileError as LockFileError
 from pylok.errors import StoreReadOnlyError as StoreReadOnlyError
 from pylok.errors import TimeLimitError as TimeLimitError
 from pylok.errors import TooManyLocksError as TooManyLocksError

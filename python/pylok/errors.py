@@ -90,6 +90,13 @@ class PermissionDeniedError(Error):
     reason = "PERMISSION_DENIED"
 
 
+class LockFileError(Error):
+    """The operating system does not let the server change this one lock's file, or
+    make it. Nothing changed."""
+
+    reason = "LOCK_FILE_FAILED"
+
+
 class StoreReadOnlyError(Error):
     """The server's disk is full or failing. Nothing changed."""
 
@@ -151,6 +158,7 @@ _BY_REASON: dict[str, type[Error]] = {
         TooManyLocksError,
         UnauthenticatedError,
         PermissionDeniedError,
+        LockFileError,
         StoreReadOnlyError,
         OutcomeUnknownError,
         ShuttingDownError,

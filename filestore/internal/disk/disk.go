@@ -35,6 +35,9 @@ type FS interface {
 	Link(oldName, newName string) error
 	// Rename gives a file another name, in place of what has that name.
 	Rename(oldName, newName string) error
+	// Exchange exchanges what two names stand for, at once. The error is
+	// errors.ErrUnsupported where the file system cannot.
+	Exchange(a, b string) error
 	// Remove removes a file or an empty directory.
 	Remove(name string) error
 	// SyncDir makes a directory's own entries durable.

@@ -289,6 +289,18 @@ func (r *osRoot) Rename(oldName, newName string) error {
 	})
 }
 
+func (r *osRoot) Exchange(a, b string) error {
+	err := r.in("exchange", a, func(aDir int, aBase string) error {
+		return r.in("exchange", b, func(bDir int, bBase string) error {
+			return unix.Renameat2(aDir, aBase, bDir, bBase, unix.RENAME_EXCHANGE)
+		})
+	})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // rename(2): no support for the flag
+		return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+	}
+	return err
+}
+
 func (r *osRoot) Remove(name string) error {
 	return r.in("remove", name, func(dir int, base string) error {
 		return unix.Unlinkat(dir, base, 0)

@@ -131,6 +131,7 @@ func (m *memory) SyncDir(name string) error                 { return m.start("sy
 func (m *memory) Sync() error                               { panic("no part of the journal") }
 func (m *memory) Link(string, string) error                 { panic("no part of the journal") }
 func (m *memory) Rename(string, string) error               { panic("no part of the journal") }
+func (m *memory) Exchange(string, string) error             { panic("no part of the journal") }
 func (m *memory) Lstat(string) (disk.Stat, error)           { panic("no part of the journal") }
 func (m *memory) Mount() string                             { return "" }
 func (m *memory) Close() error                              { return nil }

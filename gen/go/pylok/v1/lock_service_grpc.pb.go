@@ -105,6 +105,9 @@ type LockServiceClient interface {
 	//   - TOO_MANY_WAITERS (code RESOURCE_EXHAUSTED): the queue is full.
 	//   - TOO_MANY_LOCKS (code RESOURCE_EXHAUSTED): the server holds as many locks
 	//     as it may.
+	//   - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
+	//     let the server change this one lock's file, or make it: the message says
+	//     why. Nothing changed.
 	//   - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
 	//     failing. Nothing changed.
 	//   - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
@@ -123,6 +126,9 @@ type LockServiceClient interface {
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
 	//   - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): data is too large for a lock
 	//     file of 64 KiB.
+	//   - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
+	//     let the server change this one lock's file, or make it: the message says
+	//     why. Nothing changed.
 	//   - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
 	//     failing. Nothing changed.
 	//   - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
@@ -143,6 +149,9 @@ type LockServiceClient interface {
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
 	//   - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): the lock file would be larger
 	//     than 64 KiB.
+	//   - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
+	//     let the server change this one lock's file, or make it: the message says
+	//     why. Nothing changed.
 	//   - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
 	//     failing. Nothing changed.
 	//   - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
@@ -349,6 +358,9 @@ type LockServiceServer interface {
 	//   - TOO_MANY_WAITERS (code RESOURCE_EXHAUSTED): the queue is full.
 	//   - TOO_MANY_LOCKS (code RESOURCE_EXHAUSTED): the server holds as many locks
 	//     as it may.
+	//   - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
+	//     let the server change this one lock's file, or make it: the message says
+	//     why. Nothing changed.
 	//   - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
 	//     failing. Nothing changed.
 	//   - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
@@ -367,6 +379,9 @@ type LockServiceServer interface {
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
 	//   - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): data is too large for a lock
 	//     file of 64 KiB.
+	//   - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
+	//     let the server change this one lock's file, or make it: the message says
+	//     why. Nothing changed.
 	//   - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
 	//     failing. Nothing changed.
 	//   - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
@@ -387,6 +402,9 @@ type LockServiceServer interface {
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
 	//   - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): the lock file would be larger
 	//     than 64 KiB.
+	//   - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
+	//     let the server change this one lock's file, or make it: the message says
+	//     why. Nothing changed.
 	//   - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
 	//     failing. Nothing changed.
 	//   - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been

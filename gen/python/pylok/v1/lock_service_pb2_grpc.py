@@ -139,6 +139,9 @@ class LockServiceServicer(object):
         - TOO_MANY_WAITERS (code RESOURCE_EXHAUSTED): the queue is full.
         - TOO_MANY_LOCKS (code RESOURCE_EXHAUSTED): the server holds as many locks
         as it may.
+        - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
+        let the server change this one lock's file, or make it: the message says
+        why. Nothing changed.
         - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
         failing. Nothing changed.
         - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
@@ -162,6 +165,9 @@ class LockServiceServicer(object):
         - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
         - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): data is too large for a lock
         file of 64 KiB.
+        - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
+        let the server change this one lock's file, or make it: the message says
+        why. Nothing changed.
         - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
         failing. Nothing changed.
         - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
@@ -187,6 +193,9 @@ class LockServiceServicer(object):
         - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
         - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): the lock file would be larger
         than 64 KiB.
+        - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
+        let the server change this one lock's file, or make it: the message says
+        why. Nothing changed.
         - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
         failing. Nothing changed.
         - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been

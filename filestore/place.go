@@ -1,0 +1,304 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"path"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// A lock file's place is its name below the root, where scripts come and go at any
+// moment. So no change here acts on a name and believes it to be the file that was
+// looked at before: what is replaced or removed is moved to a name in .pylok first,
+// nobody else's, and looked at there. What turns out to be another file is put back.
+
+// errChanged: what was in a lock file's place is not the file that was looked at.
+var errChanged = errors.New("the lock file is another than the one that was looked at")
+
+// errMisplaced: a file that was moved out of its place could not be put back. Its name
+// in .pylok tells the next start.
+var errMisplaced = errors.New("a lock file could not be put back")
+
+// errOwnFile: a file in .pylok could not be written, which says nothing of a lock's file.
+var errOwnFile = errors.New("a file of the server's own could not be written")
+
+// movedFile returns a name in .pylok for what was in the place of a lock's file. The
+// number makes it unique; the hash tells a start after a crash whose it is.
+func (s *Store) movedFile(name lock.Name) string {
+	s.written.last++
+	return fmt.Sprintf("%s/%d-%s%s", ownDir, s.written.last, hashOf(name), moveSuffix)
+}
+
+// hashOf returns 16 digits that stand for a name.
+func hashOf(name lock.Name) string {
+	h := fnv.New64a()
+	h.Write([]byte(name.String()))
+	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+// isMovedOf reports whether movedFile made a file's name for the lock.
+func isMovedOf(file string, name lock.Name) bool {
+	return strings.HasSuffix(file, "-"+hashOf(name)+moveSuffix)
+}
+
+// isMoved reports whether q, of another name, is of the file of p in the same state:
+// giving it another name has changed its ctime.
+func (p fingerprint) isMoved(q fingerprint) bool {
+	q.ctime = 0
+	return p.matches(q)
+}
+
+// take moves a lock's file, as it was when want was looked at, to a name in .pylok.
+func (f *files) take(name lock.Name, want fingerprint, moved string) error {
+	if err := f.Rename(fileOf(name), moved); err != nil {
+		return err
+	}
+	if err := f.expect(moved, want); err != nil {
+		return f.putBack(moved, name, err)
+	}
+	return nil
+}
+
+// expect looks whether a file in .pylok is the one that want is of.
+func (f *files) expect(moved string, want fingerprint) error {
+	stat, err := f.Lstat(moved)
+	if err == nil && !want.isMoved(fingerprintOf(stat)) {
+		err = errChanged
+	}
+	return err
+}
+
+// putBack gives a file that was moved out of a lock's place that place again, because
+// of an error, which it returns. If somebody else has taken the place meanwhile, the
+// error is a *displacedError.
+func (f *files) putBack(moved string, name lock.Name, because error) error {
+	err := f.link(moved, name)
+	if errors.Is(err, syscall.EPERM) { // a directory, which has one name
+		if err = f.Rename(moved, fileOf(name)); err == nil {
+			return because
+		}
+	}
+	switch {
+	case err == nil:
+		if err := f.Remove(moved); err != nil {
+			return errors.Join(because, err)
+		}
+		return because
+	case isByOthers(err), errors.Is(err, errBlocked):
+		kept := strings.TrimSuffix(moved, moveSuffix) + keptSuffix
+		if err := f.Rename(moved, kept); err != nil {
+			return errors.Join(because, errMisplaced, err)
+		}
+		return &displacedError{name, kept, because}
+	}
+	return errors.Join(because, errMisplaced, err)
+}
+
+// displacedError: the place of a file that was to be put back has been taken. Nobody's
+// file is destroyed, so it stays in .pylok.
+type displacedError struct {
+	name lock.Name
+	kept string // where the file is
+	err  error
+}
+
+func (e *displacedError) Error() string {
+	return fmt.Sprintf("the place of a lock file of %s was taken while the file was looked at; it is kept as %s: %v", e.name, e.kept, e.err)
+}
+
+func (e *displacedError) Unwrap() error { return e.err }
+
+// replace gives a file that writeNew wrote the place of a lock's file, which has a
+// fingerprint want and gets the name moved. There is no moment at which the place is
+// empty.
+func (f *files) replace(name lock.Name, written string, p, want fingerprint, moved string) error {
+	if err := f.Link(written, moved); err != nil {
+		return err
+	}
+	err := f.Exchange(moved, fileOf(name))
+	if errors.Is(err, errors.ErrUnsupported) {
+		return f.replaceByName(name, want, moved)
+	}
+	if err != nil {
+		return errors.Join(err, f.Remove(moved))
+	}
+	if err := f.expect(moved, want); err != nil {
+		return f.exchangeBack(name, p, moved, err)
+	}
+	return nil
+}
+
+// exchangeBack undoes the exchange that gave a file of the server's, with fingerprint p,
+// the place of the one that has the name moved now. What somebody else puts there
+// meanwhile stays. It returns the error because of which it is done.
+func (f *files) exchangeBack(name lock.Name, p fingerprint, moved string, because error) error {
+	const tries = 100 // each means that somebody else was in between
+	for range tries {
+		switch err := f.Exchange(moved, fileOf(name)); {
+		case isAbsent(err): // somebody removed what was there
+			return errors.Join(because, f.Remove(moved))
+		case err != nil:
+			return errors.Join(because, errMisplaced, err)
+		}
+		stat, err := f.Lstat(moved)
+		if err != nil {
+			return errors.Join(because, errMisplaced, err)
+		}
+		if stat.Inode == p.inode && stat.Birth == p.birth {
+			return errors.Join(because, f.Remove(moved))
+		}
+		// Somebody else's came out, which is newer than what went in: once more.
+	}
+	kept := strings.TrimSuffix(moved, moveSuffix) + keptSuffix
+	if err := f.Rename(moved, kept); err != nil {
+		return errors.Join(because, errMisplaced, err)
+	}
+	return &displacedError{name, kept, because}
+}
+
+// replaceByName is replace on a file system that cannot exchange two names. It has the
+// new file under the name moved. What somebody puts into the place between its link and
+// its renaming is lost, as README.md says.
+func (f *files) replaceByName(name lock.Name, want fingerprint, moved string) error {
+	fresh := strings.TrimSuffix(moved, moveSuffix) + "-2" + moveSuffix
+	err := f.Rename(moved, fresh)
+	if err == nil {
+		err = f.Link(fileOf(name), moved)
+	}
+	if err == nil {
+		if err = f.Rename(fresh, fileOf(name)); err != nil {
+			err = errors.Join(err, f.Remove(moved))
+		}
+	}
+	if err != nil {
+		return errors.Join(err, f.Remove(fresh))
+	}
+	if err := f.expect(moved, want); err != nil {
+		if backErr := f.Rename(moved, fileOf(name)); backErr != nil {
+			return errors.Join(err, errMisplaced, backErr)
+		}
+		return err
+	}
+	return nil
+}
+
+// restore undoes replace: a lock's place has the file again that was moved.
+func (f *files) restore(name lock.Name, p fingerprint, moved string) error {
+	err := f.exchangeBack(name, p, moved, nil)
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = f.Rename(moved, fileOf(name))
+	}
+	return err
+}
+
+// rewrite writes a lock's file anew, in place of the one with fingerprint want, or of
+// none. It uses two names in .pylok.
+func (f *files) rewrite(name lock.Name, want fingerprint, text []byte, fresh, moved string) (p fingerprint, err error) {
+	if want.isDir {
+		return fingerprint{}, &fs.PathError{Op: "replace", Path: fileOf(name), Err: syscall.EISDIR}
+	}
+	file, err := f.create(fresh)
+	if err != nil {
+		return fingerprint{}, errors.Join(errOwnFile, err)
+	}
+	p, err = writeText(file, text)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fingerprint{}, errors.Join(errOwnFile, err, f.Remove(fresh))
+	}
+	switch {
+	case want == fingerprint{}:
+		err = f.link(fresh, name)
+	default:
+		if err = f.replace(name, fresh, p, want, moved); err == nil {
+			err = f.Remove(moved)
+		}
+	}
+	return p, errors.Join(err, f.Remove(fresh))
+}
+
+// takeBack removes a lock's file that the server has just made, with fingerprint p. What
+// somebody else has put there since stays.
+func (f *files) takeBack(name lock.Name, p fingerprint, moved string) error {
+	err := f.Rename(fileOf(name), moved)
+	if isAbsent(err) {
+		return nil // somebody removed it
+	}
+	if err != nil {
+		return err
+	}
+	stat, err := f.Lstat(moved)
+	if err != nil || stat.Inode != p.inode || stat.Birth != p.birth {
+		return f.putBack(moved, name, err)
+	}
+	return f.Remove(moved)
+}
+
+// link gives a file in .pylok a lock's place, which must be empty: else the error is
+// fs.ErrExist. Missing directories are made, as often as others remove them.
+func (f *files) link(from string, name lock.Name) error {
+	const tries = 10_000 // each means that somebody removed the directory just then
+	var err error
+	for range tries {
+		err = f.Link(from, fileOf(name))
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if mkdirErr := f.MkdirAll(path.Dir(fileOf(name)), dirPerm); errors.Is(mkdirErr, fs.ErrExist) {
+			err = fmt.Errorf("%w: %w", errBlocked, syscall.ENOTDIR)
+			break
+		} else if mkdirErr != nil && !errors.Is(mkdirErr, fs.ErrNotExist) {
+			err = mkdirErr
+			break
+		}
+		runtime.Gosched()
+	}
+	if isBlocked(err) {
+		return fmt.Errorf("%w: %s", errBlocked, reasonOf(err))
+	}
+	return err
+}
+
+// isOfTheFile reports whether an error says that one lock's file, or a directory that it
+// is in, cannot be changed, as opposed to all files of the root.
+func isOfTheFile(err error) bool {
+	if errors.Is(err, errMisplaced) || errors.Is(err, errOwnFile) {
+		return false
+	}
+	for _, of := range []error{
+		fs.ErrPermission, // EPERM: sticky, immutable or append-only; EACCES: a directory
+		syscall.EXDEV,    // another file system is mounted above it
+		syscall.EBUSY,    // it is a mount point
+		syscall.EROFS,    // likewise: where the root is, the file was written before
+		syscall.ENAMETOOLONG,
+		syscall.EMLINK,
+		syscall.ETXTBSY,
+		syscall.EISDIR,
+		syscall.ENOENT, // its directory is removed over and over again
+	} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
+}
+
+// whyOfTheFile puts an error that isOfTheFile into words.
+func whyOfTheFile(err error) string {
+	switch {
+	case errors.Is(err, syscall.EXDEV):
+		return "it is on another file system than the root"
+	case errors.Is(err, syscall.EBUSY):
+		return "a file system is mounted on it"
+	case errors.Is(err, syscall.EPERM):
+		return "the operating system does not permit it: the file is another user's in a sticky directory, or immutable"
+	case errors.Is(err, fs.ErrNotExist):
+		return "its directory is removed over and over again"
+	}
+	return reasonOf(err)
+}
