@@ -118,6 +118,14 @@ class Calls(DaemonTest):
         actors = [event.actor for event in self.client.history("n")]
         self.assertEqual(actors, ["alice@ci-7", "bob@ci-8", "alice@ci-7", "bob@ci-8", "bob@ci-8"])
 
+    def test_warnings(self) -> None:
+        """What does not count is told, a sentence each."""
+        lock = self.client.lock("w/expire", data={"expire": "soon"})
+        self.assertEqual(len(lock.warnings), 1)
+        self.assertIn('"soon", is neither', lock.warnings[0])
+        self.assertEqual(self.client.status("w/expire").warnings, lock.warnings)
+        self.assertEqual(self.client.lock("w/none").warnings, ())
+
     def test_large_refusal(self) -> None:
         """A refusal arrives although the lock's data would not fit in its details."""
         self.client.lock("large", data={"x": "y" * 60_000})

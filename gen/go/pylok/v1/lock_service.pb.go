@@ -517,7 +517,8 @@ type LockRequest struct {
 	//
 	// When neither ttl nor expire_time is set, the key `expire` acts as
 	// expire_time: a string like `2019-12-20 00:00:00` in the server's time zone,
-	// or RFC 3339. One that is past already or does not parse is plain data.
+	// or RFC 3339. One that is past already or does not parse is plain data, and
+	// Lock.warnings says so.
 	//
 	// Default: empty.
 	Data *structpb.Struct `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`

@@ -242,7 +242,8 @@ export declare type LockRequest = Message<"pylok.v1.LockRequest"> & {
    *
    * When neither ttl nor expire_time is set, the key `expire` acts as
    * expire_time: a string like `2019-12-20 00:00:00` in the server's time zone,
-   * or RFC 3339. One that is past already or does not parse is plain data.
+   * or RFC 3339. One that is past already or does not parse is plain data, and
+   * Lock.warnings says so.
    *
    * Default: empty.
    *
