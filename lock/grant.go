@@ -170,16 +170,23 @@ func (m *Manager) grant(ctx context.Context, request LockRequest, prev Revision)
 	return event.Lock, nil
 }
 
-// undo releases a hold whose caller left before it was told. It returns the error
-// to answer with.
+// undo releases a hold whose caller left before it was told, also when others change
+// its data meanwhile. It returns the error to answer with. The caller has the turn.
 func (m *Manager) undo(ctx context.Context, l Lock) error {
-	_, err := m.end(ctx, l, Change{
-		Cause:  Request,
-		Actor:  l.Holder,
-		Reason: "the caller left before it was answered",
-	})
-	if err != nil && !errors.Is(err, ErrConflict) {
-		return errors.Join(context.Cause(ctx), err)
+	for granted := l.Token; l.Token == granted; {
+		_, err := m.end(ctx, l, Change{
+			Cause:  Request,
+			Actor:  l.Holder,
+			Reason: "the caller left before it was answered",
+		})
+		if errors.Is(err, ErrConflict) {
+			l, err = m.present(context.WithoutCancel(ctx), l.Name)
+		} else if err == nil {
+			break
+		}
+		if err != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
 	}
 	return context.Cause(ctx)
 }

@@ -254,6 +254,48 @@ func TestEndedByOthersMeanwhile(t *testing.T) {
 	}
 }
 
+// A grant whose caller leaves before it is told is undone although somebody edits the
+// fresh lock file, again and again.
+func TestUndoOfAnEditedGrant(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		t.Run(fmt.Sprintf("waits %t", waits), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := open(t)
+				m := manage(t, store)
+				if waits {
+					mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				edits := 3
+				store.beforeCommit.set(func(change *lock.Change) error {
+					switch {
+					case change.Lock.Holder != "bob":
+					case change.Type == lock.Locked:
+						cancel()
+					case change.Type == lock.Unlocked && edits > 0:
+						edits--
+						store.others(t, lock.Updated)
+					}
+					return nil
+				})
+				bob := lockSoon(ctx, m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+				if waits {
+					if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if !bob.ended() || !errors.Is(bob.err, context.Canceled) || edits > 0 {
+					t.Errorf("ended %t, error %v, %d edits to come; want %v after all", bob.done.Load(), bob.err, edits, context.Canceled)
+				}
+				if got := status(t, m, nameA); got.Held() {
+					t.Errorf("the hold of the caller who left stands: %+v", got)
+				}
+			})
+		})
+	}
+}
+
 // A waiter whom the store refuses is told so, and the lock goes to the one behind.
 func TestWaiterRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
