@@ -186,7 +186,8 @@ class Client:
         reason: str = "",
         data: Mapping[Any, Any] | None = None,
     ) -> Released:
-        """Releases a hold and returns it as it was.
+        """Releases a hold and returns it as it was, or its name and token alone where the
+        answer was lost and the hold of token is found to be over.
 
         With token exactly that hold: what a program wants that has taken one. Without,
         one that is anonymous or has the holder; two jobs of one user have the same
@@ -197,7 +198,12 @@ class Client:
         and into the history.
         """
         request = requests.unlock(name, token, self._holder(holder), force, reason, data)
-        response, _ = self._call(self._stub.Unlock, request, again=token != 0)
+        try:
+            response, _ = self._call(self._stub.Unlock, request, again=token != 0)
+        except (NotLockedError, NotHolderError) as error:
+            if token and error.sent_again:  # the first sending did it
+                return Released(name=name, token=token)
+            raise
         return released_from_message(response)
 
     def renew(
@@ -381,15 +387,6 @@ class Client:
             raise from_rpc_error(error, self.address) from None
         return lock_from_message(response.lock)
 
-    def _release_hold(
-        self, name: str, token: int, reason: str, data: Mapping[Any, Any] | None
-    ) -> None:
-        """Releases a hold; one whose end was asked for twice may be over."""
-        try:
-            self.unlock(name, token, reason=reason, data=data)
-        except (NotLockedError, NotHolderError) as error:
-            if not error.sent_again:
-                raise
 
     def _end_of(self, lock: Lock) -> Event | None:
         """Returns the event that has ended a hold, if that comes soon."""

@@ -205,7 +205,7 @@ def from_rpc_error(error: grpc.RpcError, address: str, request: Any = None) -> E
     elif code == grpc.StatusCode.UNAVAILABLE:
         made = unreachable = UnreachableError(
             f"no answer from the server at {address}: {text}; is pylokd running there? "
-            "PYLOK_ADDRESS says where to look"
+            "The client's address, or else PYLOK_ADDRESS, says where to look"
         )
         unreachable.details = text
         unreachable.sent = not text.startswith(_NO_CONNECTION)

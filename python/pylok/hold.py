@@ -122,7 +122,7 @@ class Hold:
             raise self._lost_error()
         again, self._asked = self._asked, True
         try:
-            self._client._release_hold(self.name, self.token, reason, data)
+            self._client.unlock(self.name, self.token, reason=reason, data=data)
         except (NotHolderError, NotLockedError) as error:
             self._unlocked = True
             if again:  # the first time did it

@@ -53,7 +53,10 @@ class Taking(Generic[T]):
         # It is no daemon: a program that ends waits for it.
         thread = threading.Thread(target=self._run, name="pylok taking", daemon=False)
         try:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # no thread is to be had, as at the end of the interpreter
+                self._run()
             self._finished.acquire()
             if self._error is not None:
                 raise self._error

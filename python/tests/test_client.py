@@ -506,6 +506,20 @@ class LostAnswers(unittest.TestCase):
 
         asyncio.run(run())
 
+    def test_unlock_with_a_token(self) -> None:
+        """It is done when the hold is found to be over."""
+        with pylok.Client(self.address) as client:
+            released = client.unlock("x", 7)
+        self.assertEqual((released.name, released.token, released.next), ("x", 7, None))
+        self.assertEqual(self.service.calls, ["unlock", "unlock"])
+
+        async def run() -> None:
+            self.service.calls.clear()
+            async with pylok.aio.Client(self.address) as client:
+                self.assertEqual((await client.unlock("x", 7)).token, 7)
+
+        asyncio.run(run())
+
     def test_unlock_without_a_token(self) -> None:
         """It is not sent again: the second could end the hold of somebody else."""
         with pylok.Client(self.address) as client, self.assertRaises(pylok.UnreachableError):

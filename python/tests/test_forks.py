@@ -75,21 +75,26 @@ import asyncio
 
 async def main():
     client = pylok.aio.Client()
+    watch = client.watch("x")
+    assert (await anext(watch)).type == pylok.EventType.RESET
     for number in range(int(sys.argv[1])):
         async with client.acquire("x", ttl=30) as hold:
             child = os.fork()
             if child == 0:
                 refuses(hold.check, lambda: hold.lost, client.watch)
-                for call in (client.info, hold.__aenter__, hold.release, lambda: client.lock("y"), hold.wait_lost):
+                for call in (client.info, lambda: anext(watch), hold.__aenter__, hold.release, lambda: client.lock("y"), hold.wait_lost):
                     try:
                         await call()
                     except pylok.ForkedError:
                         continue
                     raise AssertionError(call)
+                await watch.close()
                 sys.exit(7)  # through the `async with` of the parent
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
             hold.check()
         assert not (await client.status("x")).locked
+    assert (await anext(watch)).type == pylok.EventType.SYNCED
+    await watch.close()
     await client.close()
 
 asyncio.run(main())

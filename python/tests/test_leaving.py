@@ -205,6 +205,18 @@ class Interrupted(DaemonTest):
 
         self.interrupt_all(work)
 
+    def test_without_threads(self) -> None:
+        """At its end, as in atexit, newer Pythons begin no thread."""
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            lock = self.client.lock("t")
+            with self.assertRaises(pylok.LockHeldError):
+                self.client.lock("t")
+        self.client.unlock("t", lock.token)
+        hold = self.client.acquire("t")
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            hold.release()
+        self.assertFalse(self.client.status("t").locked)
+
     def test_waiting(self) -> None:
         """A waiter that is interrupted leaves the queue, and nothing is taken for it."""
         held = self.client.lock("w")

@@ -163,7 +163,12 @@ class Client:
     ) -> Released:
         """Releases a hold, as pylok.Client.unlock does."""
         request = requests.unlock(name, token, self._holder(holder), force, reason, data)
-        response, _ = await self._call("Unlock", request, again=token != 0)
+        try:
+            response, _ = await self._call("Unlock", request, again=token != 0)
+        except (NotLockedError, NotHolderError) as error:
+            if token and error.sent_again:  # the first sending did it
+                return Released(name=name, token=token)
+            raise
         return released_from_message(response)
 
     async def renew(
@@ -383,15 +388,6 @@ class Client:
             raise from_rpc_error(error, self.address) from None
         return lock_from_message(response.lock)
 
-    async def _release_hold(
-        self, name: str, token: int, reason: str, data: Mapping[Any, Any] | None
-    ) -> None:
-        """Releases a hold; one whose end was asked for twice may be over."""
-        try:
-            await self.unlock(name, token, reason=reason, data=data)
-        except (NotLockedError, NotHolderError) as error:
-            if not error.sent_again:
-                raise
 
     async def _end_of(self, lock: Lock) -> Event | None:
         """Returns the event that has ended a hold, if that comes soon."""

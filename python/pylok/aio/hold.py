@@ -113,7 +113,7 @@ class Hold:
         self._keeper.cancel()
         again, self._asked = self._asked, True
         try:
-            await self._client._release_hold(self.name, self.token, reason, data)
+            await self._client.unlock(self.name, self.token, reason=reason, data=data)
         except (NotHolderError, NotLockedError) as error:
             self._unlocked = True
             if again:  # the first time did it

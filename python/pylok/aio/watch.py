@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from pylok.connection import PAUSE
+from pylok.connection import PAUSE, Maker, not_for_children
 from pylok.errors import Error, ShuttingDownError, UnreachableError, from_rpc_error
 from pylok.messages import Event, event_from_message
 from pylok.position import Position
@@ -40,9 +40,11 @@ class Watch(AsyncIterator[Event]):
         self._begun = False  # an event has come
         self._fruitful = True  # this stream has brought an event
         self._closed = False
+        self._maker = Maker()
 
     async def __anext__(self) -> Event:
         """Waits for the next event."""
+        self._maker.check("this watch")
         while True:
             if self._closed:
                 raise StopAsyncIteration
@@ -52,11 +54,13 @@ class Watch(AsyncIterator[Event]):
                     if self._closed:
                         raise StopAsyncIteration
                 self._fruitful = False
-                self._stream = self._rpc(
-                    pb.WatchRequest(
-                        pattern=self._pattern, after_revision=self._position.after_revision
-                    ),
-                    wait_for_ready=self._begun,
+                self._stream = not_for_children(
+                    self._rpc(
+                        pb.WatchRequest(
+                            pattern=self._pattern, after_revision=self._position.after_revision
+                        ),
+                        wait_for_ready=self._begun,
+                    )
                 )
             try:
                 response = await self._stream.read()
@@ -86,6 +90,8 @@ class Watch(AsyncIterator[Event]):
 
     async def close(self) -> None:
         """Ends the watch."""
+        if not self._maker.is_here():
+            return
         self._closed = True
         if self._stream is not None:
             self._stream.cancel()
