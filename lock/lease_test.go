@@ -327,7 +327,7 @@ func TestExtensionIsNotTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := open(t)
 		gate := make(chan struct{})
-		store.beforeEvents.set(func() { <-gate })
+		store.beforeEvents.set(func() error { <-gate; return nil })
 		m := manage(t, store)
 		l := mustLock(t, m, lock.LockRequest{Name: nameA, TTL: time.Second})
 		n := mustLock(t, m, lock.LockRequest{Name: lock.MustParseName("n")})

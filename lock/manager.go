@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"strings"
 	"sync"
@@ -20,6 +19,10 @@ type Config struct {
 	// Logger is told of what nobody asked for: leases that ran out, data that
 	// looks like an expiry and is none. Default: nothing is logged.
 	Logger *slog.Logger
+	// Health is told, one call after the other, with an error when the store's changes
+	// can no longer be followed, so that what others do to locks goes unseen, and with
+	// nil when they can again. Default: nobody is told.
+	Health func(error)
 
 	// boottime replaces the clock that leases run on, in tests.
 	boottime func() time.Duration
@@ -54,6 +57,9 @@ func NewManager(store Store, config Config) (*Manager, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
+	if config.Health == nil {
+		config.Health = func(error) {}
+	}
 	if config.boottime == nil {
 		config.boottime = new(bootClock).now
 	}
@@ -84,50 +90,112 @@ func (m *Manager) Close() {
 	m.background.Wait()
 }
 
-// follow keeps leases and queues in step with changes that come from elsewhere:
-// from the hands of people in the files, from other servers on the same store.
+// follow keeps leases and queues in step with changes that come from elsewhere: from
+// the hands of people in the files, from other servers on the same store. Where the
+// store fails it goes on, after a pause, from the state that it finds then.
 func (m *Manager) follow(ctx context.Context, after Revision) {
+	missed := false      // changes after that revision may have been
+	var failed error     // what the last look at the store came upon
+	pause := followPause // before the next look, if this one fails
 	for {
-		events, err := m.store.Events(ctx, after)
+		events, err := m.followed(ctx, &after, missed)
 		switch {
-		case errors.Is(err, ErrCompacted):
-			// The changes in between are lost to us; what stands is not.
-			var locks iter.Seq2[Lock, error]
-			after, locks = m.store.List(ctx, Pattern{}, Name{})
-			for l, err := range locks {
-				if err == nil {
-					m.leases.observe(l)
-				}
-			}
-			m.mu.Lock()
-			for _, t := range m.turns {
-				m.handOverSoon(t)
-			}
-			m.mu.Unlock()
+		case ctx.Err() != nil || errors.Is(err, ErrShuttingDown):
+			return
+		case errors.Is(err, ErrCompacted) && !missed:
+			missed = true // the changes in between are lost to us; what stands is not
 			continue
 		case err != nil:
-			if ctx.Err() == nil && !errors.Is(err, ErrShuttingDown) {
-				m.config.Logger.Error("following the store's changes stopped; waiters and leases no longer see outside changes", "error", err)
+			if failed == nil || failed.Error() != err.Error() {
+				m.config.Logger.Error("the store's changes cannot be followed, and what others do to locks goes unseen; trying again", "error", err)
+				m.config.Health(fmt.Errorf("following the store's changes: %w", err))
 			}
-			return
+			missed, failed = true, err
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, maxFollowPause)
+			continue
+		case failed != nil:
+			m.config.Logger.Info("the store's changes are followed again")
+			m.config.Health(nil)
 		}
-		m.leases.follow(events)
-		for _, event := range events {
-			if event.Type != Unlocked {
-				if event.Cause == File {
-					if _, problem := event.Lock.Data.ExpireTime(event.Lock.AcquireTime); problem != "" {
-						m.config.Logger.Warn("expire is not acted upon", "name", event.Lock.Name, "problem", problem)
-					}
+		missed, failed, pause = false, nil, followPause
+		m.heard(events)
+	}
+}
+
+const (
+	// followPause and maxFollowPause are how long follow waits before it tries again
+	// what failed: at first, and at most.
+	followPause    = 100 * time.Millisecond
+	maxFollowPause = 5 * time.Second
+	// followQuiet is how long a store that failed has to be quiet until it is taken to
+	// be well again.
+	followQuiet = time.Second
+)
+
+// followed returns the next events and moves after to the last of them. If some were
+// missed it begins with the present state, and returns none where the store then stays
+// quiet.
+func (m *Manager) followed(ctx context.Context, after *Revision, missed bool) ([]Event, error) {
+	waiting := ctx
+	if missed {
+		revision, err := m.catchUp(ctx)
+		if err != nil {
+			return nil, err
+		}
+		*after = revision
+		quiet, cancel := context.WithTimeout(ctx, followQuiet)
+		defer cancel()
+		waiting = quiet
+	}
+	events, err := m.store.Events(waiting, *after)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil, nil
+	}
+	if err == nil {
+		*after = events[len(events)-1].Revision
+	}
+	return events, err
+}
+
+// catchUp brings leases and queues in step with the store's present state, whose
+// revision it returns.
+func (m *Manager) catchUp(ctx context.Context) (Revision, error) {
+	revision, locks := m.store.List(ctx, Pattern{}, Name{})
+	for l, err := range locks {
+		if err != nil {
+			return 0, err
+		}
+		m.leases.observe(l)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.turns {
+		m.handOverSoon(t)
+	}
+	return revision, nil
+}
+
+// heard brings leases and queues in step with events.
+func (m *Manager) heard(events []Event) {
+	m.leases.follow(events)
+	for _, event := range events {
+		if event.Type != Unlocked {
+			if event.Cause == File {
+				if _, problem := event.Lock.Data.ExpireTime(event.Lock.AcquireTime); problem != "" {
+					m.config.Logger.Warn("expire is not acted upon", "name", event.Lock.Name, "problem", problem)
 				}
-				continue
 			}
-			m.mu.Lock()
-			if t := m.turns[event.Lock.Name]; t != nil {
-				m.handOverSoon(t)
-			}
-			m.mu.Unlock()
+			continue
 		}
-		after = events[len(events)-1].Revision
+		m.mu.Lock()
+		if t := m.turns[event.Lock.Name]; t != nil {
+			m.handOverSoon(t)
+		}
+		m.mu.Unlock()
 	}
 }
 

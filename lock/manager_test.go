@@ -37,7 +37,13 @@ func manage(t *testing.T, store lock.Store) *lock.Manager {
 // manageBy starts a Manager whose leases run on a given clock.
 func manageBy(t *testing.T, store lock.Store, clock func() time.Duration) *lock.Manager {
 	t.Helper()
-	m, err := lock.NewManager(store, lock.Config{}.WithBoottime(clock))
+	return manageWith(t, store, lock.Config{}.WithBoottime(clock))
+}
+
+// manageWith starts a Manager that is set up in a way of its own.
+func manageWith(t *testing.T, store lock.Store, config lock.Config) *lock.Manager {
+	t.Helper()
+	m, err := lock.NewManager(store, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +56,7 @@ type hookedStore struct {
 	lock.Store
 	afterGet     hook[func()]
 	beforeCommit hook[func(change *lock.Change) error]
-	beforeEvents hook[func()]
+	beforeEvents hook[func() error]
 }
 
 // hook is a function that a test may set at any time.
@@ -85,7 +91,9 @@ func (s *hookedStore) CommitEach(ctx context.Context, changes ...lock.Change) []
 
 func (s *hookedStore) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
 	if f := s.beforeEvents.f.Load(); f != nil {
-		(*f)()
+		if err := (*f)(); err != nil {
+			return nil, err
+		}
 	}
 	return s.Store.Events(ctx, after)
 }

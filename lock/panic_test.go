@@ -62,7 +62,7 @@ func TestStorePanicsForWaiter(t *testing.T) {
 		store := open(t)
 		gate := make(chan struct{})
 		defer close(gate)
-		store.beforeEvents.set(func() { <-gate }) // requests alone hand over
+		store.beforeEvents.set(func() error { <-gate; return nil }) // requests alone hand over
 		m := manage(t, store)
 		mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
 		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})

@@ -1,6 +1,8 @@
 package service
 
 import (
+	"sync"
+
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -9,20 +11,45 @@ import (
 
 // Health answers grpc.health.v1 for the server as a whole, whose name there is
 // empty, and for pylok.v1.LockService. It begins as SERVING.
-type Health struct{ server *health.Server }
+type Health struct {
+	server *health.Server
 
-// NewHealth returns a Health, to be given to NewServer and to the store.
+	mu      sync.Mutex
+	parts   int
+	failing map[int]bool // by part
+}
+
+// NewHealth returns a Health, to be given to NewServer.
 func NewHealth() *Health {
-	h := &Health{health.NewServer()}
-	h.Report(nil)
+	h := &Health{server: health.NewServer(), failing: make(map[int]bool)}
+	h.tell()
 	return h
 }
 
-// Report says whether changes can be made: NOT_SERVING with an error, SERVING with
-// nil. After Shutdown it does nothing.
-func (h *Health) Report(err error) {
+// Part returns the function by which one part of the server says how it is: it is called
+// with an error when the part fails and with nil when it works again. The server is
+// NOT_SERVING while any part fails. After Shutdown the function does nothing.
+func (h *Health) Part() func(error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	part := h.parts
+	h.parts++
+	return func(err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if err != nil {
+			h.failing[part] = true
+		} else {
+			delete(h.failing, part)
+		}
+		h.tell()
+	}
+}
+
+// tell sets what is answered. The caller holds mu, or is alone.
+func (h *Health) tell() {
 	answer := healthv1.HealthCheckResponse_SERVING
-	if err != nil {
+	if len(h.failing) > 0 {
 		answer = healthv1.HealthCheckResponse_NOT_SERVING
 	}
 	h.server.SetServingStatus("", answer)

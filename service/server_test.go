@@ -158,14 +158,18 @@ func TestHealth(t *testing.T) {
 	}
 	check(healthv1.HealthCheckResponse_SERVING)
 	told(healthv1.HealthCheckResponse_SERVING)
-	r.health.Report(errDisk)
+	store, following := r.health.Part(), r.health.Part()
+	store(errDisk)
 	check(healthv1.HealthCheckResponse_NOT_SERVING)
 	told(healthv1.HealthCheckResponse_NOT_SERVING)
-	r.health.Report(nil)
+	following(errDisk)
+	store(nil)
+	check(healthv1.HealthCheckResponse_NOT_SERVING) // one part still fails
+	following(nil)
 	check(healthv1.HealthCheckResponse_SERVING)
 	told(healthv1.HealthCheckResponse_SERVING)
 	r.health.Shutdown()
-	r.health.Report(nil)
+	store(nil)
 	check(healthv1.HealthCheckResponse_NOT_SERVING)
 	told(healthv1.HealthCheckResponse_NOT_SERVING)
 }

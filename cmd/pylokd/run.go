@@ -94,7 +94,7 @@ func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (e
 		PollInterval: c.pollInterval,
 		History:      filestore.Retention{Age: c.history.age, Bytes: c.history.bytes},
 		Logger:       log,
-		Health:       health.Report,
+		Health:       health.Part(),
 	})
 	if err != nil {
 		return err
@@ -103,6 +103,7 @@ func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (e
 		MaxWait:    c.maxWait,
 		MaxWaiters: c.maxWaiters,
 		Logger:     log,
+		Health:     health.Part(),
 	})
 	if err != nil {
 		return errors.Join(err, store.Close())
