@@ -130,8 +130,7 @@ func isAbsent(err error) bool {
 // isBlocked reports whether err means that something on the way to a file is not a
 // directory.
 func isBlocked(err error) bool {
-	// Package os has no name for the error of a link that leads out of a Root.
-	return err != nil && (errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) || strings.Contains(err.Error(), "escapes"))
+	return errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)
 }
 
 // isByOthers reports whether a lock file could not be replaced or removed because

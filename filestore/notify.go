@@ -3,9 +3,9 @@ package filestore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -46,8 +46,16 @@ func (n *notifier) watch(dir string) {
 	if n.watcher == nil {
 		return
 	}
-	err := n.watcher.Add(filepath.Join(n.store.files.root, dir), dir)
-	if err != nil && !isAbsent(err) && !errors.Is(err, os.ErrClosed) {
+	d, err := n.store.files.OpenDir(dir)
+	if isAbsent(err) {
+		return
+	}
+	if err == nil {
+		defer d.Close()
+		// By no path, on which others may put a link, or another directory.
+		err = n.watcher.Add(fmt.Sprintf("/proc/self/fd/%d", d.Fd()), dir)
+	}
+	if err != nil && !errors.Is(err, os.ErrClosed) {
 		n.store.config.Logger.Warn("no notifications of a directory; polling alone finds changes in it", "directory", dir, "error", err)
 	}
 }

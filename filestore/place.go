@@ -249,17 +249,17 @@ func (f *files) link(from string, name lock.Name) error {
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		if mkdirErr := f.MkdirAll(path.Dir(fileOf(name)), dirPerm); errors.Is(mkdirErr, fs.ErrExist) {
-			err = fmt.Errorf("%w: %w", errBlocked, syscall.ENOTDIR)
-			break
-		} else if mkdirErr != nil && !errors.Is(mkdirErr, fs.ErrNotExist) {
+		if mkdirErr := f.MkdirAll(path.Dir(fileOf(name)), dirPerm); mkdirErr != nil && !errors.Is(mkdirErr, fs.ErrNotExist) {
 			err = mkdirErr
 			break
 		}
 		runtime.Gosched()
 	}
-	if isBlocked(err) {
-		return fmt.Errorf("%w: %s", errBlocked, reasonOf(err))
+	switch {
+	case errors.Is(err, syscall.ELOOP):
+		return fmt.Errorf("%w but a symbolic link, which is not followed", errBlocked)
+	case isBlocked(err):
+		return errBlocked
 	}
 	return err
 }

@@ -20,8 +20,9 @@ type Stat struct {
 	UID, GID uint32 // of its owner
 }
 
-// FS is a directory tree. Names are relative to its root, slash-separated, and
-// cannot leave it, by a symbolic link neither. Errors are those of package os.
+// FS is a directory tree. Names are relative to its root, slash-separated and clean.
+// Nothing is reached through a symbolic link: where one is in place of a directory, the
+// error is ELOOP. Errors are those of package os.
 type FS interface {
 	// OpenFile opens a file with the flags of package os.
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
@@ -73,6 +74,8 @@ type Dir interface {
 	Lstat(name string) (Stat, error)
 	// List lists the directory in no particular order.
 	List() ([]fs.DirEntry, error)
+	// Fd returns the descriptor, which is the directory's until Close.
+	Fd() int
 }
 
 // ErrLocked: another process has the lock.

@@ -12,18 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open returns the tree below a directory of the operating system's. Every
-// directory in it is reached through an os.Root, so that no name and no symbolic
-// link leads out of it; a file is then reached from its directory, never through
-// a link. The directories of keep stay open, to be reached without a way: they
-// must not be moved.
+// Open returns the tree below a directory of the operating system's. Every directory in
+// it is reached from that one, level by level, and a file from its directory: never
+// through a symbolic link, so that no file has two names. The directories of keep stay
+// open, to be reached without a way: they must not be moved.
 func Open(dir string, keep ...string) (FS, error) {
-	root, err := os.OpenRoot(dir)
+	top, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}
-	r := &osRoot{root: root, kept: make(map[string]*openDir)}
-	for _, name := range append(keep, ".") {
+	r := &osRoot{name: dir, kept: map[string]*openDir{".": {file: top, fd: int(top.Fd()), stays: true}}}
+	for _, name := range keep {
 		d, err := r.open(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -38,8 +37,8 @@ func Open(dir string, keep ...string) (FS, error) {
 }
 
 type osRoot struct {
-	root *os.Root
-	kept map[string]*openDir
+	name string              // of the directory that it is the tree of
+	kept map[string]*openDir // "." is always one of them
 	held map[string]*openDir // nil: no others are kept
 	turn uint64              // how often they were released
 }
@@ -80,11 +79,55 @@ func (d *openDir) isGone() bool {
 }
 
 func (r *osRoot) open(dir string) (*openDir, error) {
-	f, err := r.root.Open(dir)
+	fd, err := r.descend(dir, 0)
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return &openDir{file: f, fd: int(f.Fd())}, nil
+	return &openDir{file: os.NewFile(uintptr(fd), path.Join(r.name, dir)), fd: fd}, nil
+}
+
+// descend opens a directory for reading. If perm is not 0, it makes the directories that
+// are missing.
+func (r *osRoot) descend(dir string, perm fs.FileMode) (fd int, err error) {
+	top := r.kept["."].fd
+	fd = top
+	for above := true; above; {
+		var name string
+		flags := unix.O_RDONLY
+		if name, dir, above = strings.Cut(dir, "/"); above {
+			flags = unix.O_PATH // which needs no permission to read it
+		}
+		below, err := openDirAt(fd, name, flags)
+		if err == unix.ENOENT && perm != 0 {
+			err = retry(func() error { return unix.Mkdirat(fd, name, uint32(perm.Perm())) })
+			if err == nil || err == unix.EEXIST {
+				below, err = openDirAt(fd, name, flags)
+			}
+		}
+		if fd != top {
+			unix.Close(fd)
+		}
+		if err != nil {
+			return -1, err
+		}
+		fd = below
+	}
+	return fd, nil
+}
+
+// openDirAt opens a directory that is directly in another. The error is ELOOP for a
+// symbolic link, and ENOTDIR for anything else that is none.
+func openDirAt(dir int, name string, flags int) (fd int, err error) {
+	err = retry(func() (err error) {
+		fd, err = unix.Openat(dir, name, flags|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err == unix.ENOTDIR {
+		if stat, statErr := statx(dir, name); statErr == nil && stat.Mode&fs.ModeSymlink != 0 {
+			err = unix.ELOOP
+		}
+	}
+	return fd, err
 }
 
 // A Held keeps at most mostHeld directories open, and mostAfter once it is released.
@@ -92,7 +135,7 @@ const mostHeld, mostAfter = 64, 32
 
 // Hold implements FS.
 func (r *osRoot) Hold() Held {
-	return &osRoot{root: r.root, kept: r.kept, held: make(map[string]*openDir)}
+	return &osRoot{name: r.name, kept: r.kept, held: make(map[string]*openDir)}
 }
 
 // Release implements Held.
@@ -271,7 +314,13 @@ func (r *osRoot) OpenDir(name string) (Dir, error) {
 	return osDir{d.file, d.fd}, nil
 }
 
-func (r *osRoot) MkdirAll(name string, perm fs.FileMode) error { return r.root.MkdirAll(name, perm) }
+func (r *osRoot) MkdirAll(name string, perm fs.FileMode) error {
+	fd, err := r.descend(name, perm)
+	if err != nil {
+		return &fs.PathError{Op: "mkdir", Path: name, Err: err}
+	}
+	return unix.Close(fd) // nothing was written to it
+}
 
 func (r *osRoot) Link(oldName, newName string) error {
 	return r.in("link", oldName, func(oldDir int, oldBase string) error {
@@ -308,17 +357,17 @@ func (r *osRoot) Remove(name string) error {
 }
 
 func (r *osRoot) SyncDir(name string) error {
-	f, err := r.root.Open(name)
+	d, err := r.open(name)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return f.Sync()
+	defer d.file.Close()
+	return d.file.Sync()
 }
 
 func (r *osRoot) Sync() error {
 	if err := retry(func() error { return unix.Syncfs(r.kept["."].fd) }); err != nil {
-		return fmt.Errorf("syncfs %s: %w", r.root.Name(), err)
+		return fmt.Errorf("syncfs %s: %w", r.name, err)
 	}
 	return nil
 }
@@ -341,7 +390,7 @@ func (r *osRoot) Close() error {
 	for _, d := range r.kept {
 		errs = append(errs, d.file.Close())
 	}
-	return errors.Join(append(errs, r.root.Close())...)
+	return errors.Join(errs...)
 }
 
 type osDir struct {
@@ -361,7 +410,7 @@ func (d osDir) Lstat(name string) (s Stat, err error) {
 }
 
 func (d osDir) List() ([]fs.DirEntry, error) {
-	// Of a directory that an os.Root has opened, ReadDir would describe each entry.
+	// From its start, whoever has read it before.
 	var fd int
 	err := retry(func() (err error) {
 		fd, err = unix.Openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -374,6 +423,8 @@ func (d osDir) List() ([]fs.DirEntry, error) {
 	defer f.Close()
 	return f.ReadDir(-1)
 }
+
+func (d osDir) Fd() int { return d.fd }
 
 func (d osDir) Close() error { return d.file.Close() }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // newTree returns a tree in a new directory, and that directory.
@@ -72,6 +74,10 @@ func TestHeldDirectoriesAreLookedForAgain(t *testing.T) {
 			must(t, os.Remove(filepath.Join(root, "a/b")))
 			must(t, os.WriteFile(filepath.Join(root, "a/b"), nil, 0o600))
 		}, ""},
+		{"a link in the tree leads to it", func(t *testing.T, root string) {
+			must(t, os.Rename(filepath.Join(root, "a"), filepath.Join(root, "away")))
+			must(t, os.Symlink("away", filepath.Join(root, "a")))
+		}, ""},
 		{"a link out of the tree leads to it", func(t *testing.T, root string) {
 			outside := t.TempDir()
 			must(t, os.Rename(filepath.Join(root, "a"), filepath.Join(outside, "a")))
@@ -136,5 +142,57 @@ func TestHeldDirectoryThatWasRemoved(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(root, "a"), 0o700))
 	if err := create(t, tree, "a/x"); err != nil || !exists(t, filepath.Join(root, "a/x")) {
 		t.Errorf("the directory is there again, and creating a file in it: %v", err)
+	}
+}
+
+// Nothing is reached through a symbolic link, one that stays in the tree neither.
+func TestNoSymbolicLinks(t *testing.T) {
+	held, root := newTree(t)
+	plain, err := Open(root)
+	must(t, err)
+	defer plain.Close()
+	must(t, os.MkdirAll(filepath.Join(root, "real/sub"), 0o700))
+	must(t, os.WriteFile(filepath.Join(root, "real/x"), nil, 0o600))
+	must(t, os.WriteFile(filepath.Join(root, "x"), nil, 0o600))
+	must(t, os.Symlink("real", filepath.Join(root, "link")))
+	must(t, os.Symlink("../real", filepath.Join(root, "real/up")))
+	for _, above := range []string{"link", "real/up", "link/sub"} {
+		for name, tree := range map[string]FS{"plain": plain, "held": held} {
+			for what, err := range map[string]error{
+				"OpenFile": create(t, tree, above+"/new"),
+				"Lstat":    func() error { _, err := tree.Lstat(above + "/x"); return err }(),
+				"OpenDir":  func() error { _, err := tree.OpenDir(above); return err }(),
+				"MkdirAll": tree.MkdirAll(above+"/new", 0o700),
+				"Link":     tree.Link("x", above+"/new"),
+				"Rename":   tree.Rename("x", above+"/new"),
+				"Remove":   tree.Remove(above + "/x"),
+				"SyncDir":  tree.SyncDir(above),
+			} {
+				if !errors.Is(err, unix.ELOOP) {
+					t.Errorf("%s, %s through %s: got %v, want %v", name, what, above, err, unix.ELOOP)
+				}
+			}
+		}
+	}
+	if exists(t, filepath.Join(root, "real/new")) || !exists(t, filepath.Join(root, "real/x")) {
+		t.Error("something was done through a link")
+	}
+}
+
+// A file in place of a directory is told from a link, and from nothing.
+func TestMkdirAll(t *testing.T) {
+	tree, root := newTree(t)
+	must(t, os.WriteFile(filepath.Join(root, "file"), nil, 0o600))
+	if err := tree.MkdirAll("file/a", 0o700); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("below a file: got %v, want %v", err, unix.ENOTDIR)
+	}
+	for range 2 {
+		must(t, tree.MkdirAll("a/b/c", 0o750))
+		must(t, tree.MkdirAll(".", 0o700))
+	}
+	stat, err := tree.Lstat("a/b/c")
+	must(t, err)
+	if stat.Mode != os.ModeDir|0o750 {
+		t.Errorf("the directory has mode %v", stat.Mode)
 	}
 }

@@ -149,6 +149,8 @@ type memoryDir struct {
 	name string
 }
 
+func (memoryDir) Fd() int { return -1 }
+
 func (d memoryDir) List() (entries []fs.DirEntry, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
