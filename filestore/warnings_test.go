@@ -2,6 +2,7 @@ package filestore_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,7 +66,7 @@ func TestWarnings(t *testing.T) {
 		if edited == string(text) {
 			t.Fatalf("there is nothing to edit in\n%s", text)
 		}
-		write(t, root, "x", edited)
+		writeAtOnce(t, root, "x", edited)
 		return edited
 	}
 	// wantSoon waits for warnings, which come without an event.
@@ -149,11 +150,39 @@ func TestWarnings(t *testing.T) {
 	}
 
 	// A file that somebody makes is anonymous, whatever it says.
-	write(t, root, "made", "lock_holder: mallory\nmsg: mine\n")
+	writeAtOnce(t, root, "made", "lock_holder: mallory\nmsg: mine\n")
 	if _, err := s.Events(ctx, get(name).Revision); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := get(lock.MustParseName("made")).Warnings, "lock_holder: mallory does not count; there is none"; got != want {
 		t.Errorf("a file made by hand has the warnings %q, want %q", got, want)
+	}
+}
+
+// writeAtOnce writes a lock file in its place, of which nobody sees less than all. It
+// must not become shorter.
+func writeAtOnce(t *testing.T, root, name, text string) {
+	t.Helper()
+	file := filepath.Join(root, name+".lock")
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.WriteFile(file+".tmp", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".tmp", file); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stat, err := f.Stat()
+	if err == nil && stat.Size() > int64(len(text)) {
+		t.Fatalf("%s would become shorter", file)
+	}
+	if _, err := f.WriteAt([]byte(text), 0); err != nil {
+		t.Fatal(err)
 	}
 }
