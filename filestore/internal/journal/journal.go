@@ -9,7 +9,8 @@
 // with the format's version. A line is an event, a hold's new terms, or a
 // checkpoint: the word that the lock files are durable up to a revision.
 //
-// Lines are written in batches, and one fdatasync makes those durable that have been
+// Each line says where it was written, so that one that is taken out, put in twice or
+// moved shows. Lines are written in batches, and one fdatasync makes those durable that have been
 // written by then. Each line says up to where all bytes were durable when it was
 // written. So at the end of the last segment what a crash tore can be told from
 // damage: bad bytes that a later line has proved durable are damage.
@@ -78,6 +79,7 @@ type Journal struct {
 		bytes int64
 	}
 	unbegun   string        // at Open, a last segment that is none; empty: there is none
+	whole     int64         // at Open, what of the segment before that was durable
 	confirmed lock.Revision // at Open, the last event before the last batches
 
 	mu       sync.Mutex
@@ -91,6 +93,7 @@ type Journal struct {
 type segment struct {
 	after lock.Revision // the last revision before it
 	begun time.Time
+	first int64 // end of what it begins with: the header and what was carried into it
 	batch int64 // at Open, up to where it was durable when its last line was written
 	end   int64 // of its synced lines
 }
@@ -187,10 +190,11 @@ func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) err
 	return j, nil
 }
 
-// passOverUnbegun leaves out a last segment that a crash kept from being begun: the
-// header, and what was carried into it, are not all there. The segment before it is the
-// last one then, with all that was to be carried. Else it returns what is in the last
-// one.
+// passOverUnbegun leaves out a last segment in which nothing was written after what it
+// begins with, the header and what was carried into it: a crash may have kept some of
+// that from the disk, and the segment before it may have been written to since, if
+// beginning this one failed. The segment before it is the last one then, with all that
+// was to be carried. Else it returns what is in the last one.
 func (j *Journal) passOverUnbegun() (text []byte, err error) {
 	n := len(j.segments)
 	if n == 0 {
@@ -199,18 +203,27 @@ func (j *Journal) passOverUnbegun() (text []byte, err error) {
 	if text, err = j.readSegment(j.segments[n-1]); err != nil {
 		return nil, err
 	}
+	var before int64 // what of the segment before was durable
+	passOver := func() ([]byte, error) {
+		j.whole, j.unbegun, j.segments = before, j.path(j.segments[n-1]), j.segments[:n-1]
+		return nil, nil
+	}
 	for rest := text; ; {
 		line, after, ended := bytes.Cut(rest, []byte("\n"))
 		record, err := parseRecord(line)
 		if err == nil && !ended {
 			err = errChecksum // what should follow is missing too
 		}
+		before = max(before, record.before)
 		switch {
 		case isZeros(rest), errors.Is(err, errChecksum) && !provedDurable(0, after):
-			j.unbegun, j.segments = j.path(j.segments[n-1]), j.segments[:n-1]
-			return nil, nil
-		case err != nil || !record.More:
-			return text, nil // begun; or damage, which load tells of
+			return passOver()
+		case err != nil:
+			return text, nil // damage, which load tells of
+		case !record.More && n > 1 && isZeros(after):
+			return passOver()
+		case !record.More:
+			return text, nil
 		}
 		rest = after
 	}
@@ -240,8 +253,12 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 			err = errors.New("the segment's header does not match its name")
 		case err == nil && record.Kind == KindEvent && record.Event.Revision <= last:
 			err = fmt.Errorf("revision %d follows revision %d", record.Event.Revision, last)
+		case err == nil && record.batch > offset:
+			err = fmt.Errorf("the line belongs to a batch that begins at byte %d", record.batch)
+		case err == nil:
+			err = checkPlace(record.at, offset)
 		}
-		if isLast && errors.Is(err, errChecksum) && !provedDurable(offset, rest) {
+		if isLast && offset >= j.whole && errors.Is(err, errChecksum) && !provedDurable(offset, rest) {
 			break
 		}
 		if err != nil {
@@ -263,6 +280,9 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 		for _, r := range group {
 			if r.Kind == KindHeader {
 				s.begun = r.Time
+				if err := j.checkEnd(i-1, r); err != nil {
+					return err
+				}
 				continue
 			}
 			if err := replay(r); err != nil {
@@ -270,6 +290,9 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 			}
 		}
 		group = group[:0]
+		if s.first == 0 {
+			s.first = offset
+		}
 		s.batch, s.end, j.last = record.batch, offset, last
 	}
 	if tail := bytes.TrimRight(text[s.end:], "\x00"); isLast && len(tail) > 0 {
@@ -279,6 +302,16 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 		return &DamageError{File: j.path(*s), Offset: s.end, Err: errors.New("the segment ends too early")}
 	}
 	return nil
+}
+
+// checkEnd holds segment i, which has been looked through, to what the header of the next
+// one says of it.
+func (j *Journal) checkEnd(i int, next Record) error {
+	if i < 0 || next.before == 0 || next.before == j.segments[i].end {
+		return nil
+	}
+	s := j.segments[i]
+	return &DamageError{File: j.path(s), Offset: s.end, Err: fmt.Errorf("it ends here, and ended at byte %d when the next segment was begun", next.before)}
 }
 
 // lastEvent returns the revision of the last event in a segment, or after if it has
@@ -393,13 +426,14 @@ func (j *Journal) begin() error {
 	}
 	old, oldWritten, oldAllocated, oldZeroed := j.active, j.written, j.allocated, j.zeroed
 	j.active, j.written, j.allocated, j.zeroed = f, 0, 0, 0
-	first := []Record{{Kind: KindHeader, Revision: s.after, Time: s.begun}}
+	first := []Record{{Kind: KindHeader, Revision: s.after, Time: s.begun, before: oldWritten}}
 	if j.config.Carry != nil {
 		first = append(first, j.config.Carry()...)
 	}
 	var text []byte
 	for i, r := range first {
 		r.More = i < len(first)-1 // so that a crash leaves all of it or nothing
+		r.at = int64(len(text))
 		text = appendRecord(text, r)
 	}
 	err = j.makeRoom(int64(len(text)))
@@ -417,7 +451,7 @@ func (j *Journal) begin() error {
 		return errors.Join(err, f.Close(), j.fs.Remove(j.path(s)))
 	}
 	j.written = int64(len(text))
-	s.end = j.written
+	s.first, s.end = j.written, j.written
 	j.mu.Lock()
 	j.segments = append(j.segments, s)
 	j.mu.Unlock()
@@ -450,7 +484,7 @@ func (j *Journal) Write(reserved bool, records ...Record) error {
 	}
 	j.buffer = j.buffer[:0]
 	for _, r := range records {
-		r.batch = durable
+		r.batch, r.at = durable, j.written+int64(len(j.buffer))
 		j.buffer = appendRecord(j.buffer, r)
 	}
 	n := int64(len(j.buffer))
@@ -533,6 +567,36 @@ func (j *Journal) Last() lock.Revision {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.last
+}
+
+// Position is how far a journal has come. The zero Position is of one without segments.
+type Position struct {
+	// Last is the revision of the last durable event.
+	Last lock.Revision `json:"last"`
+	// Segment is the revision that the last segment is named for.
+	Segment lock.Revision `json:"segment"`
+	// Bytes is where the durable lines of that segment end.
+	Bytes int64 `json:"bytes"`
+}
+
+// Reaches reports whether a journal that has come to p has all that it had at q.
+func (p Position) Reaches(q Position) bool {
+	return p.Last >= q.Last && (p.Segment > q.Segment || p.Segment == q.Segment && p.Bytes >= q.Bytes)
+}
+
+// Position returns how far the journal has come, as far as it is durable.
+func (j *Journal) Position() Position {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.segments) == 0 {
+		return Position{}
+	}
+	n := len(j.segments) - 1
+	if n > 0 && j.segments[n].end == j.segments[n].first {
+		n-- // the next Open passes over a segment in which nothing was written
+	}
+	s := j.segments[n]
+	return Position{Last: j.last, Segment: s.after, Bytes: s.end}
 }
 
 // Kept returns the lowest revision after which every event is kept.

@@ -32,9 +32,25 @@ type Record struct {
 	// out or seen, whether or not it has an event.
 	Counter lock.Revision
 	Time    time.Time // for KindCheckpoint and KindHeader
+	// File is, for KindEvent, the lock file after it, as far as is known.
+	File FileID
 
 	batch int64 // where in the segment the batch begins that the line is in
+	at    int64 // where in the segment the line begins; noPlace: it does not say
+	// before is, for KindHeader, the size of the segment before; 0: there was none, or
+	// it does not say.
+	before int64
 }
+
+// FileID tells a file from all others of its file system, now and before: an inode number
+// alone is used again. The zero FileID is of no file, or of one that is not known.
+type FileID struct {
+	Inode uint64
+	Birth int64 // nanoseconds since the Unix epoch; 0: the file system does not tell
+}
+
+// noPlace is the place of a line of a program that did not write it down yet.
+const noPlace = -1
 
 // Kind says what a Record tells.
 type Kind uint8
@@ -69,6 +85,9 @@ func appendRecord(b []byte, r Record) []byte {
 		b = append(b, `"journal":"pylok"`...)
 		b = appendUint(b, "format", Format)
 		b = appendUint(b, "after", uint64(r.Revision))
+		if r.before > 0 {
+			b = appendUint(b, "before", uint64(r.before))
+		}
 		b = appendTime(b, "time", r.Time)
 	case KindCheckpoint:
 		b = append(b, `"checkpoint":`...)
@@ -88,12 +107,58 @@ func appendRecord(b []byte, r Record) []byte {
 		b = appendLock(b, &e.Lock)
 		b = appendMember(b, "actor", e.Actor)
 		b = appendMember(b, "reason", e.Reason)
+		b = appendFileID(b, r.File)
 	}
 	if r.More {
 		b = append(b, `,"more":true`...)
 	}
 	b = appendUint(b, "batch", uint64(r.batch))
+	b = appendUint(b, "at", uint64(r.at))
 	return appendChecksum(b, start)
+}
+
+// placeOf returns where a line, which is whole, says that it begins. It is the last
+// member before the checksum.
+func placeOf(line []byte) int64 {
+	body := line[:len(line)-crcLength]
+	digits := bytes.TrimRight(body, "0123456789")
+	if !bytes.HasSuffix(digits, []byte(`,"at":`)) {
+		return noPlace
+	}
+	at, err := strconv.ParseInt(string(body[len(digits):]), 10, 64)
+	if err != nil {
+		return noPlace
+	}
+	return at
+}
+
+// checkPlace finds a line that is not where it was written: one before it has been taken
+// out or put in, or the lines have changed places.
+func checkPlace(at, offset int64) error {
+	if at != noPlace && at != offset {
+		return fmt.Errorf("the line was written at byte %d: lines before it have been taken out, put in or moved", at)
+	}
+	return nil
+}
+
+// appendFileID appends a member that tells which file a lock has, unless that is unknown.
+func appendFileID(b []byte, id FileID) []byte {
+	if id == (FileID{}) {
+		return b
+	}
+	b = append(b, `,"file":[`...)
+	b = strconv.AppendUint(b, id.Inode, 10)
+	b = append(b, ',')
+	b = strconv.AppendInt(b, id.Birth, 10)
+	return append(b, ']')
+}
+
+func parseFileID(value []byte) (id FileID, err error) {
+	inode, birth, _ := bytes.Cut(bytes.Trim(value, "[]"), []byte(","))
+	if id.Inode, err = number[uint64](inode); err == nil {
+		id.Birth, err = strconv.ParseInt(string(birth), 10, 64)
+	}
+	return id, err
 }
 
 // appendChecksum ends the line that begins at start.
@@ -330,7 +395,7 @@ func (lr *lineReader) record(text []byte) (Record, error) {
 	if err := verify(text); err != nil {
 		return Record{}, err
 	}
-	var r Record
+	r := Record{at: noPlace}
 	var format int
 	var header, kind, cause string
 	l := &r.Event.Lock
@@ -342,6 +407,8 @@ func (lr *lineReader) record(text []byte) (Record, error) {
 			format, err = number[int](value)
 		case "after":
 			r.Revision, err = number[lock.Revision](value)
+		case "before":
+			r.before, err = number[int64](value)
 		case "checkpoint":
 			r.Kind = KindCheckpoint
 			r.Revision, err = number[lock.Revision](value)
@@ -361,6 +428,10 @@ func (lr *lineReader) record(text []byte) (Record, error) {
 			r.More = string(value) == "true"
 		case "batch":
 			r.batch, err = number[int64](value)
+		case "at":
+			r.at, err = number[int64](value)
+		case "file":
+			r.File, err = parseFileID(value)
 		default:
 			err = lr.lockMember(l, key, value)
 		}

@@ -19,7 +19,7 @@ const verifyBytes = 1 << 20
 // verifyAll is load for the first n segments, of which nothing is replayed: it looks
 // for damage, on all processors.
 func (j *Journal) verifyAll(n int) error {
-	last, errs := make([]lock.Revision, n), make([]error, n)
+	last, headers, errs := make([]lock.Revision, n), make([]Record, n), make([]error, n)
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range min(n, runtime.GOMAXPROCS(0)) {
@@ -30,7 +30,7 @@ func (j *Journal) verifyAll(n int) error {
 				if i >= n {
 					return
 				}
-				last[i], errs[i] = j.verify(&j.segments[i], &buffer)
+				last[i], headers[i], errs[i] = j.verify(&j.segments[i], &buffer)
 			}
 		})
 	}
@@ -43,18 +43,21 @@ func (j *Journal) verifyAll(n int) error {
 		if s.after != j.last {
 			return &DamageError{File: j.path(s), Err: errors.New("the segment's name does not match the segment before")}
 		}
+		if err := j.checkEnd(i-1, headers[i]); err != nil {
+			return err
+		}
 		j.last = last[i]
 	}
 	return nil
 }
 
 // verify looks for damage in a segment, finds its end, and returns the revision of its
-// last event.
-func (j *Journal) verify(s *segment, buffer *[]byte) (last lock.Revision, err error) {
+// last event and its header.
+func (j *Journal) verify(s *segment, buffer *[]byte) (last lock.Revision, header Record, err error) {
 	damage := func(err error) error { return &DamageError{File: j.path(*s), Offset: s.end, Err: err} }
 	f, err := j.fs.OpenFile(j.path(*s), os.O_RDONLY, 0)
 	if err != nil {
-		return 0, err
+		return 0, header, err
 	}
 	defer f.Close()
 	last = s.after
@@ -64,7 +67,7 @@ func (j *Journal) verify(s *segment, buffer *[]byte) (last lock.Revision, err er
 			if have += n; err == io.EOF {
 				atEnd = true
 			} else if err != nil {
-				return 0, err
+				return 0, header, err
 			}
 		}
 		text := (*buffer)[:have]
@@ -76,27 +79,30 @@ func (j *Journal) verify(s *segment, buffer *[]byte) (last lock.Revision, err er
 			}
 			line, after, _ := bytes.Cut(rest, []byte("\n"))
 			if err := verify(line); err != nil {
-				return 0, damage(err)
+				return 0, header, damage(err)
+			}
+			if err := checkPlace(placeOf(line), s.end); err != nil {
+				return 0, header, damage(err)
 			}
 			if s.end == 0 {
 				first, err := parseRecord(line)
 				if err != nil || first.Kind != KindHeader || first.Revision != s.after {
-					return 0, damage(errors.Join(err, errors.New("the segment's header does not match its name")))
+					return 0, header, damage(errors.Join(err, errors.New("the segment's header does not match its name")))
 				}
-				s.begun = first.Time
+				s.begun, header = first.Time, first
 			}
 			s.end += int64(len(rest) - len(after))
 			rest = after
 		}
 		if last, err = lastEvent(lines, last); err != nil {
-			return 0, damage(err)
+			return 0, header, damage(err)
 		}
 		have = copy(*buffer, text[len(lines):])
 		switch {
 		case atEnd && (s.end == 0 || !isZeros((*buffer)[:have])):
-			return 0, damage(errChecksum)
+			return 0, header, damage(errChecksum)
 		case atEnd:
-			return last, nil
+			return last, header, nil
 		case len(lines) == 0:
 			*buffer = append(*buffer, make([]byte, len(*buffer))...)
 		}
