@@ -17,10 +17,10 @@ import (
 
 // Check reads a root that no server serves and calls report with a sentence for
 // every damage and for every lock whose file and history disagree, with what the
-// next start will do about it. It changes nothing. The error says why the root could
-// not be checked.
-func Check(ctx context.Context, dir string, report func(string)) error {
-	root, err := filepath.Abs(dir)
+// next start with the same configuration will do about it. It changes nothing. The error
+// says why the root could not be checked.
+func Check(ctx context.Context, config Config, report func(string)) error {
+	root, err := filepath.Abs(config.Root)
 	if err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 	defer fsys.Close()
 	s := &Store{
 		files:    files{FS: fsys, root: root},
-		config:   Config{Root: root}.withDefaults(),
+		config:   Config{Root: root, StateDir: config.StateDir, AcceptRestore: config.AcceptRestore}.withDefaults(),
 		locks:    newTree(),
 		extended: make(map[lock.Name]struct{}),
 	}
@@ -46,11 +46,21 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 	if err := own.TryLock(); err != nil {
 		return fmt.Errorf("the root %s is being served; stop its server first: %w", root, err)
 	}
-	if text, err := readWhole(fsys, ownDir+"/format"); err == nil && string(text) != formatText {
-		report(fmt.Sprintf("%s/format says %q and this program knows %q: it cannot serve this root", ownDir, text, formatText))
+	if text, err := readWhole(fsys, formatFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		report(fmt.Sprintf("%s cannot be read, so that no start serves this root: %v", formatFile, err))
+		return nil
+	} else if err == nil && string(text) != formatText {
+		report(fmt.Sprintf("%s says %q and this program knows %q: it cannot serve this root", formatFile, text, formatText))
 		return nil
 	}
 	r := newRecovery(s)
+	if err := r.readMarks(); err != nil {
+		report("no start serves this root: " + err.Error())
+		return nil
+	}
+	if r.noPast {
+		return reportAdoption(s, report)
+	}
 	r.readSnapshot()
 	if err := r.findWritten(); err != nil {
 		return err
@@ -64,10 +74,16 @@ func Check(ctx context.Context, dir string, report func(string)) error {
 	case errors.As(err, &damage):
 		report(damage.Error())
 		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		return reportAdoption(s, report)
 	case err != nil:
 		return err
+	}
+	if err := r.checkPast(); err != nil {
+		report("no start serves this root: " + err.Error())
+		return nil
+	}
+	switch {
+	case r.journal.Position() == journal.Position{}:
+		return reportAdoption(s, report)
 	case s.journal.Last() < r.snapshotAt || r.snapshotAt < s.journal.Kept():
 		report(fmt.Sprintf("%s is not of the same past as the journal; a start will do without it", snapshotFile))
 		return nil

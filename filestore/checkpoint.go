@@ -106,8 +106,12 @@ func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 	if <-c.done; c.err != nil {
 		return 0, c.err
 	}
-	// In order: a gap would look like damage.
 	s.pruned = append(s.pruned, pruned...)
+	if err := s.noteProgress(); err != nil {
+		s.complain(err)
+		return v.revision, nil // the next start would miss what is pruned
+	}
+	// In order: a gap would look like damage.
 	for len(s.pruned) > 0 {
 		if err := s.files.Remove(s.pruned[0]); err != nil && !isAbsent(err) {
 			s.complain(err)

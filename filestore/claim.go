@@ -18,8 +18,11 @@ import (
 // mount that it saw the root on.
 const daemonFile = ownDir + "/daemon"
 
-// formatText is what .pylok/format says: the version of everything in the root.
-const formatText = "pylok root, format 1\n"
+// formatText is what formatFile says: the version of everything in the root.
+const (
+	formatFile = ownDir + "/format"
+	formatText = "pylok root, format 1\n"
+)
 
 // openRoot makes the root, if it is missing, and its own directory, and opens it.
 func openRoot(dir string) (root string, fsys disk.FS, err error) {
@@ -116,10 +119,9 @@ func (c *claim) release() error { return c.dir.Close() }
 
 // checkFormat refuses a root of another format, and marks a new one.
 func checkFormat(fsys disk.FS) error {
-	const name = ownDir + "/format"
-	text, err := readWhole(fsys, name)
+	text, err := readWhole(fsys, formatFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := writeWhole(fsys, name, []byte(formatText)); err != nil {
+		if err := writeWhole(fsys, formatFile, []byte(formatText)); err != nil {
 			return err
 		}
 		return fsys.SyncDir(ownDir)
@@ -128,7 +130,7 @@ func checkFormat(fsys disk.FS) error {
 		return err
 	}
 	if string(text) != formatText {
-		return fmt.Errorf("%s says %q and this program knows %q: use the program that wrote it, or a newer one", name, text, formatText)
+		return fmt.Errorf("%s says %q and this program knows %q: use the program that wrote it, or a newer one", formatFile, text, formatText)
 	}
 	return nil
 }

@@ -204,7 +204,9 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 		}
 		s.learn(c.learnt)
 		if len(c.found) > 0 && s.failure() == nil {
-			if outside := s.reconcile(c); len(outside.steps) > 0 {
+			if err := s.haveRevisions(2 * len(c.found)); err != nil {
+				c.err = s.ioError(err)
+			} else if outside := s.reconcile(c); len(outside.steps) > 0 {
 				c.outside = outside
 				staged = append(staged, outside)
 			}
@@ -354,6 +356,9 @@ func (s *Store) stage(c *commit, added int) (err error) {
 			}
 		}
 	}()
+	if err := s.haveRevisions(2 * len(c.changes)); err != nil {
+		return s.ioError(err)
+	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	for i, change := range c.changes {
 		st, err := s.stageChange(change, now, added+c.takes())

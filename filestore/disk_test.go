@@ -53,6 +53,7 @@ type testDisk struct {
 	// Of the store's configuration.
 	history Retention
 	journal journal.Config
+	accept  bool // a restored copy
 
 	power *power // nil: no power cut is going to happen
 }

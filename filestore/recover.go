@@ -30,6 +30,7 @@ import (
 // that the journal does not know is somebody's, and never destroyed.
 type recovery struct {
 	*Store
+	marks
 	past       map[lock.Name]*history
 	checkpoint lock.Revision
 	finished   bool                            // a start has come to its end before
@@ -79,10 +80,21 @@ func (h *history) knows(token lock.Token) bool {
 // recover fills the store, and returns what it has learned on the way.
 func (s *Store) recover(ctx context.Context) (*recovery, error) {
 	r := newRecovery(s)
+	if err := r.readMarks(); err != nil {
+		return nil, err
+	}
+	if r.noPast {
+		if err := r.giveUpPast(); err != nil {
+			return nil, fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
+		}
+	}
 	r.readSnapshot()
 	err := r.openJournal()
 	if err != nil {
 		return nil, err
+	}
+	if err := r.checkPast(); err != nil {
+		return nil, fmt.Errorf("the root %s cannot be served: %w", r.files.root, err)
 	}
 	if s.journal.Last() < r.snapshotAt || r.snapshotAt < s.journal.Kept() {
 		// The snapshot and the journal are not of the same past: somebody
@@ -91,7 +103,7 @@ func (s *Store) recover(ctx context.Context) (*recovery, error) {
 			return nil, err
 		}
 		forgotten := lock.Token(r.snapshotAt)
-		if r, err = s.recoverWithoutSnapshot(); err != nil {
+		if r, err = s.recoverWithoutSnapshot(r.marks); err != nil {
 			return nil, err
 		}
 		r.highest = max(r.highest, forgotten) // no revision is ever used again
@@ -109,7 +121,7 @@ func (s *Store) recover(ctx context.Context) (*recovery, error) {
 
 // recoverWithoutSnapshot begins a recovery again, after it has removed the snapshot,
 // so that no later start believes it.
-func (s *Store) recoverWithoutSnapshot() (*recovery, error) {
+func (s *Store) recoverWithoutSnapshot(known marks) (*recovery, error) {
 	if err := s.files.Remove(snapshotFile); err != nil && !isAbsent(err) {
 		return nil, err
 	}
@@ -119,6 +131,7 @@ func (s *Store) recoverWithoutSnapshot() (*recovery, error) {
 	s.locks.Clear(false)
 	clear(s.extended)
 	r := newRecovery(s)
+	r.marks = known
 	return r, r.openJournal()
 }
 
@@ -188,7 +201,7 @@ func (r *recovery) findWritten() error {
 			r.written[stat.Inode] = true
 			// Somebody may have seen its token, although nothing came of it.
 			token := lockfile.Read(text).Token
-			r.highest = max(r.highest, token)
+			r.noteToken(token)
 			r.unread = r.unread || token == 0
 			r.leftover = append(r.leftover, name)
 		}
@@ -299,7 +312,7 @@ func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile,
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		r.highest = max(r.highest, found.Token)
+		r.noteToken(found.Token)
 		r.historyOf(name)
 		return act(name, found, r.compare(name, found))
 	})
@@ -768,11 +781,15 @@ func isTornOf(text, written []byte) bool {
 // finish commits the outside changes, with revisions above all that was ever
 // given out, and makes what was mended durable.
 func (r *recovery) finish() error {
-	r.revision = max(r.journal.Last(), lock.Revision(r.highest))
-	if r.unread {
-		r.revision += mostUnread
-	}
+	r.revision = r.beginAbove()
 	r.journal.Advance(r.revision)
+	if err := r.writeMarks(r.nextMark(r.revision, 2*len(r.outside.steps))); err != nil {
+		return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
+	}
+	if r.config.AcceptRestore {
+		r.leftover = append(r.leftover, batchFile) // of another past
+		r.batchAfter = 0
+	}
 	var records []journal.Record
 	for i := range r.outside.steps {
 		st := &r.outside.steps[i]

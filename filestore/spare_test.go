@@ -241,6 +241,12 @@ func TestOlderJournalDestroysNothing(t *testing.T) {
 			}
 			d = openDisk(t, d.root)
 			d.mount = mount
+			if s, err := openOn(t, d); err == nil {
+				s.Close()
+				t.Fatal("a journal that is too short is believed")
+			}
+			d = openDisk(t, d.root)
+			d.mount, d.accept = mount, true
 			s = mustOpenOn(t, d)
 			for _, name := range []string{"early", "late", "later"} {
 				if l := present(t.Context(), t, s, lock.MustParseName(name)); !l.Held() {

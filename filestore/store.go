@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -50,6 +52,15 @@ type Config struct {
 	// the bytes beside the rest.
 	History Retention
 
+	// StateDir is a directory outside the root, where the store writes down how far
+	// the root has come. It tells an older copy of the root, as a backup is, which Open
+	// then refuses. It is made if it is missing; roots may share it. Default: none, and
+	// an older copy is served like any root: tokens may then be given out twice.
+	StateDir string
+	// AcceptRestore has Open serve a root that is an older copy, or whose journal is
+	// not complete, as it is. New tokens are far above all that are known of.
+	AcceptRestore bool
+
 	journal journal.Config
 	written int // files; default mostWritten
 
@@ -85,6 +96,8 @@ type Store struct {
 	breaks  *journal.Breaks
 	feed    *feed.Feed
 	claim   *claim
+
+	floor floor
 
 	view atomic.Pointer[view] // what readers see; nil: closed
 
@@ -126,7 +139,7 @@ type Store struct {
 	batch      disk.File     // batchFile; nil: not yet opened
 	batchAfter lock.Revision // what it says
 	locks      *btree.BTreeG[*entry]
-	revision   lock.Revision          // the last one given out
+	revision   lock.Revision          // the last one given out; see floor
 	marked     *checkpoint            // the last one
 	stale      bool                   // readers do not see yet what is known of some files
 	extended   map[lock.Name]struct{} // holds whose terms are not those in their file
@@ -180,6 +193,15 @@ var sought = sync.Pool{New: func() any { return new(entry) }}
 // be written.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	config = config.withDefaults()
+	if config.StateDir != "" {
+		var err error
+		if config.StateDir, err = filepath.Abs(config.StateDir); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(config.StateDir, ownPerm); err != nil {
+			return nil, fmt.Errorf("the state directory cannot be made: %w", err)
+		}
+	}
 	root, fsys, err := openRoot(config.Root)
 	if err != nil {
 		return nil, err
@@ -207,6 +229,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 		written:       written{most: cmp.Or(config.written, mostWritten), mostOpen: mostOpenHere()},
 	}
 	s.config.journal.Carry = s.carry
+	s.floor.low = make(chan struct{}, 1)
 	if s.claim, err = claimRoot(root, fsys); err != nil {
 		return nil, err
 	}
@@ -241,6 +264,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	s.background.Go(func() { s.revisit(background) })
 	s.background.Go(func() { s.checkpoints(background, opened.revision) })
 	s.background.Go(func() { s.probes(background) })
+	s.background.Go(func() { s.reserveAhead(background) })
 	return s, nil
 }
 
@@ -452,6 +476,9 @@ func (s *Store) Close() error {
 	}
 	if err == nil && s.failure() == nil && s.journal.Last() != s.snapshot {
 		err = s.writeSnapshot(&view{revision: s.journal.Last(), locks: s.locks})
+	}
+	if err == nil && s.failure() == nil {
+		err = s.noteProgress()
 	}
 	return errors.Join(err, s.journal.Close(), s.claim.release(), s.files.Close())
 }

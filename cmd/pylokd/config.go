@@ -19,6 +19,14 @@ type config struct {
 	// root is the directory of the lock files. It is made if it is missing,
 	// and has at most one pylokd.
 	root string
+	// stateDir is a directory outside the root, where the server writes down how far
+	// each root has come, so that it tells an older copy of one; empty: none is known.
+	stateDir string
+	// stateDirIsDefault says that nobody asked for it.
+	stateDirIsDefault bool
+	// acceptRestore serves a root that is an older copy, or whose journal is not
+	// complete, with tokens far above all that are known.
+	acceptRestore bool
 	// check has pylokd look at the root instead of serving it: it prints a line
 	// for every damage and every lock whose file and history disagree, and
 	// changes nothing.
@@ -66,6 +74,7 @@ var errDone = errors.New("nothing to serve")
 func parse(args []string, environment func(string) string) (c config, text string, err error) {
 	c = config{
 		root:         defaultRoot(environment, os.Geteuid()),
+		stateDir:     defaultStateDir(environment, os.Geteuid()),
 		listen:       "127.0.0.1:5625",
 		maxLocks:     2_000_000,
 		maxWaiters:   16_384,
@@ -79,6 +88,8 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.SortFlags = false
 	flags.Usage = func() {}
 	flags.StringVar(&c.root, "root", c.root, "`DIR` of the lock files; made if it is missing")
+	flags.StringVar(&c.stateDir, "state-dir", c.stateDir, "write down in `DIR`, outside the root, how far the root has come, to tell an older copy of it")
+	flags.BoolVar(&c.acceptRestore, "accept-restore", false, "for one start: serve a root that was restored from an older copy, or whose journal is not complete, as it is, with tokens far above those from before")
 	flags.BoolVar(&c.check, "check", false, "do not serve: print what is damaged or disagrees in the root and what a start would do about it, change nothing, exit 0 if there is nothing and 1 if there is")
 	flags.StringVar(&c.listen, "listen", c.listen, "serve on `HOST:PORT`; port 0 takes a free one")
 	flags.StringVar(&c.tlsCert, "tls-cert", "", "speak TLS only, with the certificate in the PEM `FILE`")
@@ -121,6 +132,7 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	if err != nil {
 		return c, "", err
 	}
+	c.stateDirIsDefault = !flags.Changed("state-dir") && environment("PYLOKD_STATE_DIR") == ""
 	if err := c.validate(); err != nil {
 		return c, "", usageError{err}
 	}
@@ -169,15 +181,23 @@ func (c *config) validate() error {
 // defaultRoot follows the XDG base directory specification, by which a path that is
 // not absolute does not count. Daemons that start with the machine have no home.
 func defaultRoot(environment func(string) string, uid int) string {
+	if state := defaultStateDir(environment, uid); state != "" {
+		return filepath.Join(state, "locks")
+	}
+	return ""
+}
+
+// defaultStateDir is the directory that defaultRoot is in; empty: there is none.
+func defaultStateDir(environment func(string) string, uid int) string {
 	if state := environment("XDG_STATE_HOME"); filepath.IsAbs(state) {
-		return filepath.Join(state, "pylok", "locks")
+		return filepath.Join(state, "pylok")
 	}
 	home := environment("HOME")
 	switch {
 	case filepath.IsAbs(home) && filepath.Clean(home) != "/":
-		return filepath.Join(home, ".local", "state", "pylok", "locks")
+		return filepath.Join(home, ".local", "state", "pylok")
 	case uid == 0:
-		return "/var/lib/pylok/locks"
+		return "/var/lib/pylok"
 	}
 	return ""
 }

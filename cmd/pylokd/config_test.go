@@ -27,6 +27,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := config{
 		root:         "/home/alice/.local/state/pylok/locks",
+		stateDir:     "/home/alice/.local/state/pylok",
 		listen:       "127.0.0.1:5625",
 		maxLocks:     2_000_000,
 		maxWaiters:   16_384,
@@ -34,6 +35,8 @@ func TestDefaults(t *testing.T) {
 		pollInterval: time.Second,
 		history:      retention{age: 90 * 24 * time.Hour, bytes: 1 << 30},
 		logFormat:    "text",
+
+		stateDirIsDefault: true,
 	}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)

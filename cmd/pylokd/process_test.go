@@ -267,7 +267,7 @@ func TestNoFlags(t *testing.T) {
 
 func TestTexts(t *testing.T) {
 	for flag, wants := range map[string][]string{
-		"--help":    {"--root DIR", "127.0.0.1:5625", "PYLOKD_", "/var/lib/pylok/locks", "SIGTERM", "90d,1GiB"},
+		"--help":    {"--root DIR", "127.0.0.1:5625", "PYLOKD_", "/var/lib/pylok/locks", "SIGTERM", "90d,1GiB", "--state-dir DIR", "--accept-restore"},
 		"--version": {"pylokd "},
 	} {
 		stdout, err := command(t, []string{"HOME=/home/alice"}, flag).Output()
@@ -407,6 +407,58 @@ func TestStopWithOpenStreams(t *testing.T) {
 		t.Errorf("after the restart: got %v, want %v", again.GetLock(), held.GetLock())
 	}
 	p.stop(t)
+}
+
+// TestRestoredCopy puts an older copy of a root back: the state directory, by default in
+// the home, tells it, and --accept-restore serves it with tokens above all from before.
+func TestRestoredCopy(t *testing.T) {
+	ctx := t.Context()
+	root, home := filepath.Join(t.TempDir(), "locks"), []string{"HOME=" + t.TempDir()}
+	serve := func(args ...string) uint64 {
+		t.Helper()
+		p := start(t, home, append([]string{"--root", root, "--listen", "127.0.0.1:0"}, args...)...)
+		var token uint64
+		for range 5 {
+			c := p.client(t, insecure.NewCredentials())
+			held, err := c.Lock(ctx, &pylokv1.LockRequest{Name: "a"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			token = held.GetLock().GetToken()
+			if _, err := c.Unlock(ctx, &pylokv1.UnlockRequest{Name: "a", Token: token}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.stop(t)
+		return token
+	}
+	serve()
+	if err := os.CopyFS(root+".copy", os.DirFS(root)); err != nil {
+		t.Fatal(err)
+	}
+	highest := serve()
+	if err := os.RemoveAll(root); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(root, os.DirFS(root+".copy")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(root, ".pylok"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"--listen=127.0.0.1:0", "--check"} {
+		var out bytes.Buffer
+		refused := command(t, home, "--root", root, flag)
+		refused.Stdout, refused.Stderr = &out, &out
+		if err := refused.Run(); err == nil {
+			t.Errorf("with %s an older copy is well", flag)
+		}
+		says(t, out.String(), root, "older copy", "--accept-restore")
+	}
+	if token := serve("--accept-restore"); token <= highest {
+		t.Errorf("the token is %d, want one above %d", token, highest)
+	}
+	serve()
 }
 
 // TestSecondSignal: somebody who connects and says nothing draws a stop out; whoever

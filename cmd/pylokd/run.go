@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if c.check {
-		return check(ctx, c.root, stdout)
+		return check(ctx, c, stdout)
 	}
 	err = serve(ctx, c, stdout, c.logger(stderr))
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -51,9 +51,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // check prints what is wrong with a root; the error says how much.
-func check(ctx context.Context, root string, stdout io.Writer) error {
+func check(ctx context.Context, c config, stdout io.Writer) error {
 	findings := 0
-	err := filestore.Check(ctx, root, func(finding string) {
+	err := filestore.Check(ctx, filestore.Config{Root: c.root, StateDir: c.stateDir, AcceptRestore: c.acceptRestore}, func(finding string) {
 		findings++
 		fmt.Fprintln(stdout, finding)
 	})
@@ -65,7 +65,7 @@ func check(ctx context.Context, root string, stdout io.Writer) error {
 	case findings > 1:
 		return fmt.Errorf("%d findings; nothing was changed", findings)
 	}
-	fmt.Fprintf(stdout, "%s: all is well\n", root)
+	fmt.Fprintf(stdout, "%s: all is well\n", c.root)
 	return nil
 }
 
@@ -89,12 +89,14 @@ func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (e
 
 	health := service.NewHealth()
 	store, err := filestore.Open(ctx, filestore.Config{
-		Root:         c.root,
-		MaxLocks:     c.maxLocks,
-		PollInterval: c.pollInterval,
-		History:      filestore.Retention{Age: c.history.age, Bytes: c.history.bytes},
-		Logger:       log,
-		Health:       health.Part(),
+		Root:          c.root,
+		StateDir:      c.usableStateDir(log),
+		AcceptRestore: c.acceptRestore,
+		MaxLocks:      c.maxLocks,
+		PollInterval:  c.pollInterval,
+		History:       filestore.Retention{Age: c.history.age, Bytes: c.history.bytes},
+		Logger:        log,
+		Health:        health.Part(),
 	})
 	if err != nil {
 		return err
@@ -135,6 +137,19 @@ func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (e
 		}
 		return store.Close()
 	}))
+}
+
+// usableStateDir returns the state directory. A default one that cannot be made is done
+// without: a server that was told its root needs no home.
+func (c *config) usableStateDir(log *slog.Logger) string {
+	if !c.stateDirIsDefault || c.stateDir == "" {
+		return c.stateDir
+	}
+	if err := os.MkdirAll(c.stateDir, 0o700); err != nil {
+		log.Warn("there is no state directory, so that an older copy of the root cannot be told from it; give one with --state-dir", "error", err)
+		return ""
+	}
+	return c.stateDir
 }
 
 // within returns what do returns, if it does so in time. A disk that hangs must not

@@ -98,9 +98,10 @@ type segment struct {
 	end   int64 // of its synced lines
 }
 
-func (j *Journal) path(s segment) string {
-	return path.Join(j.dir, fmt.Sprintf("%020d%s", s.after, suffix))
-}
+func (j *Journal) path(s segment) string { return path.Join(j.dir, File(s.after)) }
+
+// File returns the name of the segment that begins after a revision.
+func File(after lock.Revision) string { return fmt.Sprintf("%020d%s", after, suffix) }
 
 // DamageError is damage that a crash cannot have done.
 type DamageError struct {
@@ -253,10 +254,8 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 			err = errors.New("the segment's header does not match its name")
 		case err == nil && record.Kind == KindEvent && record.Event.Revision <= last:
 			err = fmt.Errorf("revision %d follows revision %d", record.Event.Revision, last)
-		case err == nil && record.batch > offset:
-			err = fmt.Errorf("the line belongs to a batch that begins at byte %d", record.batch)
 		case err == nil:
-			err = checkPlace(record.at, offset)
+			err = checkPlace(record, offset)
 		}
 		if isLast && offset >= j.whole && errors.Is(err, errChecksum) && !provedDurable(offset, rest) {
 			break

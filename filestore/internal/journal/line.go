@@ -134,9 +134,9 @@ func placeOf(line []byte) int64 {
 
 // checkPlace finds a line that is not where it was written: one before it has been taken
 // out or put in, or the lines have changed places.
-func checkPlace(at, offset int64) error {
-	if at != noPlace && at != offset {
-		return fmt.Errorf("the line was written at byte %d: lines before it have been taken out, put in or moved", at)
+func checkPlace(r Record, offset int64) error {
+	if r.at != noPlace && r.at != offset || r.batch > offset {
+		return fmt.Errorf("the line was written at byte %d: lines before it have been taken out, put in or moved", max(r.at, r.batch))
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (j *Journal) verify(s *segment, buffer *[]byte) (last lock.Revision, header
 			if err := verify(line); err != nil {
 				return 0, header, damage(err)
 			}
-			if err := checkPlace(placeOf(line), s.end); err != nil {
+			if err := checkPlace(Record{at: placeOf(line)}, s.end); err != nil {
 				return 0, header, damage(err)
 			}
 			if s.end == 0 {
