@@ -69,11 +69,12 @@ def default_address() -> str:
 
 
 def default_holder() -> str:
-    """Returns user@host."""
+    """Returns user@host, or uid-1234@host for a user who has no name here, as in many
+    containers."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no such user in the system's list
-        user = "somebody"
+        user = f"uid-{os.getuid()}"
     return f"{user}@{socket.gethostname() or 'somewhere'}"
 
 

@@ -16,7 +16,7 @@ import grpc
 
 import pylok
 import pylok.aio
-from pylok.connection import check_address
+from pylok.connection import check_address, default_holder
 from pylok.lease import Lease, now
 from pylok.messages import Event, EventCause, EventType, Lock
 from pylok.position import Position
@@ -313,6 +313,15 @@ class Holds(DaemonTest):
         client.close()
         self.assertTrue(hold.wait_lost(PATIENCE))
         self.assertGreaterEqual(now() - begun, 0.45)  # but for the margin
+
+
+class Holders(unittest.TestCase):
+    """Who holds a lock that nobody is named for."""
+
+    def test_without_a_name(self) -> None:
+        """Users without a name are told apart."""
+        with mock.patch("getpass.getuser", side_effect=KeyError), mock.patch("os.getuid", return_value=1234):
+            self.assertTrue(default_holder().startswith("uid-1234@"))
 
 
 class Outages(unittest.TestCase):
