@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pylok.connection import Maker
-from pylok.errors import Error, LostError, NotHolderError, NotLockedError, TimeLimitError
+from pylok.errors import Error, ForkedError, LostError, NotHolderError, NotLockedError, TimeLimitError
 from pylok.lease import Lease, now
 from pylok.messages import Event, EventCause, EventType, Lock
 from pylok.taking import finish
@@ -134,7 +135,13 @@ class Hold:
 
     def __enter__(self) -> Hold:
         """Returns the hold."""
-        self._maker.check("this hold")
+        try:
+            self._maker.check("this hold")
+        except ForkedError:
+            raise
+        except BaseException:  # a KeyboardInterrupt: there will be no block
+            self.release()
+            raise
         return self
 
     def __exit__(
@@ -156,6 +163,10 @@ class Hold:
         except Error:
             if error is None:
                 raise
+        except BaseException:  # a KeyboardInterrupt, and perhaps before it began
+            with contextlib.suppress(Error):
+                finish(release)
+            raise
 
     def _keep(self) -> None:
         """Renews until the hold is released or lost."""

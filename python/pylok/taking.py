@@ -9,6 +9,7 @@ the lock, and releases what nobody is there to use.
 from __future__ import annotations
 
 import threading
+from _thread import start_new_thread
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -48,13 +49,12 @@ class Taking(Generic[T]):
     def take(self) -> T:
         """Returns what work returns. Where it is interrupted by another exception, that
         is raised when the lock is not held any more, or after some seconds."""
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             return self._work(self)
-        # It is no daemon: a program that ends waits for it.
-        thread = threading.Thread(target=self._run, name="pylok taking", daemon=False)
         try:
             try:
-                thread.start()
+                # Thread.start breaks when a KeyboardInterrupt hits it.
+                start_new_thread(self._run, ())
             except RuntimeError:  # no thread is to be had, as at the end of the interpreter
                 self._run()
             self._finished.acquire()
@@ -110,7 +110,7 @@ class Taking(Generic[T]):
             if self._call is not None:
                 self._call.cancel()
         if over:
-            threading.Thread(target=self._give_back, name="pylok leaving", daemon=False).start()
+            start_new_thread(self._give_back, ())
         if begun:
             self._settled.acquire(timeout=connection.UNDO)
 
