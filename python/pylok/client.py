@@ -137,7 +137,11 @@ class Client:
                 lease.renewed(begun)
             else:
                 lease.renewed(sent + response.queued.ToTimedelta().total_seconds())
-            return Hold(self, lock, lease, on_lost)
+            try:
+                return Hold(self, lock, lease, on_lost)
+            except RuntimeError:  # there is no thread to renew it
+                self._give_back(lock)
+                raise
 
         def release(hold: Hold) -> None:
             try:

@@ -171,7 +171,8 @@ def check_address(address: str, *, encrypted: bool, insecure: bool) -> None:
     if not encrypted and not insecure and not is_loopback(host):
         raise ValueError(
             f"{address} is another machine, and without TLS anyone on the way could read and "
-            "change what is sent; give credentials, or insecure=True where that is meant"
+            "change what is sent; give credentials, or tls=True to pylok.configure; or "
+            "insecure=True where that is meant"
         )
 
 

@@ -229,7 +229,8 @@ def _name(client: Client, path: str) -> str:
             return candidate[len(root.rstrip("/")) + 1 :].removesuffix(_SUFFIX)
     raise DirectoryError(
         f"{plain} is not under {root}, the directory of the server at {client.address}; "
-        f"lock in {root} or below it, or set PYLOK_ADDRESS to the server for that directory"
+        f"lock in {root} or below it, or ask the server for that directory, by PYLOK_ADDRESS or "
+        "pylok.configure"
     )
 
 

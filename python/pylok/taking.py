@@ -115,9 +115,13 @@ class Taking(Generic[T]):
             self._settled.acquire(timeout=connection.UNDO)
 
     def _give_back(self) -> None:
-        if self._error is None:
-            self._undo(self._result)
-        self._settled.release()
+        try:
+            if self._error is None:
+                self._undo(self._result)
+        except Exception:
+            pass  # nobody is there to be told
+        finally:
+            self._settled.release()
 
 
 def finish(work: Callable[[], object]) -> None:

@@ -212,7 +212,11 @@ class Interrupted(DaemonTest):
         self.interrupt_all(work)
 
     def test_without_threads(self) -> None:
-        """At its end, as in atexit, newer Pythons begin no thread."""
+        """At its end, as in atexit, newer Pythons begin no thread. A hold needs one."""
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            with self.assertRaises(RuntimeError):
+                self.client.acquire("t")
+        self.assertFalse(self.client.status("t").locked)
         with mock.patch("pylok.taking.start_new_thread", side_effect=RuntimeError("can't start new thread")):
             lock = self.client.lock("t")
             with self.assertRaises(pylok.LockHeldError):
