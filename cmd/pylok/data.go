@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func addDataFlags(cmd *cobra.Command, what string) *dataFlags {
 }
 
 // read returns the data that the flags make up, or nil when none was given.
-func (f *dataFlags) read(stdin io.Reader) (*structpb.Struct, error) {
+func (f *dataFlags) read(ctx context.Context, stdin io.Reader) (*structpb.Struct, error) {
 	given := f.cmd.Flags().Changed
 	if !given("data") && !given("data-file") && !given("msg") {
 		return nil, nil
@@ -62,8 +63,8 @@ func (f *dataFlags) read(stdin io.Reader) (*structpb.Struct, error) {
 	document := map[string]any{}
 	if given("data-file") {
 		var err error
-		if document, err = readDataFile(f.file, stdin); err != nil {
-			return nil, usagef("--data-file: %v", err)
+		if document, err = f.readFile(ctx, stdin); err != nil {
+			return nil, err
 		}
 	}
 	pairs, err := parsePairs(f.pairs)
@@ -84,6 +85,28 @@ func (f *dataFlags) read(stdin io.Reader) (*structpb.Struct, error) {
 		return nil, err
 	}
 	return structpb.NewStruct(checked.Map())
+}
+
+// readFile reads the file, unless the person has enough of waiting for who writes it.
+func (f *dataFlags) readFile(ctx context.Context, stdin io.Reader) (map[string]any, error) {
+	type result struct {
+		document map[string]any
+		err      error
+	}
+	done := make(chan result, 1)
+	go func() {
+		document, err := readDataFile(f.file, stdin)
+		done <- result{document, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, usagef("--data-file: %v", r.err)
+		}
+		return r.document, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // parsePairs reads the values of --data.

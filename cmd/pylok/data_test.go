@@ -192,7 +192,7 @@ func TestDataFlags(t *testing.T) {
 			if err := cmd.ParseFlags(test.args); err != nil {
 				t.Fatal(err)
 			}
-			got, err := data.read(strings.NewReader(test.stdin))
+			got, err := data.read(t.Context(), strings.NewReader(test.stdin))
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("got the error %v, want one with %q", err, test.err)

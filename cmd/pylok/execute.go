@@ -27,13 +27,15 @@ func (p *program) execute(ctx context.Context, command string, event *pylokv1.Ev
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	cmd.Stdin = bytes.NewReader(append(line, '\n'))
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
-	cmd.Env = append(os.Environ(), "PYLOK_ADDRESS="+p.address)
+	cmd.Env = append(os.Environ(), addressVariable+"="+p.address)
+	token := fmt.Sprint(event.GetLock().GetToken())
 	for name, value := range map[string]string{
 		"PYLOK_EVENT_TYPE": eventWord(event),
 		"PYLOK_CAUSE":      causeWord(event),
-		"PYLOK_NAME":       event.GetLock().GetName(),
+		nameVariable:       event.GetLock().GetName(),
 		"PYLOK_HOLDER":     event.GetLock().GetHolder(),
-		"PYLOK_TOKEN":      fmt.Sprint(event.GetLock().GetToken()),
+		tokenVariable:      token,
+		eventVariable:      token,
 		"PYLOK_REVISION":   fmt.Sprint(event.GetRevision()),
 		"PYLOK_REASON":     event.GetReason(),
 	} {

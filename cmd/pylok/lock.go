@@ -68,7 +68,7 @@ for good. pylok run does all of that around a command.
 			Overwrite: *overwrite,
 		}
 		var err error
-		if request.Data, err = data.read(p.stdin); err != nil {
+		if request.Data, err = data.read(ctx, p.stdin); err != nil {
 			return err
 		}
 		ttl, expireTime, err := expiry.read(p.now())

@@ -2,11 +2,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // for TZ where the system has no zones
 )
@@ -41,7 +43,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	_, definite := errors.AsType[*exitError](err) // it stands, signal or not
 	if _, signaled := errors.AsType[interrupted](context.Cause(ctx)); signaled && err != nil && !definite {
-		err = &exitError{failureCode(ctx), mayBeLocked(err)}
+		err = &exitError{failureCode(ctx), cmp.Or(mayBeLocked(err), strings.TrimPrefix(p.unknownOutcome(), "\n"))}
 	}
 	if errors.Is(err, syscall.EPIPE) {
 		return exitSignaled + int(syscall.SIGPIPE) // as if the signal had ended it: whoever read has read enough

@@ -44,7 +44,7 @@ protects.
 			return usagef("give the token of your hold: pylok renew %s --token N (pylok lock printed it)", name)
 		}
 		request := &pylokv1.RenewRequest{Name: name, Token: token, Holder: *holder}
-		if request.Data, err = data.read(p.stdin); err != nil {
+		if request.Data, err = data.read(ctx, p.stdin); err != nil {
 			return err
 		}
 		ttl, expireTime, err := expiry.read(p.now())

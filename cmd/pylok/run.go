@@ -94,7 +94,7 @@ cannot be executed or found.
 		if data.file == "-" {
 			return usagef("--data-file -: the standard input is the command's; give a file")
 		}
-		fields, err := data.read(p.stdin)
+		fields, err := data.read(ctx, p.stdin)
 		if err != nil {
 			return err
 		}

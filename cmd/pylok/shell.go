@@ -20,10 +20,15 @@ const (
 	addressVariable = "PYLOK_ADDRESS"
 )
 
+// eventVariable is set by watch --exec to the token that it sets tokenVariable to: of a
+// hold that is watched, and that the command must not take for its own.
+const eventVariable = "PYLOK_EVENT_TOKEN"
+
 // shellHelp is the part of a command's --help that says which hold it is about without
 // a NAME.
 const shellHelp = `Without NAME it is exactly the hold that PYLOK_NAME and PYLOK_TOKEN tell of, as pylok
-lock --shell and pylok run set them. With NAME they do not count.`
+lock --shell and pylok run set them (what pylok watch --exec sets them to is nobody's
+own). With NAME they do not count.`
 
 // shellCode returns what sets and exports the variables of a hold in any POSIX shell,
 // and the server's address if it is not empty. It is one line, so that an eval without
@@ -69,6 +74,9 @@ func environmentHold(cmd *cobra.Command) (name string, token uint64, err error) 
 	text := os.Getenv(tokenVariable)
 	if token, err = strconv.ParseUint(text, 10, 64); err != nil || token == 0 {
 		return "", 0, usagef("%s is %s, but %s is %q and no token; give a name: %s NAME", nameVariable, name, tokenVariable, text, cmd.CommandPath())
+	}
+	if text == os.Getenv(eventVariable) {
+		return "", 0, usagef("%s and %s tell of a change that is watched, and not of a hold of yours; give a name: %s NAME", nameVariable, tokenVariable, cmd.CommandPath())
 	}
 	return name, token, nil
 }

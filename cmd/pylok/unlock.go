@@ -58,7 +58,7 @@ place of the data of the hold.
 			Force:  *force,
 			Reason: *reason,
 		}
-		if request.Data, err = data.read(p.stdin); err != nil {
+		if request.Data, err = data.read(ctx, p.stdin); err != nil {
 			return err
 		}
 		p.changing = true
