@@ -615,10 +615,14 @@ func (s *Store) writeRecords(commits []*commit, reserved bool) error {
 	s.records = s.records[:0]
 	for _, c := range commits {
 		for i := range c.steps {
-			if ended := c.steps[i].ended; ended != nil {
-				s.records = append(s.records, *ended)
+			st := &c.steps[i]
+			if st.ended != nil {
+				s.records = append(s.records, *st.ended)
 			}
-			s.records = append(s.records, c.steps[i].record)
+			if st.after != nil {
+				st.record.File = st.after.print.id()
+			}
+			s.records = append(s.records, st.record)
 		}
 	}
 	defer clear(s.records) // what they refer to need not stay

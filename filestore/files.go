@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/filestore/internal/lockfile"
 	"github.com/pylok/pylok/lock"
 )
@@ -100,6 +101,9 @@ func (p fingerprint) matches(q fingerprint) bool {
 	p.fresh, q.fresh = false, false
 	return p == q
 }
+
+// id tells which file it is, whatever its state.
+func (p fingerprint) id() journal.FileID { return journal.FileID{Inode: p.inode, Birth: p.birth} }
 
 // sameFile reports whether q is certainly of the same file, whatever its state.
 func (p fingerprint) sameFile(q fingerprint) bool {

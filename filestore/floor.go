@@ -55,6 +55,9 @@ type mark struct {
 	Kept lock.Revision `json:"kept"`
 	// Own is the server's own directory, which a copy of the root has another of.
 	Own journal.FileID `json:"own"`
+	// OwnSince is the revision up to which the ids of files are those of the place that
+	// the root was copied from.
+	OwnSince lock.Revision `json:"own_since"`
 }
 
 // isOlder reports whether a root that has come to m had come further at other.
@@ -358,6 +361,9 @@ func (r *recovery) nextMark(revision lock.Revision, n int) mark {
 	m := r.before
 	if !m.isKnown() || r.config.AcceptRestore {
 		m.Root = rand.Text()
+	}
+	if m.Own != r.own {
+		m.OwnSince = revision
 	}
 	m.Path, m.Own = r.files.root, r.own
 	m.Starts++

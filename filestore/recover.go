@@ -54,8 +54,13 @@ type recovery struct {
 // history is what the journal says of one lock.
 type history struct {
 	last   lock.Event
-	hold   lock.Lock // the present or last hold
-	byFile bool      // somebody else made the hold's file
+	hold   lock.Lock      // the present or last hold
+	byFile bool           // somebody else made the hold's file
+	edited bool           // somebody has edited the hold's file, and its lock_token may be gone
+	file   journal.FileID // the hold's; zero: not known
+	// steady: what the hold's file says is what was written there last, by the server
+	// or somebody else. Set when the two are compared.
+	steady bool
 	tokens []lock.Token
 	// versions is what the hold's file has said since the checkpoint: a power
 	// cut may leave any of it, torn.
@@ -248,12 +253,17 @@ func (r *recovery) replay(record journal.Record) error {
 			h.byHand = append(h.byHand, replaced{h.hold, event.Revision})
 		}
 		h.last = event
+		if event.Type != lock.Unlocked {
+			h.file = r.fileOf(record.File, event.Revision)
+		}
 		switch event.Type {
 		case lock.Locked:
+			h.edited = false
 			h.hold = event.Lock
 			h.byFile = event.Cause == lock.File
 			h.tokens = append(h.tokens, event.Lock.Token)
 		case lock.Updated:
+			h.edited = event.Cause == lock.File
 			h.hold = event.Lock
 			h.byFile = h.byFile && event.Cause == lock.File
 		}
@@ -272,12 +282,28 @@ func (r *recovery) replay(record journal.Record) error {
 	return nil
 }
 
+// fileOf is the id of a file as it was written down as of a revision, or zero where it
+// says nothing: in a copy of the root the files are others.
+func (r *recovery) fileOf(id journal.FileID, at lock.Revision) journal.FileID {
+	if id.Birth == 0 || r.before.Own != r.own || at <= r.before.OwnSince {
+		return journal.FileID{}
+	}
+	return id
+}
+
 // historyOf returns what the journal and the snapshot say of a lock, nil: nothing.
 func (r *recovery) historyOf(name lock.Name) *history {
 	h := r.past[name]
 	if e := find(r.locks, name); h == nil && e != nil {
 		event := lock.Event{Revision: e.lock.Revision, Time: e.lock.AcquireTime, Type: lock.Locked, Lock: e.lock}
-		h = &history{last: event, hold: e.lock, byFile: e.byFile, tokens: []lock.Token{e.lock.Token}}
+		h = &history{
+			last:   event,
+			hold:   e.lock,
+			byFile: e.byFile,
+			edited: e.fileToken != e.lock.Token,
+			file:   r.fileOf(e.print.id(), r.snapshotAt),
+			tokens: []lock.Token{e.lock.Token},
+		}
 		r.past[name] = h
 		if _, ok := r.terms[name]; !ok && e.extended {
 			r.terms[name] = e.lock
@@ -323,12 +349,14 @@ func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile,
 		if seen[name] {
 			continue
 		}
-		v := r.compare(name, lockFile{})
+		found := lockFile{}
+		v := r.compare(name, found)
 		hidden := slices.ContainsFunc(unreadable, func(dir string) bool { return strings.HasPrefix(name.String(), dir) })
 		if h := r.past[name]; hidden && h.isHeld() {
 			v = verdict{remedy: keep, lock: r.withTerms(h.hold)}
+			found = h.lastFile()
 		}
-		if err := act(name, lockFile{}, v); err != nil {
+		if err := act(name, found, v); err != nil {
 			return err
 		}
 	}
@@ -518,6 +546,9 @@ func (r *recovery) compare(name lock.Name, found lockFile) verdict {
 func (r *recovery) compareShown(name lock.Name, found lockFile) verdict {
 	h := r.past[name]
 	recent := h != nil && h.last.Revision > r.checkpoint
+	if h != nil {
+		h.steady = r.intact || !recent
+	}
 	adopt := func(why string) verdict {
 		return tellOf(why, adopted(name, found, r.now), lock.Locked)
 	}
@@ -552,35 +583,41 @@ func (r *recovery) compareShown(name lock.Name, found lockFile) verdict {
 	case recent && (h.knows(found.Token) && !found.mtime.After(h.last.Time.Add(timeGrain)) || r.isTorn(h, found) || r.isBack(h, found)):
 		return verdict{remedy: remove, why: "the lock file of a released hold came back"}
 
-	case h != nil || found.Token == 0:
-		return adopt("the lock file was made while no server ran")
-
-	case r.journal.Reaches(lock.Revision(found.Token)) || !r.finished:
-		return adopt("the lock file has a lock_token that this root never gave out")
+	case h == nil && found.Token != 0:
+		return adopt("the lock file is of no hold that the history knows")
 	}
-	// A hold from before the journal's beginning: the file is all there is.
-	return verdict{remedy: keep, lock: r.withTerms(lock.Lock{
-		Name:        name,
-		Data:        found.Data,
-		Holder:      found.Holder,
-		Token:       found.Token,
-		Revision:    lock.Revision(found.Token),
-		AcquireTime: found.AcquireTime,
-		TTL:         found.TTL,
-		ExpireTime:  found.ExpireTime,
-		RequestID:   found.RequestID,
-	})}
+	return adopt("the lock file was made while no server ran")
 }
 
 // isAsHeld reports whether a file says what the history does.
 func (h *history) isAsHeld(found lockFile) bool {
-	own := found.Token != 0 && found.Token == h.hold.Token
-	return (own || h.byFile) && h.hold.Data == found.Data && h.hold.Problem == found.Problem
+	isOf := h.isOwn(found) || h.byFile || h.isSameFile(found) || h.edited && h.file == (journal.FileID{})
+	return isOf && h.hold.Data == found.Data && h.hold.Problem == found.Problem
+}
+
+// isOwn reports whether a file has the hold's token.
+func (h *history) isOwn(found lockFile) bool {
+	return found.Token != 0 && found.Token == h.hold.Token
+}
+
+// isSameFile reports whether a file is certainly the hold's, be it edited. The server
+// writes its files again for other holds, and a power cut may bring back what they said.
+func (h *history) isSameFile(found lockFile) bool {
+	return h.file != (journal.FileID{}) && h.file == found.print.id() && (h.steady || found.Token == 0)
+}
+
+// lastFile is what the history knows of the hold's file.
+func (h *history) lastFile() (f lockFile) {
+	f.print = fingerprint{inode: h.file.Inode, birth: h.file.Birth}
+	if !h.byFile && !h.edited {
+		f.Token = h.hold.Token
+	}
+	return f
 }
 
 // compareHold is compare for a lock that is held by its history and has a file.
 func (r *recovery) compareHold(h *history, found lockFile, recent bool) verdict {
-	own := found.Token != 0 && found.Token == h.hold.Token
+	own := h.isOwn(found)
 	hold := r.withTerms(h.hold)
 	switch {
 	case h.isAsHeld(found):
@@ -595,7 +632,7 @@ func (r *recovery) compareHold(h *history, found lockFile, recent bool) verdict 
 	case r.isTorn(h, found):
 		return verdict{remedy: rewrite, why: "the lock file of a recent hold is half written", lock: hold}
 
-	case own, h.byFile && !h.knows(found.Token):
+	case own, h.isSameFile(found), h.byFile && !h.knows(found.Token):
 		edited := hold.WithData(found.Data)
 		edited.Problem = found.Problem
 		return tellOf("the lock file was edited while no server ran", edited, lock.Updated)
@@ -745,7 +782,7 @@ func (r *recovery) isTorn(h *history, found lockFile) bool {
 	if h.isHeld() {
 		latest = latest.Add(time.Second) // the file is written after the event's time
 	}
-	if found.Token != 0 || found.mtime.After(latest) {
+	if r.intact || found.Token != 0 || found.mtime.After(latest) {
 		return false
 	}
 	text, err := readWhole(r.files, fileOf(h.last.Lock.Name))
@@ -808,6 +845,9 @@ func (r *recovery) finish() error {
 		}
 		if st.endBefore(); st.ended != nil {
 			records = append(records, *st.ended)
+		}
+		if st.after != nil {
+			st.record.File = st.after.print.id()
 		}
 		records = append(records, st.record)
 		r.config.Logger.Info("a lock file was changed while no server ran", "name", e.Lock.Name, "event", e.Type, "revision", e.Revision, "problem", e.Lock.Problem)

@@ -216,9 +216,14 @@ var recoverCases = []recoverCase{
 		put(t, r.root, "old", []byte(mine), 0)
 	}, events: []string{"locked old", "unlocked old"}, data: map[string]string{"old": `{"msg":"mine"}`}, untouched: []string{"old"}},
 	{name: "an old hold's file was spoilt", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "old", []byte("msg: [\n"), 0) },
-		events: []string{"locked old", "unlocked old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
+		events: []string{"updated old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
 	{name: "an old hold's file was emptied", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "old", nil, 0) },
-		events: []string{"locked old", "unlocked old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
+		events: []string{"updated old"}, data: map[string]string{"old": `{}`}, problem: []string{"old"}, untouched: []string{"old"}},
+
+	{name: "an old hold's file was overwritten", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "old", []byte(mine), 0) },
+		events: []string{"updated old"}, data: map[string]string{"old": `{"msg":"mine"}`}, untouched: []string{"old"}},
+	{name: "a recent hold's file was overwritten", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "recent", []byte(mine), time.Minute) },
+		events: []string{"updated recent"}, data: map[string]string{"recent": `{"msg":"mine"}`}, untouched: []string{"recent"}},
 
 	// What was there when the process alone was killed is there, but for what the
 	// last batch was in the middle of.
@@ -231,6 +236,10 @@ var recoverCases = []recoverCase{
 	{name: "a recent hold's file was edited, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) {
 		put(t, r.root, "recent", append(bytes.Clone(r.files["recent"]), "note: by hand\n"...), 0)
 	}, events: []string{"updated recent"}, data: map[string]string{"recent": `{"msg":"recent","n":1,"note":"by hand"}`}, untouched: []string{"recent"}},
+	{name: "a recent hold's file was overwritten, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "recent", []byte(mine), 0) },
+		events: []string{"updated recent"}, data: map[string]string{"recent": `{"msg":"mine"}`}, untouched: []string{"recent"}},
+	{name: "the last hold's file was overwritten, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "last", []byte(mine), 0) },
+		events: []string{"updated last"}, data: map[string]string{"last": `{"msg":"mine"}`}, untouched: []string{"last"}},
 	{name: "an empty file at once after a release, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", nil, -time.Second) },
 		events: []string{"locked gone"}, data: map[string]string{"gone": `{}`}, problem: []string{"gone"}, untouched: []string{"gone"}},
 	{name: "a copy after a release, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { put(t, r.root, "gone", r.files["gone"], -time.Hour) },

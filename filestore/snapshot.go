@@ -31,7 +31,7 @@ func (s *Store) writeSnapshot(v *view) error {
 		v.locks.Ascend(func(e *entry) bool {
 			p := e.print
 			if !p.isKnown() || e.warnings != "" { // the next start is to read it
-				p = fingerprint{}
+				p = fingerprint{inode: p.inode, birth: p.birth}
 			}
 			return yield(journal.Hold{
 				Lock:      e.lock,

@@ -610,13 +610,6 @@ func (j *Journal) Kept() lock.Revision {
 // the very last may have been cut short, all before it was done.
 func (j *Journal) Confirmed() lock.Revision { return j.confirmed }
 
-// Reaches reports whether the journal has, or would have, the event of a revision.
-func (j *Journal) Reaches(revision lock.Revision) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return revision > j.kept
-}
-
 // Advance lets a journal that is still empty begin behind a revision, so that none
 // up to there is ever used again.
 func (j *Journal) Advance(to lock.Revision) {
