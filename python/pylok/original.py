@@ -120,7 +120,7 @@ def lock(
         raise LockActionError() from None
     if lock_data is None:
         lock_data = {}
-    path = _lock_file(lock_file_directory, lock_object)
+    path, word = _lock_file(lock_file_directory, lock_object), action.value
     client = _client()
     name = _name(client, path)
     locked = action is LockAction.LOCK
@@ -136,9 +136,10 @@ def lock(
             raise LockFilePresentError() from error
     else:
         _unlock(client, name, lock_data)
+    # No call from here on: a Ctrl-C would come in it, and the lock be held.
     lock_data["lock_file_location"] = path if locked else None
     lock_data["lock_file_status"] = "locked" if locked else "unlocked"
-    lock_data["lock_action"] = action.value
+    lock_data["lock_action"] = word
     return lock_data
 
 

@@ -101,6 +101,38 @@ asyncio.run(main())
 """
 
 
+HELPED = COMMON + """
+import random, signal
+
+root = sys.argv[2]
+pylok.lock(root, "held", lock_action="lock")
+child = os.fork()
+if child:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+interrupted = 0
+for number in range(1000):
+    if interrupted == int(sys.argv[1]):
+        break
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 1e-3))
+        for _ in range(3):
+            pylok.is_locked(f"{root}/held.lock")
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupted += 1
+    assert pylok.is_locked(f"{root}/held.lock")
+    assert not pylok.is_locked(f"{root}/free.lock")
+    assert pylok.lock(root, "held")["lock_file_status"] == "locked"
+assert interrupted
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+assert pylok.is_locked(f"{root}/held.lock")
+os.killpg(os.getpgid(pylok.original._client()._stub._process.pid), signal.SIGINT)  # a Ctrl-C is for all
+assert pylok.is_locked(f"{root}/held.lock")
+"""
+
+
 class Forks(DaemonTest):
     maxDiff = None
     """Each program forks while it holds a lock."""
@@ -128,6 +160,20 @@ class Forks(DaemonTest):
     def test_multiprocessing(self) -> None:
         """The children of multiprocessing, where they are forked."""
         self.run_program(MULTIPROCESSING)
+
+    def test_interrupted_helper(self) -> None:
+        """The original's functions in a child: an interrupted call leaves no answer
+        behind that the next one takes for its own."""
+        done = subprocess.run(
+            [sys.executable, "-c", HELPED, str(ROUNDS), self.daemon.root],
+            process_group=0,
+            env=dict(os.environ, PYTHONPATH=PYTHON_DIRECTORY),
+            timeout=120,
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(done.stderr, "")
+        self.assertEqual(done.returncode, 0)
 
     def test_aio(self) -> None:
         """os.fork in an event loop."""

@@ -211,6 +211,18 @@ class Interrupted(DaemonTest):
 
         self.interrupt_all(work)
 
+    def test_original(self) -> None:
+        """The original's lock."""
+
+        def work() -> None:
+            pylok.lock(self.daemon.root, "x", {}, "lock")
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            unlocker.unlock("x", holder="")
+
+        unlocker = pylok.Client(self.daemon.address)
+        self.addCleanup(unlocker.close)
+        self.interrupt_all(work)
+
     def test_without_threads(self) -> None:
         """At its end, as in atexit, newer Pythons begin no thread. A hold needs one."""
         with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
