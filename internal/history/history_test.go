@@ -37,19 +37,19 @@ func TestHistory(t *testing.T) {
 	if s.seed == 0 {
 		s.seed = uint64(time.Now().UnixNano())
 	}
-	root, err := os.MkdirTemp("", "pylok-history-root-")
+	directory, err := os.MkdirTemp("", "pylok-history-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := observe(t, s, &daemon{root: root})
+	e := observe(t, s, &daemon{root: filepath.Join(directory, "root")})
 	for _, problem := range e.problems {
 		t.Error(problem)
 	}
 	if t.Failed() {
-		t.Logf("seed %d; the root is %s", s.seed, root)
+		t.Logf("seed %d; the root is in %s", s.seed, directory)
 		return
 	}
-	os.RemoveAll(root)
+	os.RemoveAll(directory)
 }
 
 // observe runs a workload and checks its history.
