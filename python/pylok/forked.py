@@ -119,7 +119,11 @@ def serve() -> None:
     """Is the other process: makes the calls that come on stdin, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for those who call
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    real = client.Client(**pickle.load(requests).arguments(), holder="")
+    try:
+        settings = pickle.load(requests)
+    except EOFError:  # who started it was interrupted
+        return
+    real = client.Client(**settings.arguments(), holder="")
     while True:
         try:
             method, request, options = pickle.load(requests)
