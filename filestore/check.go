@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
@@ -20,7 +19,7 @@ import (
 // next start with the same configuration will do about it. It changes nothing. The error
 // says why the root could not be checked.
 func Check(ctx context.Context, config Config, report func(string)) error {
-	root, err := filepath.Abs(config.Root)
+	root, err := absolute(config.Root)
 	if err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ func (s *Store) probes(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if !s.troubled.Load() {
+		if s.trouble.Load() == nil {
 			continue
 		}
 		c := &commit{probe: true, done: make(chan struct{})}

@@ -29,7 +29,7 @@ func openRoot(dir string) (root string, fsys disk.FS, err error) {
 	if dir == "" {
 		return "", nil, errors.New("the root is not set")
 	}
-	if root, err = filepath.Abs(dir); err != nil {
+	if root, err = absolute(dir); err != nil {
 		return "", nil, err
 	}
 	if err := os.MkdirAll(root, dirPerm); err != nil {

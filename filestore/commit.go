@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -346,6 +347,9 @@ func touchesAny(c *commit, touched map[lock.Name]bool) bool {
 func (s *Store) stage(c *commit, added int) (err error) {
 	if err := s.failure(); err != nil {
 		return readOnly(err)
+	}
+	if away := s.away.Load(); away != nil {
+		return *away
 	}
 	revision, seen := s.revision, false
 	defer func() {
@@ -700,7 +704,7 @@ func (s *Store) failure() error {
 // commits is then unknown.
 func (s *Store) fail(err error, commits []*commit) {
 	if s.failed.CompareAndSwap(nil, &err) {
-		s.config.Health(err)
+		s.tellHealth()
 		s.config.Logger.Error("the store is read-only until the server starts again", "error", err)
 	}
 	for _, c := range commits {
@@ -710,8 +714,8 @@ func (s *Store) fail(err error, commits []*commit) {
 
 // ioError refuses a change that the file system would not take.
 func (s *Store) ioError(err error) error {
-	if !s.troubled.Swap(true) {
-		s.config.Health(err)
+	if s.trouble.Swap(&err) == nil {
+		s.tellHealth()
 		s.config.Logger.Error("the store cannot write", "error", err)
 	}
 	return readOnly(err)
@@ -719,10 +723,27 @@ func (s *Store) ioError(err error) error {
 
 // recovered notes that the disk takes changes.
 func (s *Store) recovered() {
-	if s.troubled.Swap(false) {
-		s.config.Health(nil)
+	if s.trouble.Load() != nil && s.trouble.Swap(nil) != nil {
+		s.tellHealth()
 		s.config.Logger.Info("the store can write again")
 	}
+}
+
+// tellHealth tells Config.Health what ails the store now, the gravest if there are
+// several, unless that was told before.
+func (s *Store) tellHealth() {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	now := cmp.Or(s.failed.Load(), s.away.Load(), s.trouble.Load())
+	switch {
+	case now == s.told:
+		return
+	case now == nil:
+		s.config.Health(nil)
+	default:
+		s.config.Health(*now)
+	}
+	s.told = now
 }
 
 func outcomeUnknown(err error) error {

@@ -33,6 +33,9 @@ type Config struct {
 	// Logger is told of what nobody asked for: changes made to the files from
 	// outside, what recovery did, a disk that fails. Default: nothing is logged.
 	Logger *slog.Logger
+	// RootMustExist: a root that is missing, or that no server has served before,
+	// is not made but an error. It may be on a volume that is not mounted.
+	RootMustExist bool
 	// Health is called with an error when the store can no longer write, and
 	// with nil when it can again. Default: nobody is told.
 	Health func(error)
@@ -108,8 +111,12 @@ type Store struct {
 	unsettled []*batch // oldest first
 	closed    bool
 	failed    atomic.Pointer[error] // why nothing can be written any more
-	// troubled: changes are refused until the disk works again.
-	troubled atomic.Bool
+	// trouble is why changes are refused until the disk works again; away why until
+	// the root is in its place again.
+	trouble, away atomic.Pointer[error]
+
+	telling sync.Mutex // held while Config.Health is called; guards what follows
+	told    *error     // what it was told last
 
 	arrival       chan struct{} // has an element when the queue has
 	unsettledMore chan struct{} // has an element when the committer has made a batch; closed when it has ended
@@ -193,6 +200,11 @@ var sought = sync.Pool{New: func() any { return new(entry) }}
 // be written.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	config = config.withDefaults()
+	if config.RootMustExist {
+		if err := mustBeRoot(config.Root); err != nil {
+			return nil, err
+		}
+	}
 	if config.StateDir != "" {
 		var err error
 		if config.StateDir, err = filepath.Abs(config.StateDir); err != nil {
@@ -262,6 +274,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	s.background.Go(func() { n.run(background) })
 	s.background.Go(func() { p.run(background) })
 	s.background.Go(func() { s.revisit(background) })
+	s.background.Go(func() { s.stay(background) })
 	s.background.Go(func() { s.checkpoints(background, opened.revision) })
 	s.background.Go(func() { s.probes(background) })
 	s.background.Go(func() { s.reserveAhead(background) })

@@ -36,6 +36,8 @@ type config struct {
 	// insecure lets listen be an address beyond loopback without TLS: who
 	// reaches it can read, take and break locks, and see others do so.
 	insecure bool
+	// rootMustExist: a root that is missing or that no server has served is refused.
+	rootMustExist bool
 	// tlsCert and tlsKey are PEM files: the server's certificate, followed by
 	// those that vouch for it, and its key. Given both, the server speaks TLS
 	// only. They are read once.
@@ -90,6 +92,7 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.StringVar(&c.root, "root", c.root, "`DIR` of the lock files; made if it is missing")
 	flags.StringVar(&c.stateDir, "state-dir", c.stateDir, "write down in `DIR`, outside the root, how far the root has come, to tell an older copy of it")
 	flags.BoolVar(&c.acceptRestore, "accept-restore", false, "for one start: serve a root that was restored from an older copy, or whose journal is not complete, as it is, with tokens far above those from before")
+	flags.BoolVar(&c.rootMustExist, "root-must-exist", false, "do not make the root: refuse one that is missing or that was never served, for a volume that may not be mounted")
 	flags.BoolVar(&c.check, "check", false, "do not serve: print what is damaged or disagrees in the root and what a start would do about it, change nothing, exit 0 if there is nothing and 1 if there is")
 	flags.StringVar(&c.listen, "listen", c.listen, "serve on `HOST:PORT`; port 0 takes a free one")
 	flags.StringVar(&c.tlsCert, "tls-cert", "", "speak TLS only, with the certificate in the PEM `FILE`")

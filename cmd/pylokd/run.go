@@ -92,6 +92,7 @@ func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (e
 		Root:          c.root,
 		StateDir:      c.usableStateDir(log),
 		AcceptRestore: c.acceptRestore,
+		RootMustExist: c.rootMustExist,
 		MaxLocks:      c.maxLocks,
 		PollInterval:  c.pollInterval,
 		History:       filestore.Retention{Age: c.history.age, Bytes: c.history.bytes},

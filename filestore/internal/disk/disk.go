@@ -49,6 +49,13 @@ type FS interface {
 	// as long as it is the same, no file has lost what was written to it. Empty:
 	// the operating system does not tell.
 	Mount() string
+	// Whereabouts returns nil if the path that the tree was opened by still leads to
+	// it, and the directories that it keeps open have their places in it. Else the
+	// error says, after the name of a directory, what is wrong.
+	Whereabouts() error
+	// TryShare takes the shared flock(2) of the tree's own directory, or fails at once
+	// with ErrLocked.
+	TryShare() error
 	// Hold returns the same tree for the use of one goroutine, which is quick
 	// to come again to a directory that it has come to before.
 	Hold() Held

@@ -62,10 +62,12 @@ type place struct {
 // placeOf tells which directory has a name in an open one, or, with an empty name,
 // which one is open.
 func placeOf(fd int, name string) (place, error) {
+	return placeAt(fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH)
+}
+
+func placeAt(fd int, name string, flags int) (place, error) {
 	var x unix.Statx_t
-	err := retry(func() error {
-		return unix.Statx(fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_TYPE, &x)
-	})
+	err := retry(func() error { return unix.Statx(fd, name, flags, unix.STATX_INO|unix.STATX_TYPE, &x) })
 	if err == nil && x.Mode&unix.S_IFMT != unix.S_IFDIR {
 		err = unix.ENOTDIR
 	}
@@ -383,6 +385,38 @@ func (r *osRoot) Mount() string {
 		return "" // Linux before 6.8
 	}
 	return fmt.Sprintf("mount %d of boot %s", x.Mnt_id, strings.TrimSpace(string(boot)))
+}
+
+func (r *osRoot) Whereabouts() error {
+	for name, kept := range r.kept {
+		want, err := placeOf(kept.fd, "")
+		var now place
+		if err == nil && name == "." {
+			now, err = placeAt(unix.AT_FDCWD, r.name, 0) // links may lead to it
+		} else if err == nil {
+			now, err = placeOf(r.kept["."].fd, name)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s is not there any more", path.Join(r.name, name))
+		case err != nil:
+			return fmt.Errorf("%s cannot be looked at: %w", path.Join(r.name, name), err)
+		case now != want:
+			return fmt.Errorf("%s is another directory now", path.Join(r.name, name))
+		}
+	}
+	return nil
+}
+
+func (r *osRoot) TryShare() error {
+	err := retry(func() error { return unix.Flock(r.kept["."].fd, unix.LOCK_SH|unix.LOCK_NB) })
+	if err == unix.EWOULDBLOCK {
+		return ErrLocked
+	}
+	if err != nil {
+		return &fs.PathError{Op: "flock", Path: r.name, Err: err}
+	}
+	return nil
 }
 
 func (r *osRoot) Close() error {

@@ -133,6 +133,8 @@ func (m *memory) Link(string, string) error                 { panic("no part of 
 func (m *memory) Rename(string, string) error               { panic("no part of the journal") }
 func (m *memory) Exchange(string, string) error             { panic("no part of the journal") }
 func (m *memory) Lstat(string) (disk.Stat, error)           { panic("no part of the journal") }
+func (m *memory) Whereabouts() error                        { return nil }
+func (m *memory) TryShare() error                           { panic("no part of the journal") }
 func (m *memory) Mount() string                             { return "" }
 func (m *memory) Close() error                              { return nil }
 func (m *memory) Hold() disk.Held                           { panic("no part of the journal") }
