@@ -175,6 +175,58 @@ type runner struct {
 	reserve  time.Duration    // when no more than this is left of the lease; zero: it was over before
 	kill     <-chan time.Time // when it was lost: it is time to look whether it is over
 	killed   bool
+
+	words chan func() // what is to be said; nil: it is said at once
+}
+
+// Whoever should read what is said may stall, and that must not keep a command from
+// being killed.
+const (
+	maxWords = 64          // that wait to be said; more are dropped
+	wordsFor = time.Second // how long they may take where it is waited for
+)
+
+// sayAside makes say wait for nobody. The function that it returns is to be called in
+// the end.
+func (r *runner) sayAside() (finish func()) {
+	words := make(chan func(), maxWords)
+	r.words = words
+	go func() {
+		for speak := range words {
+			speak()
+		}
+	}()
+	return func() {
+		r.finishWords()
+		r.words = nil
+		close(words)
+	}
+}
+
+// say writes a line for the person at the terminal.
+func (r *runner) say(format string, args ...any) {
+	if r.words == nil {
+		r.program.say(format, args...)
+		return
+	}
+	select {
+	case r.words <- func() { r.program.say(format, args...) }:
+	default:
+	}
+}
+
+// finishWords waits until all is said, but not for whoever does not read it.
+func (r *runner) finishWords() {
+	said := make(chan struct{})
+	select {
+	case r.words <- func() { close(said) }:
+	default:
+		return
+	}
+	select {
+	case <-said:
+	case <-time.After(wordsFor):
+	}
 }
 
 // passedOn are the signals that go on to the command. Before it runs they end pylok,
@@ -198,6 +250,7 @@ func (r *runner) run(ctx context.Context, wait time.Duration, options ...client.
 	if err := r.acquire(ctx, leave, wait, options); err != nil {
 		return err
 	}
+	defer r.sayAside()()
 	code, err := r.execute()
 	return r.release(code, err)
 }
@@ -346,8 +399,9 @@ func (r *runner) killInTime() error {
 		return nil
 	}
 	r.killed = true
+	err := r.group.signal(syscall.SIGKILL)
 	r.say("pylok: the command has not ended in time; killing it")
-	return r.group.signal(syscall.SIGKILL)
+	return err
 }
 
 // endGroup ends what a command has left behind that has lost its lock. What is killed is
@@ -377,6 +431,7 @@ func (r *runner) stopped(by syscall.Signal) {
 		return
 	}
 	r.say("pylok: stopped; %s is not renewed meanwhile, and is lost after %s", r.name, formatDuration(r.hold.Lock().TTL-r.grace))
+	r.finishWords()
 	r.group.takeTerminal()
 	select {
 	case <-r.continued: // an old one

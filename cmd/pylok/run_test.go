@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -99,6 +101,47 @@ func TestRunEndsBeforeItsLease(t *testing.T) {
 		t.Errorf("the command is to be told while the lock is held, and then killed\n%s", said)
 	}
 	after.want(t, exitDone, "a  locked\n", "  token   1\n")
+}
+
+// TestRunKillsBesideAStalledReader: that nobody reads what the command and pylok say
+// keeps no command alive.
+func TestRunKillsBesideAStalledReader(t *testing.T) {
+	t.Parallel()
+	root, address, environment := at(t)
+	n := openNetwork(t, address)
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	cmd := exec.Command(filepath.Join(programs, "pylok"), "run", "a", "--address", n.address(), "--ttl", "3s", "--grace", "1s", "--",
+		"sh", "-c", `trap "" TERM; touch running; while :; do echo nobody reads this >&2; done`)
+	cmd.Dir, cmd.Env, cmd.Stderr = root, environment, writer
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	writer.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(root, "running")); err == nil {
+			break
+		}
+		if time.Since(begun) > watchdog {
+			t.Fatal("the command does not run")
+		}
+	}
+	n.cut()
+	select {
+	case err := <-ended:
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitNotHeld {
+			t.Errorf("it ended with %v, want exit code %d", err, exitNotHeld)
+		}
+	case <-time.After(watchdog):
+		reader.Close()
+		cmd.Process.Kill()
+		t.Fatal("the command still runs")
+	}
 }
 
 // TestRunHoldOutlivesItsRequest: what the hold is for goes on when the time for the
