@@ -19,7 +19,8 @@ type Change struct {
 	// Lock is the lock after the change; for Unlocked, the hold that ends,
 	// with the closing message as its Data if there is one. The store sets
 	// Revision, and for Locked also Token (the same number) and, where it is
-	// zero, AcquireTime (the time of the event).
+	// zero, AcquireTime (the time of the event). It leaves Warnings out, which
+	// are of a file and not of a change.
 	Lock Lock
 }
 

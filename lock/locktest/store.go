@@ -797,7 +797,7 @@ func testReplace(s tested) {
 	_, err := s.Commit(s.t.Context(), refused)
 	wantError(s.t, "a hold in the place of one that is not the present", err, lock.ErrConflict)
 
-	by := func(c *lock.Change) { c.Actor, c.Reason = "alice@corp", "because" }
+	by := func(c *lock.Change) { c.Actor, c.Reason, c.Lock.Warnings = "alice@corp", "because", "of another file" }
 	replace := s.change(lock.Locked, "a", withHolder("alice"), withData(`{"msg":"next"}`), by)
 	extend := s.change(lock.Extended, "c")
 	extend.Prev = s.lock("c").Revision
@@ -822,6 +822,9 @@ func testReplace(s tested) {
 		s.t.Errorf("the next hold is %+v", next)
 	}
 	wantLock(s.t, "Get", s.get("a"), made[0].Lock)
+	if l := s.get("a"); l.Warnings != "" || told[1].Lock.Warnings != "" {
+		s.t.Errorf("the warnings of a change have come through: %+v, %+v", l, told[1])
+	}
 	if events, err := s.Events(s.t.Context(), end.Revision); err != nil || !sameEvent(events[0], told[1]) {
 		s.t.Errorf("Events after the end alone: got %+v, %v", events, err)
 	}

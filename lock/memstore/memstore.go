@@ -158,6 +158,7 @@ func (s *Store) check(change lock.Change) (more int, err error) {
 // apply makes a change that has been checked, and returns its event.
 func (s *Store) apply(change lock.Change) lock.Event {
 	l := change.Lock
+	l.Warnings = ""
 	if change.Type == lock.Extended {
 		present, _ := s.locks.Get(l)
 		present.TTL, present.ExpireTime = l.TTL, l.ExpireTime

@@ -217,10 +217,19 @@ func FuzzRead(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c := lockfile.Read(text)
+		c, reserved := lockfile.ReadAll(text)
 		if c.Problem != "" {
 			checkProblem(t, c)
 			return
+		}
+		warnings := reserved.Warnings(lock.Lock{Token: 1, Holder: "alice", AcquireTime: time.Now()}, "/x.lock", false)
+		if !utf8.ValidString(warnings) || len(warnings) > 1000*len(lock.ReservedKeys) {
+			t.Errorf("the warnings %q must be UTF-8, and short", warnings)
+		}
+		for line := range strings.SplitSeq(warnings, "\n") {
+			if warnings != "" && !strings.Contains(line, " does not count; ") {
+				t.Errorf("the line %q of the warnings is no sentence", line)
+			}
 		}
 		if !utf8.ValidString(c.Holder) || !utf8.ValidString(c.RequestID) {
 			t.Errorf("holder %q and request id %q must be UTF-8", c.Holder, c.RequestID)

@@ -13,8 +13,8 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// Reserved is the reserved keys of a lock file with what stands there, in the order of
-// the file.
+// Reserved is the reserved keys of a lock file with what stands there. Of equal keys the
+// last counts, as for YAML's readers.
 type Reserved []setting
 
 type setting struct{ key, text string }
@@ -36,7 +36,11 @@ func reservedIn(mapping *yaml.Node) (reserved Reserved) {
 		if reserved == nil {
 			reserved = make(Reserved, 0, len(lock.ReservedKeys))
 		}
-		reserved = append(reserved, setting{key.Value, text})
+		if i := slices.IndexFunc(reserved, func(s setting) bool { return s.key == key.Value }); i >= 0 {
+			reserved[i].text = text
+		} else {
+			reserved = append(reserved, setting{key.Value, text})
+		}
 	}
 	return reserved
 }
@@ -65,7 +69,7 @@ func (r Reserved) Warnings(l lock.Lock, location string, extended bool) string {
 		}
 	}
 	slices.Sort(lines)
-	return strings.Join(slices.Compact(lines), "\n")
+	return strings.Join(lines, "\n")
 }
 
 // isWritten reports whether a line is a setting with its text as it is, or in quotes.
