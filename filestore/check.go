@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"sync"
 
@@ -37,9 +36,9 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 	if _, err := fsys.Lstat(ownDir); errors.Is(err, fs.ErrNotExist) {
 		return reportAdoption(s, report)
 	}
-	own, err := fsys.OpenFile(ownDir, os.O_RDONLY, 0)
+	own, err := openOwn(root, fsys)
 	if err != nil {
-		return fmt.Errorf("the root %s cannot be read: %w", root, rootCause(err))
+		return err
 	}
 	defer own.Close()
 	if err := own.TryLock(); err != nil {

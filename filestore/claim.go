@@ -65,12 +65,37 @@ type claim struct {
 	before []byte
 }
 
+// openOwn opens the server's own directory, whose files the server believes: nobody else
+// may have made it, or write it.
+func openOwn(root string, fsys disk.FS) (disk.File, error) {
+	dir, err := fsys.OpenFile(ownDir, os.O_RDONLY, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		err = errors.New("it is a symbolic link")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the directory %s/%s cannot be opened: %w", root, ownDir, rootCause(err))
+	}
+	stat, err := dir.Stat()
+	switch uid := os.Geteuid(); {
+	case err != nil:
+	case !stat.Mode.IsDir():
+		err = rootCause(syscall.ENOTDIR)
+	case int(stat.UID) != uid:
+		err = fmt.Errorf("it belongs to user %d, and this is user %d: serve the root as the user who served it before; if that other user has no business there, remove the directory, and the lock files are adopted as anonymous holds", stat.UID, uid)
+	case stat.Mode&0o022 != 0:
+		err = fmt.Errorf("others than its owner may write it (mode %#o): look at what is in it, and then let nobody else (chmod go-w)", stat.Mode.Perm())
+	default:
+		return dir, nil
+	}
+	return nil, errors.Join(fmt.Errorf("the directory %s/%s cannot be trusted: %w", root, ownDir, err), dir.Close())
+}
+
 // claimRoot claims the root, says in .pylok/daemon who has it, and checks the
 // root's format.
 func claimRoot(root string, fsys disk.FS) (*claim, error) {
-	dir, err := fsys.OpenFile(ownDir, os.O_RDONLY, 0)
+	dir, err := openOwn(root, fsys)
 	if err != nil {
-		return nil, fmt.Errorf("the root %s cannot be opened: %w", root, rootCause(err))
+		return nil, err
 	}
 	c := &claim{dir: dir}
 	before, readErr := readWhole(fsys, daemonFile)
@@ -137,7 +162,7 @@ func checkFormat(fsys disk.FS) error {
 
 // readWhole reads a small file.
 func readWhole(fsys disk.FS, name string) ([]byte, error) {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	f, err := disk.OpenRegular(fsys, name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +173,7 @@ func readWhole(fsys disk.FS, name string) ([]byte, error) {
 // writeWhole writes a file of which a crash leaves all or nothing.
 func writeWhole(fsys disk.FS, name string, text []byte) error {
 	temporary := name + newSuffix
-	f, err := fsys.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := disk.OpenRegular(fsys, temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -224,7 +224,7 @@ func (s *Store) beginBatch() error {
 	last := s.journal.Last()
 	if s.batch == nil {
 		var err error
-		if s.batch, err = s.work.OpenFile(batchFile, os.O_WRONLY|os.O_CREATE, 0o600); err != nil {
+		if s.batch, err = disk.OpenRegular(s.work, batchFile, os.O_WRONLY|os.O_CREATE, 0o600); err != nil {
 			return err
 		}
 	} else if s.batchAfter == last {
@@ -240,7 +240,7 @@ func (s *Store) beginBatch() error {
 // readBatchFile returns what batchFile says; 0: nothing.
 func readBatchFile(fsys disk.FS) (lock.Revision, error) {
 	text, err := readWhole(fsys, batchFile)
-	if err != nil && !isAbsent(err) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
 	// A power cut may have left anything.

@@ -4,8 +4,10 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"syscall"
 )
 
 // Stat describes a file.
@@ -24,7 +26,8 @@ type Stat struct {
 // Nothing is reached through a symbolic link: where one is in place of a directory, the
 // error is ELOOP. Errors are those of package os.
 type FS interface {
-	// OpenFile opens a file with the flags of package os.
+	// OpenFile opens a file with the flags of package os. It does not wait for what is
+	// no regular file, such as a named pipe.
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	// Lstat describes a file without following a symbolic link.
 	Lstat(name string) (Stat, error)
@@ -114,6 +117,31 @@ type File interface {
 	// nothing is known about what was written since the last success, and
 	// trying again proves nothing (see PostgreSQL's fsync wiki page).
 	Datasync() error
+}
+
+// OpenRegular opens a file that is to be a regular one.
+func OpenRegular(fsys FS, name string, flag int, perm fs.FileMode) (File, error) {
+	f, err := fsys.OpenFile(name, flag, perm)
+	switch {
+	case errors.Is(err, syscall.ELOOP):
+		return nil, fmt.Errorf("%s is a symbolic link, and a link is not followed there: %w", name, err)
+	case errors.Is(err, syscall.ENXIO):
+		return nil, notRegular(name, err)
+	case err != nil:
+		return nil, err
+	}
+	stat, err := f.Stat()
+	if err == nil && !stat.Mode.IsRegular() {
+		err = notRegular(name, nil)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func notRegular(name string, err error) error {
+	return errors.Join(fmt.Errorf("%s is not a regular file: somebody else made it", name), err)
 }
 
 // List lists a directory in no particular order.

@@ -254,7 +254,7 @@ func retry(call func() error) error {
 func (r *osRoot) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	f := osFile{name: name}
 	err := r.in("open", name, func(dir int, base string) (err error) {
-		f.fd, err = unix.Openat(dir, base, flag|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(perm.Perm()))
+		f.fd, err = unix.Openat(dir, base, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, uint32(perm.Perm()))
 		return err
 	})
 	if err != nil {

@@ -84,7 +84,7 @@ func (b *Breaks) Keep(keep Retention, segments []string) error {
 // Read returns breaks after a revision, oldest first, with a bounded number of bytes:
 // at least one, if there is one.
 func (b *Breaks) Read(after lock.Revision) ([]lock.Event, error) {
-	f, err := b.fs.OpenFile(b.name, os.O_RDONLY, 0)
+	f, err := disk.OpenRegular(b.fs, b.name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -122,7 +122,7 @@ func (b *Breaks) Read(after lock.Revision) ([]lock.Event, error) {
 // eachLine calls do with each whole line of a file, with its newline; it is valid during
 // the call.
 func eachLine(fsys disk.FS, name string, do func(line []byte)) error {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	f, err := disk.OpenRegular(fsys, name, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}

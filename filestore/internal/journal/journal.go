@@ -348,7 +348,7 @@ func provedDurable(offset int64, rest []byte) bool {
 }
 
 func (j *Journal) readSegment(s segment) ([]byte, error) {
-	f, err := j.fs.OpenFile(j.path(s), os.O_RDONLY, 0)
+	f, err := disk.OpenRegular(j.fs, j.path(s), os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -366,7 +366,7 @@ func (j *Journal) readSegment(s segment) ([]byte, error) {
 // makes room.
 func (j *Journal) reopen() error {
 	s := j.segments[len(j.segments)-1]
-	f, err := j.fs.OpenFile(j.path(s), os.O_RDWR, 0)
+	f, err := disk.OpenRegular(j.fs, j.path(s), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -46,7 +47,7 @@ func (j *Journal) Read(after lock.Revision) ([]lock.Event, error) {
 
 // readAfter is Read within a segment.
 func (j *Journal) readAfter(s segment, after lock.Revision) ([]lock.Event, error) {
-	f, err := j.fs.OpenFile(j.path(s), os.O_RDONLY, 0)
+	f, err := disk.OpenRegular(j.fs, j.path(s), os.O_RDONLY, 0)
 	if errors.Is(err, os.ErrNotExist) { // pruned meanwhile
 		j.mu.Lock()
 		defer j.mu.Unlock()

@@ -45,7 +45,7 @@ func WriteSnapshot(fsys disk.FS, name string, revision lock.Revision, holds iter
 // replaceFile writes a file in place of the one before. A crash leaves either.
 func replaceFile(fsys disk.FS, name string, write func(disk.File) error) error {
 	temporary := name + ".writing"
-	f, err := fsys.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := disk.OpenRegular(fsys, temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ type piece struct {
 // its revision. The hold is the caller's until take returns. An error means that what was taken must not be used; os.ErrNotExist
 // that there is no snapshot.
 func ReadSnapshot(fsys disk.FS, name string, take func(*Hold)) (lock.Revision, error) {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	f, err := disk.OpenRegular(fsys, name, os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -55,7 +56,7 @@ func (j *Journal) verifyAll(n int) error {
 // last event and its header.
 func (j *Journal) verify(s *segment, buffer *[]byte) (last lock.Revision, header Record, err error) {
 	damage := func(err error) error { return &DamageError{File: j.path(*s), Offset: s.end, Err: err} }
-	f, err := j.fs.OpenFile(j.path(*s), os.O_RDONLY, 0)
+	f, err := disk.OpenRegular(j.fs, j.path(*s), os.O_RDONLY, 0)
 	if err != nil {
 		return 0, header, err
 	}
