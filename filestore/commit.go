@@ -456,12 +456,8 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 		return st, nil
 	}
 	text := lockfile.Append(nil, l, s.work.location(l.Name))
-	if len(text) > lock.MaxFileBytes {
-		return step{}, &lock.Error{
-			Reason:  lock.ErrDataTooLarge,
-			Field:   "data",
-			Message: fmt.Sprintf("the lock file of %s would be %d bytes long; at most %d are allowed: keep the bulk elsewhere and lock with a link to it", l.Name, len(text), lock.MaxFileBytes),
-		}
+	if err := checkSize(l, len(text)); err != nil {
+		return step{}, err
 	}
 	if err := s.beginBatch(); err != nil {
 		return step{}, s.ioError(err)
@@ -759,5 +755,22 @@ func readOnly(err error) error {
 		Reason:  lock.ErrReadOnly,
 		Message: fmt.Sprintf("the store cannot write (%v); nothing changed. Unlocking may still work; ask again when there is room", reasonOf(err)),
 		Err:     err,
+	}
+}
+
+// CheckSize implements lock.Store.
+func (s *Store) CheckSize(l lock.Lock) error {
+	return checkSize(l, len(lockfile.Append(nil, l, s.work.location(l.Name))))
+}
+
+// checkSize refuses a lock whose file would be too large.
+func checkSize(l lock.Lock, bytes int) error {
+	if bytes <= lock.MaxFileBytes {
+		return nil
+	}
+	return &lock.Error{
+		Reason:  lock.ErrDataTooLarge,
+		Field:   "data",
+		Message: fmt.Sprintf("the lock file of %s would be %d bytes long; at most %d are allowed: keep the bulk elsewhere and lock with a link to it", l.Name, bytes, lock.MaxFileBytes),
 	}
 }

@@ -117,6 +117,10 @@ func heldError(l Lock, waited time.Duration) error {
 	}
 }
 
+func tooManyWaiters(message string) error {
+	return &Error{Reason: ErrTooManyWaiters, Message: message + "; ask again later"}
+}
+
 func notLocked(name Name) error {
 	return &Error{
 		Reason:  ErrNotLocked,

@@ -2,6 +2,8 @@ package lock_test
 
 import (
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +13,24 @@ import (
 
 var errStore = errors.New("the store is out of order")
 
+// reports is what health was told.
+type reports struct {
+	mu   sync.Mutex
+	errs []error
+}
+
+func (r *reports) add(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.errs = append(r.errs, err)
+}
+
+func (r *reports) all() []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.errs)
+}
+
 // A Manager goes on following the store's changes after an error, however long it lasts:
 // what others did meanwhile counts, and health has said that something is wrong.
 func TestFollowingGoesOn(t *testing.T) {
@@ -18,8 +38,8 @@ func TestFollowingGoesOn(t *testing.T) {
 		t.Run(lasts.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := open(t)
-				var told []error
-				m := manageWith(t, store, lock.Config{Health: func(err error) { told = append(told, err) }})
+				var health reports
+				m := manageWith(t, store, lock.Config{Health: health.add})
 				mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
 				bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: 2 * time.Hour})
 
@@ -36,14 +56,14 @@ func TestFollowingGoesOn(t *testing.T) {
 				if bob.ended() {
 					t.Error("the waiter has heard of what the store did not tell")
 				}
-				if len(told) != 1 || !errors.Is(told[0], errStore) {
+				if told := health.all(); len(told) != 1 || !errors.Is(told[0], errStore) {
 					t.Errorf("health was told %v, want %v", told, errStore)
 				}
 				time.Sleep(lasts + time.Minute)
 				if !bob.ended() || bob.err != nil {
 					t.Errorf("the waiter for a lock that others freed: ended %t, %v; want the lock", bob.done.Load(), bob.err)
 				}
-				if len(told) != 2 || told[1] != nil {
+				if told := health.all(); len(told) != 2 || told[1] != nil {
 					t.Errorf("health was told %v, want %v and then that all is well", told, errStore)
 				}
 
@@ -56,7 +76,7 @@ func TestFollowingGoesOn(t *testing.T) {
 				if !carol.ended() || carol.err != nil {
 					t.Errorf("the waiter for a lock that others freed later: ended %t, %v; want the lock", carol.done.Load(), carol.err)
 				}
-				if len(told) != 2 {
+				if told := health.all(); len(told) != 2 {
 					t.Errorf("health was told %v", told)
 				}
 			})

@@ -42,7 +42,10 @@ type Grant struct {
 // where Overwrite allows it, and else waited for, first come, first served.
 //
 // A caller whose ctx has ended is never granted the lock; a grant whose caller
-// leaves while it is being made durable is undone.
+// leaves while it is being made durable is undone. A waiter whose grant the store cannot
+// make for now (ErrReadOnly, ErrTooManyLocks) keeps its place, and is told so when its
+// wait ends. Behind a store that hangs a request is answered with ErrReadOnly within a
+// minute, and with ErrOutcomeUnknown where it was being granted the lock.
 //
 // The errors are *Error with ErrLockHeld, ErrInvalidArgument, ErrDataTooLarge,
 // ErrTooManyLocks, ErrTooManyWaiters, ErrReadOnly, ErrOutcomeUnknown or
@@ -73,15 +76,20 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest
 		if err != nil {
 			return Grant{}, nil, err
 		}
+		var notNow error // why those in line cannot be granted the free lock
+		if !l.Held() {
+			held, err := m.grantNext(t)
+			if held {
+				continue // it was free for those in line
+			}
+			notNow = err
+		}
 		replaceable := request.Overwrite && (l.Holder == "" || l.Holder == request.Holder)
 		switch {
 		case l.Held() && request.RequestID != "" && l.RequestID == request.RequestID:
 			return Grant{Lock: m.described(l)}, nil, nil
 
-		case !l.Held() && m.grantNext(t):
-			continue // it was free for those in line
-
-		case !l.Held(), replaceable:
+		case !l.Held() && notNow == nil, l.Held() && replaceable:
 			l, err := m.grant(ctx, request, l.Revision)
 			if errors.Is(err, ErrConflict) {
 				continue
@@ -95,15 +103,15 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest
 			}
 			return Grant{Lock: m.described(l)}, nil, nil
 
+		case request.Wait == 0 && notNow != nil:
+			return Grant{}, nil, notNow
+
 		case request.Wait == 0:
 			return Grant{}, nil, heldError(m.described(l), 0)
 		}
-		c := &call{ctx: ctx, deadline: time.Now().Add(request.Wait), answer: make(chan answer, 1)}
-		if !t.wait(request, c, m.config.MaxWaiters) {
-			return Grant{}, nil, &Error{
-				Reason:  ErrTooManyWaiters,
-				Message: fmt.Sprintf("%s already has %d waiters, the most that may stand in line; ask again later", request.Name, m.config.MaxWaiters),
-			}
+		c, err := m.standInLine(ctx, t, request)
+		if err != nil {
+			return Grant{}, nil, err
 		}
 		// The lock may have become free by other hands than a request's, and
 		// follow may have found nobody in line.
@@ -112,8 +120,59 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest
 	}
 }
 
+// standInLine gives the request a place in the queue, unless it could not be granted the
+// lock anyway or too many wait. The caller has the turn, and ends what has begun here by
+// leaveLine.
+func (m *Manager) standInLine(ctx context.Context, t *turn, request LockRequest) (*call, error) {
+	if err := m.store.CheckSize(request.granting(0).Lock); err != nil {
+		return nil, err
+	}
+	c := &call{ctx: ctx, deadline: time.Now().Add(request.Wait), bytes: request.bytes(), answer: make(chan answer, 1)}
+	if err := m.count(t, c); err != nil {
+		return nil, err
+	}
+	if !t.wait(request, c) {
+		m.leaveLine(t, c)
+		return nil, tooManyWaiters(fmt.Sprintf("the request %s waits for %s already and was sent %d times", quoteShort(request.RequestID), t.name, maxCalls))
+	}
+	return c, nil
+}
+
+// count counts a call among those that wait, if there is room.
+func (m *Manager) count(t *turn, c *call) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case t.waiting >= m.config.MaxWaiters:
+		return tooManyWaiters(fmt.Sprintf("%s already has %d waiters, the most that may stand in line for one lock", t.name, t.waiting))
+	case m.waiting >= m.config.MaxWaitersTotal:
+		return tooManyWaiters(fmt.Sprintf("%d requests wait for locks, the most that the server lets wait in all", m.waiting))
+	case m.waitingBytes+c.bytes > m.config.MaxWaitingBytes:
+		return tooManyWaiters(fmt.Sprintf("the requests that wait for locks have %d bytes of data, and with this one's they would be over the %d that the server keeps in all", m.waitingBytes, m.config.MaxWaitingBytes))
+	}
+	t.waiting++
+	m.waiting++
+	m.waitingBytes += c.bytes
+	return nil
+}
+
+// leaveLine ends what count has begun.
+func (m *Manager) leaveLine(t *turn, c *call) {
+	m.mu.Lock()
+	t.waiting--
+	m.waiting--
+	m.waitingBytes -= c.bytes
+	m.mu.Unlock()
+}
+
+// bytes is how many bytes a request keeps while it waits, about.
+func (r *LockRequest) bytes() int {
+	return len(r.Name.text) + len(r.Data.text) + len(r.Holder) + len(r.RequestID) + len(r.Actor)
+}
+
 // await waits for the answer to a call that stands in line.
 func (m *Manager) await(t *turn, c *call) (Grant, error) {
+	defer m.leaveLine(t, c)
 	timer := time.NewTimer(time.Until(c.deadline))
 	defer timer.Stop()
 	var err error
@@ -127,7 +186,15 @@ func (m *Manager) await(t *turn, c *call) (Grant, error) {
 		err = shuttingDown()
 	}
 	if !t.withdraw(c) {
-		if a := <-c.answer; a.err != errPutBack {
+		a, ok := t.lateAnswer(c)
+		if !ok {
+			return Grant{}, &Error{
+				Reason:  ErrOutcomeUnknown,
+				Message: fmt.Sprintf("the wait ended while %s was being granted, and the grant has not ended for %v, maybe because the server's disk hangs; a grant that still comes about is undone. Ask again with the same request_id", t.name, answerLimit),
+				Err:     err,
+			}
+		}
+		if a.err != errPutBack {
 			return a.grant, a.err
 		}
 	}
@@ -135,10 +202,35 @@ func (m *Manager) await(t *turn, c *call) (Grant, error) {
 		return Grant{}, err
 	}
 	l, err := m.present(c.ctx, t.name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return Grant{}, err
+	case !l.Held():
+		if cause := t.notNow(); cause != nil {
+			return Grant{}, cause
+		}
 	}
 	return Grant{}, heldError(m.described(l), time.Since(c.waiter.since))
+}
+
+// answerLimit is how long a call whose wait has ended stays for the answer, when it is
+// being granted the lock. The store alone can take so long.
+const answerLimit = 5 * time.Second
+
+// lateAnswer returns the answer to a call that withdrew while it was being granted the
+// lock, if it comes in time; else the call is not granted the lock any more.
+func (t *turn) lateAnswer(c *call) (answer, bool) {
+	timer := time.NewTimer(answerLimit)
+	defer timer.Stop()
+	select {
+	case a := <-c.answer:
+		return a, true
+	case <-timer.C:
+	}
+	if t.abandon(c) {
+		return answer{}, false
+	}
+	return <-c.answer, true
 }
 
 // granting is the change that grants the lock to the request, over the lock's revision
@@ -192,50 +284,62 @@ func (m *Manager) undo(ctx context.Context, l Lock) error {
 }
 
 // grantNext grants a free lock to the first waiter who is still there, and reports
-// whether the lock is held now, if anybody was in line. The caller has the turn.
-func (m *Manager) grantNext(t *turn) bool {
-	for t.waiters() > 0 {
+// whether the lock is held now, if anybody was in line. An error means that the store
+// cannot make the grant for now: those in line keep their places, and it is tried again.
+// The caller has the turn.
+func (m *Manager) grantNext(t *turn) (held bool, notNow error) {
+	for t.waiters() > 0 && m.running.Err() == nil {
 		l, err := m.present(context.Background(), t.name)
 		if err == nil && l.Held() {
-			return true
+			return true, nil
 		}
 		w := t.next()
 		if w == nil {
-			return false
+			break
 		}
 		if err == nil {
 			l, err = m.grantTo(t, w)
 		}
-		if errors.Is(err, ErrConflict) {
-			continue
-		}
-		if m.answer(w, l, err) {
-			return true
+		switch {
+		case forNow(err):
+			return false, err
+		case staysInLine(err):
+		case m.answer(t, w, l, err):
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 // grantTo grants the lock to a waiter who was taken out of the queue. Whose request
-// comes to nothing is put back: on ErrConflict, and when the store panics.
+// comes to nothing for now is put back, also when the store panics.
 func (m *Manager) grantTo(t *turn, w *waiter) (_ Lock, err error) {
 	err = ErrConflict
-	defer func() {
-		if errors.Is(err, ErrConflict) {
-			t.putBack(w)
-		}
-	}()
+	defer func() { m.keepPlace(t, w, err) }()
 	return m.grant(context.Background(), w.request, 0)
 }
 
-// answer tells a waiter's callers what became of it, and reports whether the lock
-// is now theirs.
-func (m *Manager) answer(w *waiter, l Lock, err error) bool {
-	gone := true
-	for _, c := range w.calls {
-		gone = gone && c.ctx.Err() != nil
+// keepPlace puts a waiter back who was taken out to be granted the lock and for whom the
+// outcome leaves hope.
+func (m *Manager) keepPlace(t *turn, w *waiter, outcome error) {
+	if staysInLine(outcome) {
+		t.putBack(w)
 	}
-	if err == nil && gone {
+	if forNow(outcome) {
+		m.handOverLater(t, outcome)
+	} else {
+		t.canGrant()
+	}
+}
+
+// staysInLine reports whether a waiter keeps the place after a grant that came to
+// nothing: others were faster, or the store cannot make it for now.
+func staysInLine(err error) bool { return errors.Is(err, ErrConflict) || forNow(err) }
+
+// answer tells a waiter's callers what became of it, and reports whether the lock
+// is now theirs. The caller has the turn.
+func (m *Manager) answer(t *turn, w *waiter, l Lock, err error) bool {
+	if !t.decide(w) && err == nil {
 		err = m.undo(w.calls[0].ctx, l)
 	}
 	a := answer{err: err}
@@ -251,15 +355,24 @@ func (m *Manager) answer(w *waiter, l Lock, err error) bool {
 // handOverSoon grants the lock to the next waiter in the background, when the turn
 // comes. The caller holds m.mu.
 func (m *Manager) handOverSoon(t *turn) {
-	if t.waiters() == 0 {
+	if t.handingOver || m.running.Err() != nil || t.waiters() == 0 {
 		return
 	}
+	t.handingOver = true
 	t.users++
-	go func() {
-		<-t.baton
+	m.background.Go(func() {
+		select {
+		case <-t.baton:
+		case <-m.running.Done():
+			m.forget(t)
+			return
+		}
+		m.mu.Lock()
+		t.handingOver = false
+		m.mu.Unlock()
 		m.grantNext(t)
 		m.leave(t)
-	}()
+	})
 }
 
 // handOverFree is handOverSoon for the caller who has made the lock free.

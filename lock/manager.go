@@ -14,8 +14,15 @@ import (
 type Config struct {
 	// MaxWait is the longest wait that a request may ask for. Default 24 h.
 	MaxWait time.Duration
-	// MaxWaiters is how many requests may wait for one lock. Default 16,384.
+	// MaxWaiters is how many calls may wait for one lock, those that send a request
+	// again included. Default 16,384.
 	MaxWaiters int
+	// MaxWaitersTotal is how many calls may wait for all locks together. Default
+	// 65,536.
+	MaxWaitersTotal int
+	// MaxWaitingBytes is how many bytes of data, names and other texts the calls that
+	// wait may have in all. Default 128 MiB.
+	MaxWaitingBytes int
 	// Logger is told of what nobody asked for: leases that ran out, data that
 	// looks like an expiry and is none. Default: nothing is logged.
 	Logger *slog.Logger
@@ -36,10 +43,12 @@ type Manager struct {
 	config Config
 	leases *leaseTable
 
-	mu    sync.Mutex
-	turns map[Name]*turn
+	mu           sync.Mutex
+	turns        map[Name]*turn
+	waiting      int // calls that wait, for any lock
+	waitingBytes int // that they keep
 
-	running    context.Context // until Close
+	running    context.Context // until Close; ended with mu held
 	stop       context.CancelFunc
 	background sync.WaitGroup
 }
@@ -53,6 +62,12 @@ func NewManager(store Store, config Config) (*Manager, error) {
 	}
 	if config.MaxWaiters == 0 {
 		config.MaxWaiters = 16384
+	}
+	if config.MaxWaitersTotal == 0 {
+		config.MaxWaitersTotal = 65536
+	}
+	if config.MaxWaitingBytes == 0 {
+		config.MaxWaitingBytes = 128 << 20
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
@@ -83,11 +98,26 @@ func NewManager(store Store, config Config) (*Manager, error) {
 	return m, nil
 }
 
-// Close ends every wait and every watch with ErrShuttingDown and stops expiring
-// leases. Holds stay as they are.
+// closeLimit is how long Close waits for a store that does not answer.
+const closeLimit = 3 * time.Second
+
+// Close ends every wait and every watch with ErrShuttingDown, stops expiring leases and
+// handing over, and waits until that has stopped, for at most 3 s. Holds stay as they
+// are.
 func (m *Manager) Close() {
+	m.mu.Lock()
 	m.stop()
-	m.background.Wait()
+	m.mu.Unlock()
+	stopped := make(chan struct{})
+	go func() {
+		m.background.Wait()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(closeLimit):
+		m.config.Logger.Error("the store did not answer while the work in the background was to stop; it is left to itself", "limit", closeLimit)
+	}
 }
 
 // follow keeps leases and queues in step with changes that come from elsewhere: from

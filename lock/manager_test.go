@@ -195,7 +195,7 @@ func TestLeaveDuringConflict(t *testing.T) {
 				if leave == "cancel" {
 					cancel()
 				} else {
-					time.Sleep(2 * time.Hour)
+					time.Sleep(time.Hour)
 				}
 				synctest.Wait() // until bob wants to leave
 				close(left)

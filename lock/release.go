@@ -151,30 +151,26 @@ func (m *Manager) release(ctx context.Context, t *turn, l Lock, change Change) (
 		return event, Lock{}, err
 	}
 	event, next, err := m.handOver(ctx, t, w, l, change)
-	if err == nil {
-		m.handOverFree(t) // to who is next now, if it came to nothing
+	if err == nil && !next.Held() {
+		m.handOverFree(t) // to who is next now
 	}
 	return event, next, err
 }
 
 // handOver ends the hold l and grants the lock to a waiter who was taken out of the
 // queue, for hardly more than the time of one commit. It tells the waiter what became of
-// it; whose request comes to nothing is put back, as by grantTo. It returns the new hold,
-// if there is one.
+// it; whose request comes to nothing for now is put back, as by grantTo. It returns the
+// new hold, if there is one.
 func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l Lock, change Change) (_ Event, next Lock, err error) {
 	granted := Outcome{Err: ErrConflict}
-	defer func() {
-		if errors.Is(granted.Err, ErrConflict) {
-			t.putBack(w)
-		}
-	}()
+	defer func() { m.keepPlace(t, w, granted.Err) }()
 	outcomes := m.store.CommitEach(context.WithoutCancel(ctx), ending(l, change), w.request.granting(0))
 	ended := outcomes[0]
 	granted = outcomes[1]
 	if ended.Err == nil {
 		m.leases.drop(l.Name, l.Token)
 	}
-	if errors.Is(granted.Err, ErrConflict) {
+	if staysInLine(granted.Err) {
 		return ended.Event, Lock{}, ended.Err
 	}
 	if granted.Err == nil {
@@ -183,7 +179,7 @@ func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l Lock, chan
 			ended.Err = notLocked(l.Name) // others had ended it; to try again would end the new one
 		}
 	}
-	if m.answer(w, granted.Event.Lock, granted.Err) {
+	if m.answer(t, w, granted.Event.Lock, granted.Err) {
 		next = m.described(granted.Event.Lock)
 	}
 	return ended.Event, next, ended.Err

@@ -42,7 +42,8 @@ type Store interface {
 	// List returns the held locks that match p and come after the name after
 	// (the zero Name: all), in name order, all as of one revision, which it
 	// returns too: that of the last event. A sequence that yields an error
-	// ends with it.
+	// ends with it, as it does soon after ctx has ended, however many locks p does
+	// not match.
 	List(ctx context.Context, p Pattern, after Name) (Revision, iter.Seq2[Lock, error])
 
 	// Commit applies all changes or none, each to a different lock, and
@@ -68,6 +69,11 @@ type Store interface {
 	// and granted again. It returns when all have ended, and how each did. They are
 	// made durable together, which takes hardly longer than for one.
 	CommitEach(ctx context.Context, changes ...Change) []Outcome
+
+	// CheckSize returns the ErrDataTooLarge with which a Commit would refuse to lock
+	// l, or nil; the numbers and times that the Commit sets may make a difference of
+	// 64 bytes. It looks at nothing else.
+	CheckSize(l Lock) error
 
 	// Events returns events after a revision, oldest first, without a gap,
 	// those that others caused included: at least one, and not more than fit

@@ -4,23 +4,30 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // turn makes the requests for one lock take turns, and keeps those that wait. It
 // lives in Manager.turns as long as anybody uses it.
 type turn struct {
-	name  Name
-	users int // requests and waiters that refer to it; guarded by Manager.mu
+	name        Name
+	users       int  // requests and waiters that refer to it; guarded by Manager.mu
+	waiting     int  // calls that stand in line or are being granted; guarded by Manager.mu
+	handingOver bool // a hand-over waits for the baton; guarded by Manager.mu
 
 	// baton has one element; who has taken it has the turn. Goroutines that
 	// wait for it are served in the order they came.
-	baton chan struct{}
+	baton  chan struct{}
+	passed atomic.Uint64 // how often the baton was
 
-	mu    sync.Mutex
-	queue list.List // of *waiter, the next to be granted first
+	mu     sync.Mutex
+	queue  list.List          // of *waiter, the next to be granted first
+	places map[string]*waiter // those in the queue that have a request id, by that
+	again  retry              // of a grant that the store could not make for now
 }
 
 // waiter is a place in the queue. A request that is sent again while it waits
@@ -30,6 +37,8 @@ type waiter struct {
 	calls   []*call
 	since   time.Time
 	place   *list.Element // nil: taken out to be granted, or gone
+	gone    bool          // all calls have left or run out of time, whether they know or not
+	decided bool          // was granted the lock, and its calls are about to be told
 }
 
 // call is one caller at a waiter's place.
@@ -37,8 +46,10 @@ type call struct {
 	waiter   *waiter // its place
 	ctx      context.Context
 	deadline time.Time   // end of the wait that it asked for
+	bytes    int         // that it keeps
 	answer   chan answer // buffered: nobody waits for a caller to listen
 	leaving  bool        // withdrew while it was being granted; guarded by turn.mu
+	left     bool        // and did not stay for the answer; guarded by turn.mu
 }
 
 type answer struct {
@@ -70,14 +81,9 @@ func (m *Manager) enter(ctx context.Context, name Name) (*turn, error) {
 	select {
 	case <-t.baton: // as a rule nobody else has it
 	default:
-		select {
-		case <-t.baton:
-		case <-ctx.Done():
+		if err := m.queueForBaton(ctx, t); err != nil {
 			m.forget(t)
-			return nil, ctx.Err()
-		case <-m.running.Done():
-			m.forget(t)
-			return nil, shuttingDown()
+			return nil, err
 		}
 	}
 	// Both may have come at the same time.
@@ -92,8 +98,43 @@ func (m *Manager) enter(ctx context.Context, name Name) (*turn, error) {
 	return t, nil
 }
 
+// turnLimit is how long one request may have the turn before those behind it are sent
+// away. The store alone can take so long: a disk that hangs. The request itself has the
+// turn until the store is done, for what becomes of it decides what the next may do.
+const turnLimit = 30 * time.Second
+
+// queueForBaton waits for the turn. An error means that the caller does not have it.
+func (m *Manager) queueForBaton(ctx context.Context, t *turn) error {
+	passed := t.passed.Load()
+	timer := time.NewTimer(turnLimit)
+	defer timer.Stop()
+	for {
+		select {
+		case <-t.baton:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-m.running.Done():
+			return shuttingDown()
+		case <-timer.C:
+			now := t.passed.Load()
+			if now == passed {
+				return &Error{
+					Reason:  ErrReadOnly,
+					Message: fmt.Sprintf("another change of %s has not ended for more than %v, maybe because the server's disk hangs; nothing changed, ask again later", t.name, turnLimit),
+				}
+			}
+			passed = now
+			timer.Reset(turnLimit)
+		}
+	}
+}
+
 // pass gives the turn to the next.
-func (t *turn) pass() { t.baton <- struct{}{} }
+func (t *turn) pass() {
+	t.passed.Add(1)
+	t.baton <- struct{}{}
+}
 
 // leave ends a use of t that has the turn.
 func (m *Manager) leave(t *turn) {
@@ -117,26 +158,46 @@ func (t *turn) waiters() int {
 	return t.queue.Len()
 }
 
+// maxCalls is how often a request may be sent while it waits. The sendings whose
+// connections were lost leave when the server notices, which may take half a minute.
+const maxCalls = 64
+
 // wait joins the queue: the place of an earlier sending of the same request, else
-// a new one at the end. It reports false when max waiters stand there.
-func (t *turn) wait(request LockRequest, c *call, max int) bool {
+// a new one at the end. It reports false when that place is full.
+func (t *turn) wait(request LockRequest, c *call) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if request.RequestID != "" {
-		for place := t.queue.Front(); place != nil; place = place.Next() {
-			if w := place.Value.(*waiter); w.request.RequestID == request.RequestID {
-				c.waiter = w
-				w.calls = append(w.calls, c)
-				return true
-			}
+	if w := t.places[request.RequestID]; w != nil {
+		if len(w.calls) >= maxCalls {
+			return false
 		}
-	}
-	if t.queue.Len() >= max {
-		return false
+		c.waiter = w
+		w.calls = append(w.calls, c)
+		return true
 	}
 	c.waiter = &waiter{request: request, calls: []*call{c}, since: time.Now()}
-	c.waiter.place = t.queue.PushBack(c.waiter)
+	t.stand(c.waiter, t.queue.PushBack(c.waiter))
 	return true
+}
+
+// stand takes note of a waiter's place in the queue. The caller holds t.mu.
+func (t *turn) stand(w *waiter, place *list.Element) {
+	w.place = place
+	if id := w.request.RequestID; id != "" {
+		if t.places == nil {
+			t.places = make(map[string]*waiter)
+		}
+		t.places[id] = w
+	}
+}
+
+// take takes a waiter out of the queue. The caller holds t.mu.
+func (t *turn) take(w *waiter) {
+	t.queue.Remove(w.place)
+	w.place = nil
+	if id := w.request.RequestID; id != "" {
+		delete(t.places, id)
+	}
 }
 
 // withdraw takes a call out of the queue. It reports false when the waiter is
@@ -145,33 +206,52 @@ func (t *turn) withdraw(c *call) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := c.waiter
+	if w.gone {
+		return true
+	}
 	if w.place == nil {
 		c.leaving = true
 		return false
 	}
 	w.calls = slices.DeleteFunc(w.calls, func(other *call) bool { return other == c })
 	if len(w.calls) == 0 {
-		t.queue.Remove(w.place)
-		w.place = nil
+		t.take(w)
+		w.gone = true
 	}
 	return true
 }
 
+// abandon is for a call that does not stay for the answer; a lock that is granted to
+// it alone is released again. It reports false when the answer is on its way.
+func (t *turn) abandon(c *call) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.left = !c.waiter.decided
+	return c.left
+}
+
+// decide reports whether anybody is still there to be granted the lock; then they will
+// be told so.
+func (t *turn) decide(w *waiter) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w.decided = slices.ContainsFunc(w.calls, func(c *call) bool { return c.ctx.Err() == nil && !c.left })
+	return w.decided
+}
+
 // next takes the first waiter who is still there out of the queue, or returns
-// nil. Those before it have left or run out of time and withdraw by themselves.
+// nil. Those before it, who have left or run out of time, lose their places.
 func (t *turn) next() *waiter {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	for place := t.queue.Front(); place != nil; place = place.Next() {
-		w := place.Value.(*waiter)
-		for _, c := range w.calls {
-			if c.alive(now) {
-				t.queue.Remove(place)
-				w.place = nil
-				return w
-			}
+	for t.queue.Len() > 0 {
+		w := t.queue.Front().Value.(*waiter)
+		t.take(w)
+		if slices.ContainsFunc(w.calls, func(c *call) bool { return c.alive(now) }) {
+			return w
 		}
+		w.gone = true
 	}
 	return nil
 }
@@ -186,7 +266,60 @@ func (t *turn) putBack(w *waiter) {
 		}
 		return c.leaving
 	})
-	if len(w.calls) > 0 {
-		w.place = t.queue.PushFront(w)
+	if len(w.calls) == 0 {
+		w.gone = true
+		return
 	}
+	t.stand(w, t.queue.PushFront(w))
+}
+
+// retry is when to try again what the store could not do for now.
+type retry struct {
+	cause error         // why; nil: nothing stands in the way
+	pause time.Duration // before the last try
+	timer bool          // the next try will come
+}
+
+const (
+	minRetryPause = 100 * time.Millisecond
+	maxRetryPause = 5 * time.Second
+)
+
+// forNow reports whether what the store refused may succeed later although nobody does
+// anything about the request.
+func forNow(err error) bool {
+	return errors.Is(err, ErrReadOnly) || errors.Is(err, ErrTooManyLocks)
+}
+
+// canGrant takes note that the store can make grants.
+func (t *turn) canGrant() {
+	t.mu.Lock()
+	t.again.cause, t.again.pause = nil, 0
+	t.mu.Unlock()
+}
+
+// notNow returns why the store could not make the last grant, nil: it could.
+func (t *turn) notNow() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.again.cause
+}
+
+// handOverLater hands over after a pause, which grows from try to try, because for now
+// the store cannot make the grant.
+func (m *Manager) handOverLater(t *turn, cause error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.again.cause = cause
+	if t.again.timer {
+		return
+	}
+	t.again.timer = true
+	t.again.pause = min(max(2*t.again.pause, minRetryPause), maxRetryPause)
+	time.AfterFunc(t.again.pause, func() {
+		t.mu.Lock()
+		t.again.timer = false
+		t.mu.Unlock()
+		m.handOverFree(t)
+	})
 }

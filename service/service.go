@@ -63,6 +63,10 @@ func (s *Service) Lock(ctx context.Context, request *pylokv1.LockRequest) (_ *py
 	if err != nil {
 		return nil, err
 	}
+	// Who waits keeps what there is to wait with, and not the message's own copy of it,
+	// which may be many times as large.
+	request.Data = nil
+	request.ProtoReflect().SetUnknown(nil)
 	grant, err := s.manager.Lock(ctx, wanted)
 	if err != nil {
 		return nil, err

@@ -45,8 +45,10 @@ type config struct {
 
 	// maxLocks is how many locks may be held at a time.
 	maxLocks int
-	// maxWaiters is how many requests may wait for one lock.
-	maxWaiters int
+	// maxWaiters and maxWaitersTotal are how many requests may wait for one lock, and for
+	// all together; one that is sent again while it waits counts again. What they wait
+	// with may be 128 MiB in all.
+	maxWaiters, maxWaitersTotal int
 	// maxWait is the longest wait that a request may ask for, at most 24 h.
 	maxWait time.Duration
 	// pollInterval is how often the root is looked through for changes that
@@ -75,16 +77,17 @@ var errDone = errors.New("nothing to serve")
 // print.
 func parse(args []string, environment func(string) string) (c config, text string, err error) {
 	c = config{
-		root:         defaultRoot(environment, os.Geteuid()),
-		stateDir:     defaultStateDir(environment, os.Geteuid()),
-		listen:       "127.0.0.1:5625",
-		maxLocks:     2_000_000,
-		maxWaiters:   16_384,
-		maxWait:      24 * time.Hour,
-		pollInterval: time.Second,
-		history:      retention{age: 90 * day, bytes: 1 << 30},
-		logFormat:    "text",
-		logLevel:     slog.LevelInfo,
+		root:            defaultRoot(environment, os.Geteuid()),
+		stateDir:        defaultStateDir(environment, os.Geteuid()),
+		listen:          "127.0.0.1:5625",
+		maxLocks:        2_000_000,
+		maxWaiters:      16_384,
+		maxWaitersTotal: 65_536,
+		maxWait:         24 * time.Hour,
+		pollInterval:    time.Second,
+		history:         retention{age: 90 * day, bytes: 1 << 30},
+		logFormat:       "text",
+		logLevel:        slog.LevelInfo,
 	}
 	flags := pflag.NewFlagSet("pylokd", pflag.ContinueOnError)
 	flags.SortFlags = false
@@ -100,6 +103,7 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.BoolVar(&c.insecure, "insecure", false, "serve beyond loopback without TLS: who reaches the address can read, take and break locks")
 	flags.IntVar(&c.maxLocks, "max-locks", c.maxLocks, "at most `N` locks are held at a time")
 	flags.IntVar(&c.maxWaiters, "max-waiters", c.maxWaiters, "at most `N` requests wait for one lock")
+	flags.IntVar(&c.maxWaitersTotal, "max-waiters-total", c.maxWaitersTotal, "at most `N` requests wait for all locks together, with 128 MiB of data")
 	flags.DurationVar(&c.maxWait, "max-wait", c.maxWait, "a request may ask to wait for `TIME`, 24h at most")
 	flags.DurationVar(&c.pollInterval, "poll-interval", c.pollInterval, "look at all lock files every `TIME`, or as often as a fortieth of a CPU allows, for changes that inotify does not tell, such as those on NFS")
 	flags.Var(&c.history, "history", "keep the history of `AGE,SIZE`, whichever ends first; one of the two alone leaves the other as it is")
@@ -171,6 +175,8 @@ func (c *config) validate() error {
 		return fmt.Errorf("--max-locks is %d; give 1 or more", c.maxLocks)
 	case c.maxWaiters < 1:
 		return fmt.Errorf("--max-waiters is %d; give 1 or more", c.maxWaiters)
+	case c.maxWaitersTotal < 1:
+		return fmt.Errorf("--max-waiters-total is %d; give 1 or more", c.maxWaitersTotal)
 	case c.maxWait <= 0 || c.maxWait > 24*time.Hour:
 		return fmt.Errorf("--max-wait is %v; give more than 0 and at most 24h", c.maxWait)
 	case c.pollInterval < 10*time.Millisecond:

@@ -26,15 +26,16 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config{
-		root:         "/home/alice/.local/state/pylok/locks",
-		stateDir:     "/home/alice/.local/state/pylok",
-		listen:       "127.0.0.1:5625",
-		maxLocks:     2_000_000,
-		maxWaiters:   16_384,
-		maxWait:      24 * time.Hour,
-		pollInterval: time.Second,
-		history:      retention{age: 90 * 24 * time.Hour, bytes: 1 << 30},
-		logFormat:    "text",
+		root:            "/home/alice/.local/state/pylok/locks",
+		stateDir:        "/home/alice/.local/state/pylok",
+		listen:          "127.0.0.1:5625",
+		maxLocks:        2_000_000,
+		maxWaiters:      16_384,
+		maxWaitersTotal: 65_536,
+		maxWait:         24 * time.Hour,
+		pollInterval:    time.Second,
+		history:         retention{age: 90 * 24 * time.Hour, bytes: 1 << 30},
+		logFormat:       "text",
 
 		stateDirIsDefault: true,
 	}
@@ -91,6 +92,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{"--tls-key k.pem", "--tls-cert"},
 		{"--max-locks 0", "--max-locks is 0"},
 		{"--max-waiters -1", "--max-waiters is -1"},
+		{"--max-waiters-total 0", "--max-waiters-total is 0"},
 		{"--max-wait 25h", "at most 24h"},
 		{"--max-wait 0s", "--max-wait is 0s"},
 		{"--poll-interval 1ms", "10ms or more"},

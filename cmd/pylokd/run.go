@@ -103,10 +103,11 @@ func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (e
 		return err
 	}
 	manager, err := lock.NewManager(store, lock.Config{
-		MaxWait:    c.maxWait,
-		MaxWaiters: c.maxWaiters,
-		Logger:     log,
-		Health:     health.Part(),
+		MaxWait:         c.maxWait,
+		MaxWaiters:      c.maxWaiters,
+		MaxWaitersTotal: c.maxWaitersTotal,
+		Logger:          log,
+		Health:          health.Part(),
 	})
 	if err != nil {
 		return errors.Join(err, store.Close())

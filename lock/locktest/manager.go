@@ -42,7 +42,8 @@ func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
 		{name: "HandedOver", test: testHandedOver},
 		{name: "FreedByOthers", test: testFreedByOthers},
 		{name: "WaitRunsOut", test: testWaitRunsOut},
-		{name: "TooManyWaiters", test: testTooManyWaiters, config: lock.Config{MaxWaiters: 2}},
+		{name: "TooManyWaiters", test: testTooManyWaiters, config: lock.Config{MaxWaiters: 3}},
+		{name: "TooMuchToWaitWith", test: testTooMuchToWaitWith},
 		{name: "WaitAgain", test: testWaitAgain},
 		{name: "CloseEndsWaits", test: testCloseEndsWaits},
 		{name: "WatchAll", test: testWatchAll},
@@ -988,26 +989,44 @@ func testWaitRunsOut(m *managed) {
 	m.wantHistory(nameA, "locked request alice", "unlocked request alice", "locked request carol")
 }
 
+// testTooManyWaiters: every call counts that waits, the second of one request too.
 func testTooManyWaiters(m *managed) {
 	m.mustLock(request("alice"))
 	first := m.wait(m.t.Context(), request("first", waiting, withRequestID("r1")))
 	ctx, cancel := context.WithCancel(m.t.Context())
 	second := m.wait(ctx, request("second", waiting))
-	_, err := m.Lock(m.t.Context(), request("third", waiting))
-	wantError(m.t, "the third waiter of two", err, lock.ErrTooManyWaiters)
-	_, err = m.Lock(m.t.Context(), request("third"))
+	third := m.wait(m.t.Context(), request("third", waiting))
+	_, err := m.Lock(m.t.Context(), request("fourth", waiting))
+	wantError(m.t, "the fourth waiter of three", err, lock.ErrTooManyWaiters)
+	_, err = m.Lock(m.t.Context(), request("first", waiting, withRequestID("r1")))
+	wantError(m.t, "the fourth call of three", err, lock.ErrTooManyWaiters)
+	_, err = m.Lock(m.t.Context(), request("fourth"))
 	wantError(m.t, "a request that does not wait", err, lock.ErrLockHeld)
 
-	again := m.lockSoon(m.t.Context(), request("first", waiting, withRequestID("r1"))) // has a place
 	cancel()
 	m.refused("the second", second, context.Canceled)
-	third := m.wait(m.t.Context(), request("third", waiting))
+	again := m.lockSoon(m.t.Context(), request("first", waiting, withRequestID("r1"))) // has a place
 	m.mustUnlock(nameA)
 	if a, b := m.granted("the first", first), m.granted("the first again", again); a.Token != b.Token {
 		m.t.Errorf("one request was granted tokens %d and %d", a.Token, b.Token)
 	}
+	fourth := m.wait(m.t.Context(), request("fourth", waiting))
 	m.mustUnlock(nameA)
-	m.granted("the third, later", third)
+	m.granted("the third", third)
+	m.mustUnlock(nameA)
+	m.granted("the fourth, later", fourth)
+}
+
+// testTooMuchToWaitWith: data that no lock file can hold are refused before they wait.
+func testTooMuchToWaitWith(m *managed) {
+	m.mustLock(request("alice"))
+	_, err := m.Lock(m.t.Context(), request("bob", waiting, func(r *lock.LockRequest) {
+		r.Data, _ = lock.NewData(map[string]any{"bulk": strings.Repeat("x", lock.MaxFileBytes)})
+	}))
+	wantError(m.t, "a request that cannot be granted", err, lock.ErrDataTooLarge)
+	if got := m.status(nameA).Waiters; got != 0 {
+		m.t.Errorf("%d wait, want none", got)
+	}
 }
 
 // testWaitAgain sends a request again while its first sending waits.

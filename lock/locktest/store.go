@@ -188,6 +188,11 @@ func testDataTooLarge(s tested) {
 		s.t.Error("after ErrDataTooLarge the other lock is held")
 	}
 
+	wantError(s.t, "CheckSize of large data", s.CheckSize(s.change(lock.Locked, "a", large).Lock), lock.ErrDataTooLarge)
+	if err := s.CheckSize(s.change(lock.Locked, "a", fits).Lock); err != nil {
+		s.t.Errorf("CheckSize of data that fit: %v", err)
+	}
+
 	was := s.lock("a", fits)
 	_, err = s.Commit(s.t.Context(), s.change(lock.Updated, "a", large))
 	wantError(s.t, "updating to large data", err, lock.ErrDataTooLarge)

@@ -145,7 +145,7 @@ func (s *Store) check(change lock.Change) (more int, err error) {
 	case change.Type == lock.Unlocked:
 		return -1, nil
 	case change.Type != lock.Extended:
-		if err := checkSize(change.Lock); err != nil {
+		if err := s.CheckSize(change.Lock); err != nil {
 			return 0, err
 		}
 	}
@@ -190,9 +190,9 @@ func (s *Store) apply(change lock.Change) lock.Event {
 	}
 }
 
-// checkSize holds a lock to what a lock file may hold, its size estimated by that of
-// the same in JSON.
-func checkSize(l lock.Lock) error {
+// CheckSize implements lock.Store: it holds a lock to what a lock file may hold, its
+// size estimated by that of the same in JSON.
+func (s *Store) CheckSize(l lock.Lock) error {
 	text, err := json.Marshal(struct {
 		Name, Holder, RequestID string
 		Data                    lock.Data

@@ -136,7 +136,9 @@ class LockServiceServicer(object):
         - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
         - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): the lock file would be larger
         than 64 KiB.
-        - TOO_MANY_WAITERS (code RESOURCE_EXHAUSTED): the queue is full.
+        - TOO_MANY_WAITERS (code RESOURCE_EXHAUSTED): the queue is full, or as many
+        requests wait for all locks together as may. One that is sent again while it
+        waits counts again.
         - TOO_MANY_LOCKS (code RESOURCE_EXHAUSTED): the server holds as many locks
         as it may.
         - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not

@@ -1,0 +1,186 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// hang makes the store stop at the next commit of a change for a holder, or of any change
+// where that is empty, until it is let go.
+func hang(t *testing.T, store *hookedStore, holder string) (letGo func()) {
+	gate := make(chan struct{})
+	store.beforeCommit.set(func(change *lock.Change) error {
+		if holder == "" || change.Lock.Holder == holder {
+			<-gate
+		}
+		return nil
+	})
+	letGo = func() {
+		store.beforeCommit.remove()
+		close(gate)
+	}
+	return letGo
+}
+
+// Requests behind one that a hanging store keeps are told so in time, nothing of them
+// comes about later, other locks' requests do not notice, and all goes on when the store
+// does.
+func TestBehindAHangingStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := open(t)
+		m := manage(t, store)
+		letGo := hang(t, store, "alice")
+		alice := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		behind := map[string]func() error{
+			"Lock": func() error {
+				_, err := m.Lock(context.Background(), lock.LockRequest{Name: nameA, Holder: "bob", Wait: 24 * time.Hour})
+				return err
+			},
+			"Unlock": func() error {
+				_, err := m.Unlock(context.Background(), lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
+				return err
+			},
+			"Renew": func() error {
+				_, err := m.Renew(context.Background(), lock.RenewRequest{Name: nameA, Token: 1, TTL: time.Hour})
+				return err
+			},
+		}
+		for name, call := range behind {
+			began := time.Now()
+			if err := call(); !errors.Is(err, lock.ErrReadOnly) {
+				t.Errorf("%s: %v, want %v", name, err, lock.ErrReadOnly)
+			}
+			if took := time.Since(began); took > time.Minute {
+				t.Errorf("%s took %v", name, took)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := m.Lock(ctx, lock.LockRequest{Name: nameA, Holder: "bob"}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Lock with a deadline: %v, want %v", err, context.DeadlineExceeded)
+		}
+		mustLock(t, m, lock.LockRequest{Name: lock.MustParseName("b")})
+		if got := status(t, m, nameA); got.Held() {
+			t.Errorf("the lock is %+v, want it free", got)
+		}
+		letGo()
+		if !alice.ended() || alice.err != nil {
+			t.Errorf("who was there first: ended %t, %v; want the lock", alice.done.Load(), alice.err)
+		}
+		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: alice.grant.Lock.Token}); err != nil {
+			t.Errorf("Unlock: %v", err)
+		}
+		if !bob.ended() || bob.err != nil {
+			t.Errorf("the next: ended %t, %v; want the lock", bob.done.Load(), bob.err)
+		}
+	})
+}
+
+// A queue that moves sends nobody away, however long it is.
+func TestSlowStoreIsNoHangingStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := open(t)
+		m := manage(t, store)
+		store.beforeCommit.set(func(*lock.Change) error {
+			time.Sleep(20 * time.Second)
+			return nil
+		})
+		hold := lock.LockRequest{Name: nameA, Overwrite: true}
+		var all []*pending
+		for range 20 {
+			all = append(all, lockSoon(t.Context(), m, hold))
+		}
+		time.Sleep(time.Hour)
+		for i, p := range all {
+			if !p.ended() || p.err != nil {
+				t.Errorf("request %d: ended %t, %v", i, p.done.Load(), p.err)
+			}
+		}
+	})
+}
+
+// A waiter whose wait ends while a hanging store grants it the lock does not stay for
+// ever, and does not have the lock in the end.
+func TestWaitEndsInAHangingStore(t *testing.T) {
+	for _, ends := range []string{"wait", "cancel"} {
+		t.Run(ends, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := open(t)
+				m := manage(t, store)
+				mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				bob := lockSoon(ctx, m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+				carol := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "carol", Wait: 24 * time.Hour})
+				letGo := hang(t, store, "bob")
+				var unlocked error
+				go func() { _, unlocked = m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}) }()
+				synctest.Wait()
+				if ends == "cancel" {
+					cancel()
+				} else {
+					time.Sleep(time.Hour)
+				}
+				time.Sleep(10 * time.Second)
+				if !bob.ended() || !errors.Is(bob.err, lock.ErrOutcomeUnknown) {
+					t.Errorf("the waiter: ended %t, %v; want %v", bob.done.Load(), bob.err, lock.ErrOutcomeUnknown)
+				}
+				if carol.ended() {
+					t.Errorf("the next waiter: %v; want it in line", carol.err)
+				}
+				letGo()
+				if !carol.ended() || carol.err != nil || unlocked != nil {
+					t.Errorf("the next waiter: ended %t, %v, and the holder before: %v; want the lock", carol.done.Load(), carol.err, unlocked)
+				}
+			})
+		})
+	}
+}
+
+// Close waits for a hand-over that is under way, and no longer than a store may hang;
+// none begins afterwards.
+func TestCloseWaitsForHandOvers(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			store := open(t)
+			m := manage(t, store)
+			mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+			bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+			letGo := hang(t, store, "bob")
+			store.others(t, lock.Unlocked)
+			synctest.Wait() // until the hand-over has come to the store
+			closed := make(chan struct{})
+			go func() {
+				m.Close()
+				close(closed)
+			}()
+			synctest.Wait()
+			select {
+			case <-closed:
+				t.Error("Close has not waited for the hand-over")
+			default:
+			}
+			if answers {
+				letGo()
+			} else {
+				defer letGo()
+				time.Sleep(5 * time.Second)
+			}
+			synctest.Wait()
+			select {
+			case <-closed:
+			default:
+				t.Fatal("Close waits still")
+			}
+			if answers && (!bob.ended() || bob.err != nil) {
+				t.Errorf("who was being granted the lock: ended %t, %v; want the lock", bob.done.Load(), bob.err)
+			}
+		})
+	}
+}
