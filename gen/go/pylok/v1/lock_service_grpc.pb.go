@@ -73,7 +73,7 @@ const (
 // service; a change that it asked for may have been made.
 //
 // A client may send a keepalive ping every 10 s, also without a call under way. One
-// that pings more often loses the connection (GOAWAY with ENHANCE_YOUR_CALM,
+// that pings more often may lose the connection (GOAWAY with ENHANCE_YOUR_CALM,
 // "too_many_pings").
 type LockServiceClient interface {
 	// Lock takes a lock, exclusively. The first rule that fits decides:
@@ -328,7 +328,7 @@ func (c *lockServiceClient) Info(ctx context.Context, in *InfoRequest, opts ...g
 // service; a change that it asked for may have been made.
 //
 // A client may send a keepalive ping every 10 s, also without a call under way. One
-// that pings more often loses the connection (GOAWAY with ENHANCE_YOUR_CALM,
+// that pings more often may lose the connection (GOAWAY with ENHANCE_YOUR_CALM,
 // "too_many_pings").
 type LockServiceServer interface {
 	// Lock takes a lock, exclusively. The first rule that fits decides:

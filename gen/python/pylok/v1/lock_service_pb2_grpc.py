@@ -29,7 +29,7 @@ class LockServiceStub(object):
     service; a change that it asked for may have been made.
 
     A client may send a keepalive ping every 10 s, also without a call under way. One
-    that pings more often loses the connection (GOAWAY with ENHANCE_YOUR_CALM,
+    that pings more often may lose the connection (GOAWAY with ENHANCE_YOUR_CALM,
     "too_many_pings").
     """
 
@@ -105,7 +105,7 @@ class LockServiceServicer(object):
     service; a change that it asked for may have been made.
 
     A client may send a keepalive ping every 10 s, also without a call under way. One
-    that pings more often loses the connection (GOAWAY with ENHANCE_YOUR_CALM,
+    that pings more often may lose the connection (GOAWAY with ENHANCE_YOUR_CALM,
     "too_many_pings").
     """
 
@@ -349,7 +349,7 @@ class LockService(object):
     service; a change that it asked for may have been made.
 
     A client may send a keepalive ping every 10 s, also without a call under way. One
-    that pings more often loses the connection (GOAWAY with ENHANCE_YOUR_CALM,
+    that pings more often may lose the connection (GOAWAY with ENHANCE_YOUR_CALM,
     "too_many_pings").
     """
 

@@ -1004,7 +1004,7 @@ export declare const EventCauseSchema: GenEnum<EventCause>;
  * service; a change that it asked for may have been made.
  *
  * A client may send a keepalive ping every 10 s, also without a call under way. One
- * that pings more often loses the connection (GOAWAY with ENHANCE_YOUR_CALM,
+ * that pings more often may lose the connection (GOAWAY with ENHANCE_YOUR_CALM,
  * "too_many_pings").
  *
  * @generated from service pylok.v1.LockService
