@@ -28,6 +28,11 @@ type LockRequest struct {
 	Overwrite bool
 	// Actor goes into the history: the authenticated caller, else Holder.
 	Actor string
+	// Confirm, if it is set, is called once the lock has been granted to a request that
+	// stood in line, and returns an error if the caller cannot be told: then the grant
+	// is undone and the next in line has it, unless another sending of the same request
+	// has been told.
+	Confirm func(ctx context.Context) error
 }
 
 // Grant is the answer to a LockRequest.
@@ -64,7 +69,17 @@ func (m *Manager) Lock(ctx context.Context, request LockRequest) (Grant, error) 
 	if inLine == nil {
 		return grant, err
 	}
-	return m.await(t, inLine)
+	grant, err = m.await(t, inLine)
+	if err == nil && request.Confirm != nil {
+		err = m.confirmations.confirm(ctx, grant.Lock.Token, request.Confirm)
+		if errors.Is(err, errUntold) {
+			return Grant{}, errors.Join(err, m.giveBack(ctx, grant.Lock))
+		}
+	}
+	if err != nil {
+		return Grant{}, err
+	}
+	return grant, nil
 }
 
 // grantOrQueue is Lock for who has the turn, up to where it stands in line. It passes
@@ -87,6 +102,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest
 		replaceable := request.Overwrite && (l.Holder == "" || l.Holder == request.Holder)
 		switch {
 		case l.Held() && request.RequestID != "" && l.RequestID == request.RequestID:
+			m.confirmations.told(l.Token)
 			return Grant{Lock: m.described(l)}, nil, nil
 
 		case !l.Held() && notNow == nil, l.Held() && replaceable:

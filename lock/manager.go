@@ -48,6 +48,8 @@ type Manager struct {
 	waiting      int // calls that wait, for any lock
 	waitingBytes int // that they keep
 
+	confirmations confirmations
+
 	running    context.Context // until Close; ended with mu held
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -83,6 +85,8 @@ func NewManager(store Store, config Config) (*Manager, error) {
 		config: config,
 		leases: newLeaseTable(config.boottime),
 		turns:  make(map[Name]*turn),
+
+		confirmations: confirmations{open: make(map[Token]*confirmation)},
 	}
 	m.running, m.stop = context.WithCancel(context.Background())
 	revision, locks := store.List(m.running, Pattern{}, Name{})

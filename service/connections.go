@@ -1,17 +1,25 @@
 package service
 
 import (
+	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // connections are all open connections of a server. gRPC knows a connection only
 // after its handshake, and both of its ways to stop wait for that, which somebody
 // who connects and says nothing can draw out to the connect timeout.
 type connections struct {
-	mu     sync.Mutex
-	open   map[*connection]struct{}
-	closed bool
+	most   int // that may be open at a time; 0: any number
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	open    map[*connection]struct{}
+	closed  bool
+	refused int       // since the last line in the log
+	logged  time.Time // when that was
 }
 
 // of returns a listener whose connections are among c.
@@ -31,17 +39,28 @@ func (c *connections) close() {
 	}
 }
 
-func (c *connections) add(one *connection) {
+// refusedEvery is how often the log says how many connections were refused.
+const refusedEvery = time.Minute
+
+// add reports whether there is room for a connection.
+func (c *connections) add(one *connection) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		one.Conn.Close()
-		return
+		return false
+	}
+	if c.most > 0 && len(c.open) >= c.most {
+		if c.refused++; time.Since(c.logged) >= refusedEvery {
+			c.logger.Warn("connections were refused: as many are open as may be; close some, or raise the limit of open files (ulimit -n)", "open", len(c.open), "refused", c.refused)
+			c.refused, c.logged = 0, time.Now()
+		}
+		return false
 	}
 	if c.open == nil {
 		c.open = make(map[*connection]struct{})
 	}
 	c.open[one] = struct{}{}
+	return true
 }
 
 func (c *connections) remove(one *connection) {
@@ -57,22 +76,64 @@ type connectionListener struct {
 
 // Accept implements net.Listener.
 func (l *connectionListener) Accept() (net.Conn, error) {
-	accepted, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		accepted, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		one := &connection{Conn: accepted, all: l.all}
+		one.address.Addr, one.address.connection = accepted.RemoteAddr(), one
+		one.heard.Store(time.Now().UnixNano())
+		if l.all.add(one) {
+			return one, nil
+		}
+		accepted.Close() // nobody is waiting for what this says
 	}
-	one := &connection{Conn: accepted, all: l.all}
-	l.all.add(one)
-	return one, nil
 }
 
+// connection is an accepted connection, which knows when the client was heard last and
+// how much was sent to it.
 type connection struct {
 	net.Conn
-	all *connections
+	all     *connections
+	heard   atomic.Int64 // ns since the Unix epoch
+	sent    atomic.Int64 // bytes
+	address remoteAddress
+}
+
+// remoteAddress is the client's address as calls know it, with the way back to the
+// connection that they came by.
+type remoteAddress struct {
+	net.Addr
+	connection *connection
+}
+
+// RemoteAddr implements net.Conn.
+func (c *connection) RemoteAddr() net.Addr { return &c.address }
+
+// Read implements net.Conn.
+func (c *connection) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.heard.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *connection) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.sent.Add(int64(n))
+	return n, err
 }
 
 // Close implements net.Conn.
 func (c *connection) Close() error {
 	c.all.remove(c)
 	return c.Conn.Close()
+}
+
+// silence returns how long the client has not been heard.
+func (c *connection) silence() time.Duration {
+	return time.Duration(time.Now().UnixNano() - c.heard.Load())
 }

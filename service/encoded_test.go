@@ -1,6 +1,7 @@
 package service
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func FuzzUnmarshalLock(f *testing.F) {
 		}
 		gotRequest, gotErr := lockRequest(got)
 		wantRequest, wantErr := lockRequest(want)
-		if gotRequest != wantRequest || (gotErr == nil) != (wantErr == nil) {
+		if !reflect.DeepEqual(gotRequest, wantRequest) || (gotErr == nil) != (wantErr == nil) {
 			t.Errorf("%x: got %+v, %v, want %+v, %v", wire, gotRequest, gotErr, wantRequest, wantErr)
 		}
 		// The message is still the one that was sent.

@@ -1,17 +1,22 @@
 package service
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 )
@@ -36,8 +41,14 @@ type ServerConfig struct {
 	// inside the client, out of the server's sight. Default 32,768.
 	MaxStreams uint32
 	// ConnectTimeout is how long a new connection may take to say what it
-	// wants, TLS included. Default 20 s.
+	// wants, TLS included, and a new call to send its request. Default 20 s.
 	ConnectTimeout time.Duration
+	// MaxConnections is how many connections may be open at a time; more are closed at
+	// once. Default: as many as the operating system lets it open.
+	MaxConnections int
+	// IdleTimeout is how long a connection stays open without a call; clients connect
+	// again by themselves when they have one. Default 15 min.
+	IdleTimeout time.Duration
 }
 
 const (
@@ -69,6 +80,8 @@ const (
 type Server struct {
 	grpc        *grpc.Server
 	connections connections
+	stopping    chan struct{} // closed by Stop
+	stop        sync.Once
 }
 
 // NewServer returns a server that does not serve yet.
@@ -88,6 +101,13 @@ func NewServer(service *Service, config ServerConfig) *Server {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 20 * time.Second
 	}
+	if config.IdleTimeout == 0 {
+		config.IdleTimeout = 15 * time.Minute
+	}
+	s := &Server{
+		connections: connections{most: config.MaxConnections, logger: config.Logger},
+		stopping:    make(chan struct{}),
+	}
 	log := callLog{config.Logger}
 	answerPanics := recovery.WithRecoveryHandler(recovered)
 	options := []grpc.ServerOption{
@@ -101,15 +121,17 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		grpc.NumStreamWorkers(callWorkers),
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(window),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout, MaxConnectionIdle: config.IdleTimeout}),
+		grpc.InTapHandle(limitArrival(config.ConnectTimeout)),
+		grpc.WaitForHandlers(true), // so that the store is not closed under them
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(log.unary, recovery.UnaryServerInterceptor(answerPanics)),
-		grpc.ChainStreamInterceptor(log.stream, recovery.StreamServerInterceptor(answerPanics)),
+		grpc.ChainUnaryInterceptor(arrivedUnary, log.unary, recovery.UnaryServerInterceptor(answerPanics)),
+		grpc.ChainStreamInterceptor(arrivedStream, s.endAtStop, log.stream, recovery.StreamServerInterceptor(answerPanics)),
 	}
 	if config.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
 	}
-	s := &Server{grpc: grpc.NewServer(options...)}
+	s.grpc = grpc.NewServer(options...)
 	pylokv1.RegisterLockServiceServer(s.grpc, service)
 	healthv1.RegisterHealthServer(s.grpc, config.Health.server)
 	reflection.Register(s.grpc)
@@ -122,11 +144,40 @@ func (s *Server) Serve(listener net.Listener) error {
 	return s.grpc.Serve(s.connections.of(listener))
 }
 
+// endAtStop ends the streams of health checks and of reflection when the server stops:
+// they have no end of their own, and Stop would wait for them.
+func (s *Server) endAtStop(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if strings.HasPrefix(info.FullMethod, "/"+pylokv1.LockService_ServiceDesc.ServiceName+"/") {
+		return handler(service, stream) // ends with the Manager
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- handler(service, &stoppingStream{stream, ctx}) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-s.stopping:
+		return status.Error(codes.Unavailable, "the server is shutting down")
+	}
+}
+
+// stoppingStream is a stream with a context that ends when the server stops.
+type stoppingStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s *stoppingStream) Context() context.Context { return s.ctx }
+
 // Stop takes no more calls and lets those that run finish for at most grace; then
-// it closes every connection. It reports whether all calls finished by themselves.
+// it closes every connection, and waits for the calls that this ends. It reports whether
+// all calls finished by themselves.
 // Calls that wait or watch finish only when their Manager is closed, so close it
 // before.
 func (s *Server) Stop(grace time.Duration) bool {
+	s.stop.Do(func() { close(s.stopping) })
 	finished := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

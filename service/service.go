@@ -39,16 +39,17 @@ type Service struct {
 	directory string // Root with a separator at its end, or empty
 	started   time.Time
 
-	changes   recent[lock.Event] // as responses of Watch
-	documents recent[lock.Data]  // as the field data of a Lock
-	seed      maphash.Seed       // of the documents' hashes
+	changes       recent[lock.Event] // as responses of Watch
+	documents     recent[lock.Data]  // as the field data of a Lock
+	confirmWithin time.Duration
+	seed          maphash.Seed // of the documents' hashes
 }
 
 var _ pylokv1.LockServiceServer = (*Service)(nil)
 
 // New returns the service on a manager, which stays the caller's to close.
 func New(manager *lock.Manager, config Config) *Service {
-	s := &Service{manager: manager, config: config, started: time.Now(), seed: maphash.MakeSeed()}
+	s := &Service{manager: manager, config: config, started: time.Now(), seed: maphash.MakeSeed(), confirmWithin: confirmWithin}
 	if config.Root != "" {
 		const separator = string(filepath.Separator)
 		s.directory = strings.TrimSuffix(filepath.Clean(config.Root), separator) + separator
@@ -67,6 +68,7 @@ func (s *Service) Lock(ctx context.Context, request *pylokv1.LockRequest) (_ *py
 	// which may be many times as large.
 	request.Data = nil
 	request.ProtoReflect().SetUnknown(nil)
+	wanted.Confirm = s.confirm
 	grant, err := s.manager.Lock(ctx, wanted)
 	if err != nil {
 		return nil, err

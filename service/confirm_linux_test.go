@@ -1,0 +1,208 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+)
+
+// ownNetwork, in the environment, is set in a process that has a network of its own.
+const ownNetwork = "PYLOK_TEST_OWN_NETWORK"
+
+// inOwnNetwork reports whether the process has a network of its own, in which only
+// loopback is, and is up. Otherwise it runs the test in one that has.
+func inOwnNetwork(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(ownNetwork) != "" {
+		setLoopback(t, true)
+		return true
+	}
+	test := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.v")
+	test.Env = append(os.Environ(), ownNetwork+"=1")
+	test.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if os.Geteuid() != 0 {
+		test.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		test.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		test.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	}
+	out, err := test.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) && os.Geteuid() != 0 {
+		t.Skip("this machine lets no user have a network namespace; root has one")
+	}
+	if err != nil {
+		t.Errorf("in a network of its own: %v\n%s", err, out)
+	}
+	return false
+}
+
+// setLoopback sets the process's loopback interface up or down.
+func setLoopback(t *testing.T, up bool) {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(socket)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if up {
+		request.SetUint16(unix.IFF_UP)
+	}
+	if err := unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request); err != nil {
+		t.Fatalf("setting the loopback interface of a test network: %v", err)
+	}
+}
+
+// TestGrantBehindADeadLink has a waiter whose link dies. The lock does not stay with it:
+// the next in line has it.
+func TestGrantBehindADeadLink(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	r := serve(t, setup{})
+	r.service.confirmWithin = 500 * time.Millisecond
+	name := lock.MustParseName("a")
+	held, err := r.manager.Lock(t.Context(), lock.LockRequest{Name: name, Holder: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go r.Lock(ctx, &pylokv1.LockRequest{Name: "a", Holder: "dead", Wait: durationpb.New(time.Hour)})
+	r.waiters(t, "a", 1)
+	next := make(chan lock.Grant, 1)
+	go func() {
+		g, err := r.manager.Lock(t.Context(), lock.LockRequest{Name: name, Holder: "next", Wait: time.Hour})
+		if err != nil {
+			t.Error(err)
+		}
+		next <- g
+	}()
+	for { // in line
+		l, err := r.manager.Status(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Waiters == 2 {
+			break
+		}
+		runtime.Gosched()
+	}
+	setLoopback(t, false)
+	silentFor(r, silentAfter)
+	if _, err := r.manager.Unlock(t.Context(), lock.UnlockRequest{Name: name, Token: held.Lock.Token}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case g := <-next:
+		if g.Lock.Holder != "next" {
+			t.Errorf("granted %+v", g.Lock)
+		}
+	case <-time.After(time.Minute):
+		l, err := r.manager.Status(t.Context(), name)
+		t.Fatalf("the lock is %+v (%v), want the next in line to have it", l, err)
+	}
+	setLoopback(t, true)
+}
+
+// silentFor has the server believe that it has heard nothing from its clients for so long.
+func silentFor(r *running, d time.Duration) {
+	r.server.connections.mu.Lock()
+	defer r.server.connections.mu.Unlock()
+	for c := range r.server.connections.open {
+		c.heard.Store(time.Now().Add(-d).UnixNano())
+	}
+}
+
+// TestGrantToASilentClient has a client wait that has not been heard for long and is
+// there: it is told at once, and no request is sent twice.
+func TestGrantToASilentClient(t *testing.T) {
+	r := serve(t, setup{})
+	for range 20 {
+		hold := r.lock(t, &pylokv1.LockRequest{Name: "a", Holder: "alice"})
+		answered := make(chan *pylokv1.LockResponse, 1)
+		go func() {
+			response, err := r.Lock(t.Context(), &pylokv1.LockRequest{Name: "a", Holder: "bob", Wait: durationpb.New(time.Hour)})
+			if err != nil {
+				t.Error(err)
+			}
+			answered <- response
+		}()
+		r.waiters(t, "a", 1)
+		silentFor(r, time.Hour)
+		// By the manager: a call would be heard.
+		if _, err := r.manager.Unlock(t.Context(), lock.UnlockRequest{Name: lock.MustParseName("a"), Token: lock.Token(hold.GetToken())}); err != nil {
+			t.Fatal(err)
+		}
+		response := <-answered
+		if response.GetLock().GetHolder() != "bob" {
+			t.Fatalf("granted %v", response)
+		}
+		if _, err := r.manager.Unlock(t.Context(), lock.UnlockRequest{Name: lock.MustParseName("a"), Token: lock.Token(response.GetLock().GetToken())}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestIsAcknowledged looks at what tells a client that is there from one that is not.
+func TestIsAcknowledged(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for { // its acknowledgement may be on its way
+		is, err := isAcknowledged(server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is {
+			break
+		}
+		runtime.Gosched()
+	}
+	// More than fits: the client does not read.
+	if err := server.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = server.Write(make([]byte, 1<<20))
+	}
+	if is, err := isAcknowledged(server); is || err != nil {
+		t.Errorf("with more sent than fits: %v, %v; want false", is, err)
+	}
+	server.Close()
+	if _, err := isAcknowledged(server); err == nil {
+		t.Error("a closed connection has no error")
+	}
+}
