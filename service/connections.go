@@ -12,7 +12,8 @@ import (
 // after its handshake, and both of its ways to stop wait for that, which somebody
 // who connects and says nothing can draw out to the connect timeout.
 type connections struct {
-	most   int // that may be open at a time; 0: any number
+	most   int  // that may be open at a time; 0: any number
+	tls    bool // what is spoken on them
 	logger *slog.Logger
 
 	mu      sync.Mutex
@@ -20,6 +21,9 @@ type connections struct {
 	closed  bool
 	refused int       // since the last line in the log
 	logged  time.Time // when that was
+	// Likewise for clients that speak TLS where the server does not, or the other way.
+	mismatched     int
+	mismatchLogged time.Time
 }
 
 // of returns a listener whose connections are among c.
@@ -63,6 +67,28 @@ func (c *connections) add(one *connection) bool {
 	return true
 }
 
+// look looks at the first bytes of a client, and notes in the
+// log one that speaks TLS where the server does not, or the other way: neither side's
+// error says so.
+func (c *connections) look(first []byte) {
+	const handshake = 22 // a TLS record's type (RFC 8446, section 5.1)
+	isTLS := first[0] == handshake
+	if isTLS == c.tls || !isTLS && first[0] < ' ' {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mismatched++; time.Since(c.mismatchLogged) < refusedEvery {
+		return
+	}
+	text := "clients do not speak TLS, which this server does: they have to, as with pylok --tls or --ca"
+	if isTLS {
+		text = "clients speak TLS, which this server does not: they have to leave it, or it needs --tls-cert and --tls-key"
+	}
+	c.logger.Warn(text, "clients", c.mismatched)
+	c.mismatched, c.mismatchLogged = 0, time.Now()
+}
+
 func (c *connections) remove(one *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +109,7 @@ func (l *connectionListener) Accept() (net.Conn, error) {
 		}
 		one := &connection{Conn: accepted, all: l.all}
 		one.address.Addr, one.address.connection = accepted.RemoteAddr(), one
-		one.heard.Store(time.Now().UnixNano())
+		one.heard.Store(time.Now().UnixNano()) // by connecting
 		if l.all.add(one) {
 			return one, nil
 		}
@@ -99,6 +125,7 @@ type connection struct {
 	heard   atomic.Int64 // ns since the Unix epoch
 	sent    atomic.Int64 // bytes
 	address remoteAddress
+	looked  bool // at what it began with; only who reads uses it
 }
 
 // remoteAddress is the client's address as calls know it, with the way back to the
@@ -115,6 +142,10 @@ func (c *connection) RemoteAddr() net.Addr { return &c.address }
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
+		if !c.looked {
+			c.looked = true
+			c.all.look(b[:n])
+		}
 		c.heard.Store(time.Now().UnixNano())
 	}
 	return n, err

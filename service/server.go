@@ -105,7 +105,7 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		config.IdleTimeout = 15 * time.Minute
 	}
 	s := &Server{
-		connections: connections{most: config.MaxConnections, logger: config.Logger},
+		connections: connections{most: config.MaxConnections, tls: config.TLS != nil, logger: config.Logger},
 		stopping:    make(chan struct{}),
 	}
 	log := callLog{config.Logger}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +42,7 @@ type config struct {
 	rootMustExist bool
 	// tlsCert and tlsKey are PEM files: the server's certificate, followed by
 	// those that vouch for it, and its key. Given both, the server speaks TLS
-	// only. They are read once.
+	// only. They are read at the start and on SIGHUP.
 	tlsCert, tlsKey string
 
 	// maxLocks is how many locks may be held at a time.
@@ -69,6 +71,10 @@ type config struct {
 	// as listen; empty: none.
 	pprof string
 }
+
+// asked are the flags that ask for something else than serving. They are no settings: an
+// image may have a PYLOKD_VERSION of its own in the environment.
+var asked = []string{"help", "version", "check"}
 
 // errDone: the command line asked for a text and has it.
 var errDone = errors.New("nothing to serve")
@@ -129,18 +135,22 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.VisitAll(func(f *pflag.Flag) {
 		variable := "PYLOKD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value := environment(variable)
-		if f.Changed || value == "" || err != nil {
+		if f.Changed || value == "" || err != nil || slices.Contains(asked, f.Name) {
 			return
 		}
 		if bad := f.Value.Set(value); bad != nil {
-			err = usageError{fmt.Errorf("the environment's %s is %q: %w", variable, value, bad)}
+			kind, _ := pflag.UnquoteUsage(f)
+			err = usageError{fmt.Errorf("the environment's %s is %q, which --%s does not take (%s): %w", variable, value, f.Name, cmp.Or(kind, "true or false"), bad)}
 		}
 	})
 	if err != nil {
 		return c, "", err
 	}
 	c.stateDirIsDefault = !flags.Changed("state-dir") && environment("PYLOKD_STATE_DIR") == ""
-	if err := c.validate(); err != nil {
+	if c.root == "" && flags.Changed("root") {
+		return c, "", usageError{errors.New("--root is empty; give the directory of the lock files")}
+	}
+	if err := cmp.Or(c.validate(), checkZone(environment("TZ"))); err != nil {
 		return c, "", usageError{err}
 	}
 	return c, "", nil
@@ -153,12 +163,14 @@ and for root without a home, /var/lib/pylok/locks. Once it serves, it prints
 one line that says which directory and which address.
 
 SIGTERM and SIGINT stop it within 10 s, a second one at once. Holds stay held.
+SIGHUP has it read the certificate again. A log that nobody reads holds nothing
+up: lines are dropped, and counted in the log.
 
 Usage: pylokd [FLAG]...
 
 %s
-Every flag can also be set in the environment: PYLOKD_LISTEN is --listen,
-PYLOKD_LOG_LEVEL is --log-level. The flag wins.
+Every flag but --check, --help and --version can also be set in the environment:
+PYLOKD_LISTEN is --listen, PYLOKD_LOG_LEVEL is --log-level. The flag wins.
 
 Exit codes: 0 stopped, 1 failed, 2 wrong command line. With --check: 0 all is
 well, 1 it is not.
@@ -183,6 +195,25 @@ func (c *config) validate() error {
 		return fmt.Errorf("--poll-interval is %v; give 10ms or more", c.pollInterval)
 	case c.logFormat != "text" && c.logFormat != "json":
 		return fmt.Errorf("--log-format is %q; give text or json", c.logFormat)
+	}
+	return nil
+}
+
+// checkZone finds a TZ that Go takes for UTC without a word: the times in lock files that
+// name no zone would be off by hours.
+func checkZone(tz string) error {
+	name := strings.TrimPrefix(tz, ":")
+	var err error
+	if filepath.IsAbs(name) {
+		var data []byte
+		if data, err = os.ReadFile(name); err == nil {
+			_, err = time.LoadLocationFromTZData(name, data)
+		}
+	} else {
+		_, err = time.LoadLocation(name)
+	}
+	if err != nil {
+		return fmt.Errorf("TZ is %q in the environment, and there is no such time zone here (%w); give one such as Europe/Berlin, or unset it", tz, err)
 	}
 	return nil
 }

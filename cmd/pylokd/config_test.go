@@ -87,7 +87,7 @@ func TestWrongCommandLines(t *testing.T) {
 	}{
 		{"--no-such-flag", "no-such-flag"},
 		{"serve", `"serve" is not a flag`},
-		{"--root=", "--root"},
+		{"--root=", "--root is empty"},
 		{"--tls-cert c.pem", "--tls-key"},
 		{"--tls-key k.pem", "--tls-cert"},
 		{"--max-locks 0", "--max-locks is 0"},
@@ -115,6 +115,19 @@ func TestWrongCommandLines(t *testing.T) {
 			}
 		})
 	}
+	t.Run("time zone", func(t *testing.T) {
+		for tz, want := range map[string]bool{"": true, "UTC": true, "Europe/Berlin": true, ":Asia/Tokyo": true, "Berlin": false, "CET-1CEST": false, "/no/such/file": false} {
+			if _, _, err := parse(nil, environment("HOME", "/h", "TZ", tz)); (err == nil) != want || err != nil && !strings.Contains(err.Error(), "time zone") {
+				t.Errorf("TZ=%q: %v", tz, err)
+			}
+		}
+	})
+	t.Run("no settings", func(t *testing.T) {
+		c, text, err := parse(nil, environment("HOME", "/h", "PYLOKD_VERSION", "1.0.0", "PYLOKD_HELP", "please", "PYLOKD_CHECK", "true"))
+		if err != nil || text != "" || c.check {
+			t.Errorf("got %+v, %q, %v", c, text, err)
+		}
+	})
 	t.Run("environment", func(t *testing.T) {
 		_, _, err := parse(nil, environment("HOME", "/h", "PYLOKD_MAX_LOCKS", "many"))
 		if err == nil || !strings.Contains(err.Error(), "PYLOKD_MAX_LOCKS") || exitCode(err, io.Discard) != 2 {

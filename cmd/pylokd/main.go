@@ -9,12 +9,22 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+	_ "time/tzdata" // lock files have times in the zone that TZ names, on any machine
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(exitCode(run(ctx, os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := make(chan int, 1)
+	go func() { code <- exitCode(err, os.Stderr) }()
+	select {
+	case code := <-code:
+		os.Exit(code)
+	case <-time.After(sayLimit): // nobody reads why
+		os.Exit(exitCode(err, io.Discard))
+	}
 }
 
 // usageError is a command line that cannot be meant.

@@ -126,6 +126,13 @@ func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: command(t, env, args...), stderr: &output{}, ended: make(chan struct{})}
 	p.Stderr = p.stderr
+	p.begin(t)
+	return p
+}
+
+// begin starts the process and waits until it serves.
+func (p *process) begin(t *testing.T) {
+	t.Helper()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +151,7 @@ func start(t *testing.T, env []string, args ...string) *process {
 		p.Process.Kill()
 		<-p.ended
 		reader.Close()
-		if t.Failed() {
+		if t.Failed() && p.stderr != nil {
 			t.Logf("stderr of pylokd %q:\n%s", p.Args[1:], p.stderr)
 		}
 	})
@@ -160,7 +167,6 @@ func start(t *testing.T, env []string, args ...string) *process {
 		t.Fatalf("got %q on stdout, want pylokd: serving ROOT on ADDRESS", line)
 	}
 	p.root, p.address, _ = strings.Cut(strings.TrimSuffix(rest, "\n"), " on ")
-	return p
 }
 
 // stop sends SIGTERM, and checks that the process ends cleanly and in time, without

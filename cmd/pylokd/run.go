@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"syscall"
@@ -24,6 +26,8 @@ const (
 	stopLimit = 9 * time.Second
 	// callsGrace is what of it the running calls have to finish.
 	callsGrace = 5 * time.Second
+	// sayLimit is how long it waits, in the end, for somebody to read what it has said.
+	sayLimit = time.Second
 	// garbage is how many bytes of it may gather in a heap that is small. Go
 	// collects when the heap has doubled: one of 4 MiB has after a few hundred
 	// requests, and then a quarter of the CPU goes into collecting.
@@ -43,7 +47,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if c.check {
 		return check(ctx, c, stdout)
 	}
-	err = serve(ctx, c, stdout, c.logger(stderr))
+	// Whoever reads what the server says may stall, or go: it serves all the same.
+	signal.Ignore(syscall.SIGPIPE)
+	logged := newLines(stderr, c.droppedNote)
+	defer logged.close(sayLimit)
+	said := newLines(stdout, func(int) []byte { return nil }) // one line
+	defer said.close(sayLimit)
+	err = serve(ctx, c, said, c.logger(logged))
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // told to stop before it served
 	}
@@ -77,9 +87,16 @@ func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (e
 	if err != nil {
 		return err
 	}
-	tlsConfig, err := c.tlsConfig()
-	if err != nil {
-		return err
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	var tlsConfig *tls.Config
+	cert := &keyPair{file: c.tlsCert, keyFile: c.tlsKey}
+	if c.tlsCert != "" {
+		if err := cert.read(); err != nil {
+			return err
+		}
+		tlsConfig = cert.config()
 	}
 	stopProfiles, err := serveProfiles(c.pprof, log)
 	if err != nil {
@@ -114,7 +131,7 @@ func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (e
 	}
 	server := service.NewServer(
 		service.New(manager, service.Config{Root: store.Root(), Store: "file", Version: version()}),
-		service.ServerConfig{Health: health, Logger: log, TLS: tlsConfig},
+		service.ServerConfig{Health: health, Logger: log, TLS: tlsConfig, MaxConnections: mostConnections()},
 	)
 	listener, err := listen("--listen", address)
 	if err != nil {
@@ -125,11 +142,17 @@ func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (e
 	go func() { ended <- server.Serve(listener) }()
 	fmt.Fprintf(stdout, "pylokd: serving %s on %s\n", store.Root(), listener.Addr())
 
-	select {
-	case <-ctx.Done():
-		log.Info("stopping", "cause", context.Cause(ctx))
-	case err = <-ended:
-		err = fmt.Errorf("serving on %s: %w", address, err)
+	for serving := true; serving; {
+		select {
+		case <-ctx.Done():
+			serving = false
+			log.Info("stopping", "cause", context.Cause(ctx))
+		case err = <-ended:
+			serving = false
+			err = fmt.Errorf("serving on %s: %w", address, err)
+		case <-hangups:
+			reload(cert, log)
+		}
 	}
 	return errors.Join(err, within(stopLimit, func() error {
 		health.Shutdown() // NOT_SERVING: balancers send nobody any more
@@ -154,6 +177,31 @@ func (c *config) usableStateDir(log *slog.Logger) string {
 	return c.stateDir
 }
 
+// reload reads again what can change while the server runs: the certificate.
+func reload(cert *keyPair, log *slog.Logger) {
+	if cert.file == "" {
+		log.Info("SIGHUP: nothing is read again, for there is no certificate")
+		return
+	}
+	if err := cert.read(); err != nil {
+		log.Error("SIGHUP: the certificate stays the one that was read before", "error", err)
+		return
+	}
+	log.Info("SIGHUP: the certificate was read again; new connections see it", "certificate", cert.file)
+}
+
+// mostConnections leaves the store descriptors for its own files: half of what the
+// process may have, where that is few.
+func mostConnections() int {
+	const own = 2048
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return 0
+	}
+	most := min(limit.Cur, 1<<30)
+	return int(most - min(own, most/2))
+}
+
 // within returns what do returns, if it does so in time. A disk that hangs must not
 // keep the process.
 func within(limit time.Duration, do func() error) error {
@@ -176,16 +224,11 @@ func (c *config) logger(stderr io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(stderr, options))
 }
 
-// tlsConfig reads the certificate; without one it returns nil.
-func (c *config) tlsConfig() (*tls.Config, error) {
-	if c.tlsCert == "" {
-		return nil, nil
-	}
-	certificate, err := tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
-	if err != nil {
-		return nil, fmt.Errorf("the certificate %s with the key %s cannot be used: %w", c.tlsCert, c.tlsKey, err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}, nil
+// droppedNote is the line of the log that says how many others are missing.
+func (c *config) droppedNote(dropped int) []byte {
+	var line bytes.Buffer
+	c.logger(&line).Error("lines of the log are missing here, for nobody read them", "lines", dropped)
+	return line.Bytes()
 }
 
 // address resolves the address to listen on, and refuses one that would open the

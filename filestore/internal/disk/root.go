@@ -132,8 +132,18 @@ func openDirAt(dir int, name string, flags int) (fd int, err error) {
 	return fd, err
 }
 
-// A Held keeps at most mostHeld directories open, and mostAfter once it is released.
-const mostHeld, mostAfter = 64, 32
+// A Held keeps at most mostHeld directories open, and mostAfter once it is released: 64
+// and 32, or less where the process may have few descriptors, for there are several.
+var mostHeld, mostAfter = mostHeldHere()
+
+func mostHeldHere() (most, after int) {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return 2, 1
+	}
+	most = int(min(max(limit.Cur/32, 2), 64))
+	return most, most / 2
+}
 
 // Hold implements FS.
 func (r *osRoot) Hold() Held {

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+)
+
+// refuse has the server log many refused calls, and checks that it answers each.
+func (p *process) refuse(t *testing.T, calls int) {
+	t.Helper()
+	client := p.client(t, insecure.NewCredentials())
+	var running sync.WaitGroup
+	for range 16 {
+		running.Go(func() {
+			for range calls / 16 {
+				// Each makes a line of more than 600 bytes.
+				_, err := client.Status(t.Context(), &pylokv1.StatusRequest{Name: strings.Repeat("x/", 300)})
+				if status.Code(err) != codes.InvalidArgument {
+					t.Errorf("Status: %v, want %v", err, codes.InvalidArgument)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+}
+
+// TestLogThatNobodyReads has the log go where nobody reads it, and where nobody can: the
+// server answers, and stops, as ever.
+func TestLogThatNobodyReads(t *testing.T) {
+	for _, how := range []string{"stalled", "closed"} {
+		t.Run(how, func(t *testing.T) {
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer reader.Close()
+			p := &process{Cmd: command(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0"), ended: make(chan struct{})}
+			p.Stderr = writer
+			p.begin(t)
+			writer.Close()
+			if how == "closed" {
+				reader.Close()
+			}
+			p.refuse(t, 16_000) // ten megabytes: more than a pipe and the queue hold
+			if how == "stalled" {
+				// A reader that comes back is told what it has missed.
+				text := make(chan string)
+				go func() {
+					var all bytes.Buffer
+					var b [64 << 10]byte
+					for !strings.Contains(all.String(), "lines of the log are missing here") {
+						n, err := reader.Read(b[:])
+						all.Write(b[:n])
+						if err != nil {
+							break
+						}
+					}
+					text <- all.String()
+					io.Copy(io.Discard, reader)
+				}()
+				for got := ""; got == ""; { // the next line brings the note
+					p.refuse(t, 16)
+					select {
+					case got = <-text:
+						if !strings.Contains(got, "lines of the log are missing here") {
+							t.Errorf("the log ends without saying that lines are missing: %.200s", got)
+						}
+					default:
+					}
+				}
+			}
+			p.stop(t)
+		})
+	}
+	t.Run("stalled to the end", func(t *testing.T) {
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reader.Close()
+		p := &process{Cmd: command(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0"), ended: make(chan struct{})}
+		p.Stderr = writer
+		p.begin(t)
+		writer.Close()
+		p.refuse(t, 16_000)
+		p.stop(t)
+	})
+}
+
+// TestHangup sends SIGHUP: the server goes on, with the certificate that is there now, or,
+// if that cannot be used, with the one that it has.
+func TestHangup(t *testing.T) {
+	hangup := func(p *process) {
+		t.Helper()
+		if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0")
+	hangup(p)
+	p.stderr.wait(t, "SIGHUP")
+	p.refuse(t, 16)
+	p.stop(t)
+
+	cert, key, before := certificate(t)
+	p = start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+	works := func(credentials credentials.TransportCredentials) error {
+		_, err := p.client(t, credentials).Info(t.Context(), &pylokv1.InfoRequest{})
+		return err
+	}
+	newCert, newKey, after := certificate(t)
+	for from, to := range map[string]string{newCert: cert, newKey: key} {
+		text, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := works(credentials.NewTLS(&tls.Config{RootCAs: before})); err != nil {
+		t.Errorf("before SIGHUP: %v", err)
+	}
+	hangup(p)
+	p.stderr.wait(t, "was read again")
+	if err := works(credentials.NewTLS(&tls.Config{RootCAs: before})); err == nil {
+		t.Error("after SIGHUP the old certificate is still there")
+	}
+	if err := works(credentials.NewTLS(&tls.Config{RootCAs: after})); err != nil {
+		t.Errorf("after SIGHUP: %v", err)
+	}
+	if err := os.WriteFile(cert, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hangup(p)
+	p.stderr.wait(t, "cannot be used")
+	if err := works(credentials.NewTLS(&tls.Config{RootCAs: after})); err != nil {
+		t.Errorf("after SIGHUP with a bad certificate: %v", err)
+	}
+	p.stop(t)
+}
+
+// TestHangupAtTheStart sends SIGHUP to a server as soon as it is there.
+func TestHangupAtTheStart(t *testing.T) {
+	p := start(t, []string{"PYLOKD_VERSION=1.0.0", "PYLOKD_HELP=yes", "PYLOKD_CHECK=maybe"}, "--root", t.TempDir(), "--listen", "127.0.0.1:0")
+	for range 10 {
+		if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.refuse(t, 16)
+	p.stop(t)
+}
+
+// TestMismatchInTheLog has clients speak TLS where the server does not, and the other way.
+func TestMismatchInTheLog(t *testing.T) {
+	cert, key, _ := certificate(t)
+	for _, test := range []struct {
+		flags []string
+		speak credentials.TransportCredentials
+		want  string
+	}{
+		{nil, credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}), "clients speak TLS"},
+		{[]string{"--tls-cert", cert, "--tls-key", key}, insecure.NewCredentials(), "clients do not speak TLS"},
+	} {
+		p := start(t, nil, append([]string{"--root", t.TempDir(), "--listen", "127.0.0.1:0"}, test.flags...)...)
+		if _, err := p.client(t, test.speak).Info(t.Context(), &pylokv1.InfoRequest{}); err == nil {
+			t.Errorf("%s: it works", test.want)
+		}
+		p.stderr.wait(t, test.want)
+		p.stop(t)
+	}
+}
+
+// TestFewDescriptors serves with few descriptors, of which idle connections take as many as
+// they get: the store has what it needs.
+func TestFewDescriptors(t *testing.T) {
+	root := t.TempDir()
+	inner := command(t, nil)
+	p := &process{Cmd: exec.Command("/bin/sh", "-c", `ulimit -n 128 && exec "$0" "$@"`, inner.Path, "--root", root, "--listen", "127.0.0.1:0"), stderr: &output{}, ended: make(chan struct{})}
+	p.Env, p.Stderr = inner.Env, p.stderr
+	p.begin(t)
+	client := p.client(t, insecure.NewCredentials())
+	if _, err := client.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	open := 0
+	for range 300 {
+		c, err := net.Dial("tcp", p.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		open++
+	}
+	p.stderr.wait(t, "connections were refused")
+	for i := range 50 {
+		name := fmt.Sprintf("d%d/x", i)
+		held, err := client.Lock(t.Context(), &pylokv1.LockRequest{Name: name})
+		if err != nil {
+			t.Fatalf("beside %d connections: %v", open, err)
+		}
+		if i%2 == 0 {
+			if _, err := client.Unlock(t.Context(), &pylokv1.UnlockRequest{Name: name, Token: held.GetLock().GetToken()}); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := os.Remove(filepath.Join(root, name+".lock")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(startTimeout); ; time.Sleep(10 * time.Millisecond) { // what was done by hand is seen
+		l, err := client.Status(t.Context(), &pylokv1.StatusRequest{Name: "d49/x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.GetLock().GetState() == pylokv1.LockState_LOCK_STATE_UNLOCKED {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a file that was removed is not seen")
+		}
+	}
+	p.stop(t)
+}
+
+// TestLines is the queue of the log alone: what is written comes out in order, and what is
+// missing is counted where it is missing.
+func TestLines(t *testing.T) {
+	reader, writer := io.Pipe()
+	l := newLines(writer, func(dropped int) []byte { return fmt.Appendf(nil, "dropped %d\n", dropped) })
+	const written = 3 * mostLines
+	for i := range written {
+		fmt.Fprintf(l, "line %d\n", i)
+	}
+	seen, missing := make(chan int), 0
+	go func() {
+		next := 0
+		text, err := io.ReadAll(reader)
+		if err != nil {
+			t.Error(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			var n int
+			if _, err := fmt.Sscanf(line, "dropped %d\n", &n); err == nil {
+				next += n
+				missing += n
+				continue
+			}
+			if want := fmt.Sprintf("line %d\n", next); line != want {
+				t.Errorf("got %q, want %q", line, want)
+				break
+			}
+			next++
+		}
+		seen <- next
+	}()
+	for { // there is room again
+		l.mu.Lock()
+		waiting := len(l.waiting)
+		l.mu.Unlock()
+		if waiting < mostLines/2 {
+			break
+		}
+	}
+	fmt.Fprintf(l, "line %d\n", written)
+	l.close(startTimeout)
+	writer.Close()
+	if got := <-seen; got != written+1 || missing < written/2 {
+		t.Errorf("told of %d lines, %d of them missing; want all %d", got, missing, written+1)
+	}
+	fails := newLines(brokenWriter{}, func(int) []byte { return []byte("note") })
+	for range 10 {
+		fmt.Fprint(fails, "x")
+	}
+	fails.close(startTimeout)
+	if fails.dropped != 10 {
+		t.Errorf("%d lines that could not be written are counted, want 10", fails.dropped)
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken") }
