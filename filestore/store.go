@@ -318,7 +318,12 @@ func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock
 	}
 	return v.revision, func(yield func(lock.Lock, error) bool) {
 		from := &entry{key: max(p.Prefix(), after.String())}
+		passed := 0
 		v.locks.AscendGreaterOrEqual(from, func(e *entry) bool {
+			if passed++; passed%256 == 0 && ctx.Err() != nil {
+				yield(lock.Lock{}, ctx.Err())
+				return false
+			}
 			switch {
 			case !strings.HasPrefix(e.key, p.Prefix()):
 				return e.key < p.Prefix()

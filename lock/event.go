@@ -96,3 +96,10 @@ func (e Event) EndOf(hold Lock) Event {
 		Reason:   fmt.Sprintf("replaced by the hold with token %d", e.Revision),
 	}
 }
+
+// Size returns how many bytes the event takes in memory, about.
+func (e Event) Size() int {
+	const bare = 256 // without its texts
+	l := e.Lock
+	return bare + len(l.Name.text) + len(l.Data.text) + len(l.Holder) + len(l.RequestID) + len(l.Problem) + len(e.Actor) + len(e.Reason)
+}

@@ -2,7 +2,6 @@ package lock
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -12,8 +11,8 @@ import (
 // one name that it is; the empty pattern, which the zero Pattern is, selects all.
 type Pattern struct {
 	text   string
-	prefix string         // what every selected name starts with
-	re     *regexp.Regexp // nil: all names, or exactly text
+	prefix string // what every selected name starts with
+	rest   *glob  // what comes after the prefix; nil: all names, or exactly text
 }
 
 // ParsePattern checks text: the rules are those of ParseName, with * allowed
@@ -37,29 +36,7 @@ func ParsePattern(text string) (Pattern, error) {
 	if star < 0 {
 		return Pattern{text: text, prefix: text}, nil
 	}
-	p := Pattern{text: text, prefix: text[:star]}
-	var re strings.Builder
-	re.WriteString(`^`)
-	for rest := text; rest != ""; {
-		atSegmentStart := len(rest) == len(text) || text[len(text)-len(rest)-1] == '/'
-		switch {
-		case atSegmentStart && strings.HasPrefix(rest, "**/"):
-			re.WriteString(`(?:.*/)?`)
-			rest = rest[3:]
-		case strings.HasPrefix(rest, "**"):
-			re.WriteString(`.*`)
-			rest = rest[2:]
-		case rest[0] == '*':
-			re.WriteString(`[^/]*`)
-			rest = rest[1:]
-		default:
-			re.WriteString(regexp.QuoteMeta(rest[:1]))
-			rest = rest[1:]
-		}
-	}
-	re.WriteString(`$`)
-	p.re = regexp.MustCompile(re.String())
-	return p, nil
+	return Pattern{text: text, prefix: text[:star], rest: newGlob(text, star)}, nil
 }
 
 // MustParsePattern is ParsePattern for patterns known to be good; it panics on
@@ -83,8 +60,8 @@ func (p Pattern) Match(n Name) bool {
 	switch {
 	case p.text == "":
 		return true
-	case p.re == nil:
+	case p.rest == nil:
 		return p.text == n.text
 	}
-	return strings.HasPrefix(n.text, p.prefix) && p.re.MatchString(n.text)
+	return strings.HasPrefix(n.text, p.prefix) && p.rest.match(n.text, len(p.prefix))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -111,4 +112,48 @@ func FuzzPattern(f *testing.F) {
 			t.Errorf("%q selects %q, which does not start with its prefix %q", pattern, text, p.Prefix())
 		}
 	})
+}
+
+// hostilePatterns are as laborious as patterns can be.
+var hostilePatterns = []string{
+	strings.Repeat("*a", 60),
+	strings.TrimSuffix(strings.Repeat("**/a*a*/", 7), "/"),
+	strings.Repeat("**a", 40),
+	strings.TrimSuffix(strings.Repeat(strings.Repeat("*a", 20)+"/", 5), "/"),
+}
+
+// longName is a name that such patterns match again and again, and not in the end.
+var longName = lock.MustParseName(strings.TrimSuffix(strings.Repeat(strings.Repeat("a", 125)+"/", 4), "/") + "b")
+
+// TestHostilePatterns: no pattern takes much longer to match than one with a star does.
+// The quickest of many tries counts.
+func TestHostilePatterns(t *testing.T) {
+	quickest := func(p lock.Pattern) time.Duration {
+		least := time.Hour
+		for range 200 {
+			began := time.Now()
+			if p.Match(longName) {
+				t.Fatalf("%s matches", p)
+			}
+			least = min(least, time.Since(began))
+		}
+		return least
+	}
+	plain := quickest(lock.MustParsePattern("**c"))
+	for _, text := range hostilePatterns {
+		if took := quickest(lock.MustParsePattern(text)); took > 20*plain {
+			t.Errorf("%s: %v, while **c takes %v", text, took, plain)
+		}
+	}
+}
+
+func BenchmarkPattern(b *testing.B) {
+	for _, text := range append([]string{"**c", "a*"}, hostilePatterns...) {
+		p := lock.MustParsePattern(text)
+		b.Run(text[:min(len(text), 12)], func(b *testing.B) {
+			for b.Loop() {
+				p.Match(longName)
+			}
+		})
+	}
 }

@@ -127,7 +127,7 @@ func (m *Manager) renewable(ctx context.Context, t *turn, request RenewRequest) 
 
 // overError refuses a token whose hold is over, while nobody has the lock.
 func (m *Manager) overError(ctx context.Context, name Name, token Token) error {
-	how, err := m.howEnded(ctx, name, token)
+	how, found, err := m.howEnded(ctx, name, token)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -140,32 +140,47 @@ func (m *Manager) overError(ctx context.Context, name Name, token Token) error {
 			Message: fmt.Sprintf("the hold with token %d has expired and %s is free; lock it again, and look at what it protects first", token, name),
 			Lock:    &Lock{Name: name},
 		}
+	case !found:
+		return &Error{
+			Reason:  ErrNotLocked,
+			Message: fmt.Sprintf("%s is not locked; the hold with token %d, if there was one, ended some time ago, and the history may tell how", name, token),
+		}
 	}
 	return notLocked(name)
 }
 
+// Limits of the search for what ended a hold: events and bytes. A client may ask again
+// and again.
+const (
+	endScan      = 16384
+	endScanBytes = 8 << 20
+)
+
 // howEnded returns what ended a hold of a lock that is free now, 0: it was never
-// granted, or too long ago to look for.
-func (m *Manager) howEnded(ctx context.Context, name Name, token Token) (Cause, error) {
-	const scan = 16384 // events; a client may ask again and again
+// granted. It reports false when it has not found that within the limits of the search.
+func (m *Manager) howEnded(ctx context.Context, name Name, token Token) (how Cause, found bool, err error) {
 	after, until := Revision(token), m.Revision(ctx)
-	for scanned := 0; after < until && scanned < scan; {
+	for scanned, bytes := 0, 0; after < until; {
+		if scanned >= endScan || bytes >= endScanBytes {
+			return 0, false, nil
+		}
 		events, err := m.store.Events(ctx, after)
 		if errors.Is(err, ErrCompacted) {
-			return 0, nil
+			return 0, false, nil
 		}
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		for _, event := range events {
 			if event.Type == Unlocked && event.Lock.Name == name && event.Lock.Token == token {
-				return event.Cause, nil
+				return event.Cause, true, nil
 			}
+			scanned++
+			bytes += event.Size()
 		}
-		scanned += len(events)
 		after = events[len(events)-1].Revision
 	}
-	return 0, nil
+	return 0, true, nil
 }
 
 // WithData returns the hold with other data. An end that came from the data key

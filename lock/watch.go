@@ -11,9 +11,13 @@ const (
 	// syncedEvery is how often a quiet watch is told how far it is. The
 	// service promises 30 s.
 	syncedEvery = 25 * time.Second
-	// historyScan is how many events a page of the history looks at, so that
-	// one request is bounded although its pattern selects few.
-	historyScan = 100_000
+	// historyScan and historyScanBytes are how many events a page of the history looks
+	// at, and how large they are together, so that one request is bounded although its
+	// pattern selects few.
+	historyScan      = 100_000
+	historyScanBytes = 64 << 20
+	// historyBytes is how large the events of a page are together, but for the last.
+	historyBytes = 4 << 20
 )
 
 // Status returns the lock as it stands. One that is free has only its name.
@@ -149,12 +153,15 @@ func (m *Manager) tellAll(ctx context.Context, p Pattern, tell func(Event) bool)
 // History returns up to limit events after a revision of locks that p selects,
 // oldest first, and, where there may be more, the revision to go on from, else 0.
 // Events that are no longer kept are passed over, but for breaks, which a store may
-// keep longer. A page may have fewer events
-// than limit, even none, and still not be the last: one call looks at a bounded
-// number of events.
+// keep longer. A page may have fewer events than limit, even none, and still not be the
+// last: one call looks at a bounded number of events, and returns some 4 MiB of them.
 func (m *Manager) History(ctx context.Context, p Pattern, after Revision, limit int) (page []Event, next Revision, err error) {
 	until := m.Revision(ctx)
-	for scanned := 0; after < until; {
+	scanned, scannedBytes, pageBytes := 0, 0, 0
+	for after < until {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
+		}
 		events, err := m.store.Events(ctx, after)
 		var compacted *CompactedError
 		if errors.As(err, &compacted) && compacted.Kept > after {
@@ -171,13 +178,16 @@ func (m *Manager) History(ctx context.Context, p Pattern, after Revision, limit 
 			if event.Revision > until {
 				return page, 0, nil
 			}
-			if scanned == historyScan || len(page) == limit {
+			if scanned >= historyScan || scannedBytes >= historyScanBytes || pageBytes >= historyBytes || len(page) == limit {
 				return page, after, nil
 			}
+			size := event.Size()
 			scanned++
+			scannedBytes += size
 			after = event.Revision
 			if p.Match(event.Lock.Name) {
 				page = append(page, event)
+				pageBytes += size
 			}
 		}
 	}

@@ -27,7 +27,6 @@ type Config struct {
 const (
 	batchEvents = 256
 	batchBytes  = 256 << 10
-	eventBytes  = 256 // an event without its texts
 )
 
 // Feed keeps the most recent events. Every method may be called from many
@@ -87,7 +86,7 @@ func (f *Feed) Append(events ...lock.Event) {
 }
 
 func (f *Feed) add(event lock.Event) {
-	size := sizeOf(event)
+	size := event.Size()
 	end := len(f.batches) - 1
 	if end < 0 || len(f.batches[end].events) >= batchEvents || f.batches[end].bytes+size > batchBytes {
 		f.batches = append(f.batches, batch{})
@@ -105,7 +104,7 @@ func (f *Feed) trim() {
 	empty := 0
 	for f.events > 1 && (f.events > f.config.Events || f.bytes > f.config.Bytes) {
 		b := &f.batches[empty]
-		size := sizeOf(b.events[0])
+		size := b.events[0].Size()
 		f.kept = b.events[0].Revision
 		b.events = b.events[1:]
 		b.bytes -= size
@@ -181,10 +180,4 @@ func (f *Feed) Close() {
 	f.closed = true
 	f.batches = nil
 	f.wake()
-}
-
-// sizeOf returns the bytes that an event takes, about.
-func sizeOf(e lock.Event) int {
-	l := e.Lock
-	return eventBytes + len(l.Name.String()) + len(l.Data.JSON()) + len(l.Holder) + len(l.RequestID) + len(l.Problem) + len(e.Actor) + len(e.Reason)
 }

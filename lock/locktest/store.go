@@ -22,6 +22,7 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "Data", testData)
 	run(t, open, "DataTooLarge", testDataTooLarge)
 	run(t, open, "List", testList)
+	run(t, open, "ListEndsWithItsContext", testListEndsWithItsContext)
 	run(t, open, "ListIsOfOneRevision", testListIsOfOneRevision)
 	run(t, open, "ListAndEventsMeet", testListAndEventsMeet)
 	run(t, open, "Conditions", testConditions)
@@ -264,6 +265,27 @@ func testList(s tested) {
 			break
 		}
 	}
+}
+
+// testListEndsWithItsContext: a list that selects nothing of many locks ends too.
+func testListEndsWithItsContext(s tested) {
+	const locks = 1000
+	var changes []lock.Change
+	for i := range locks {
+		changes = append(changes, s.change(lock.Locked, fmt.Sprintf("lock-%d", i)))
+	}
+	s.commit(changes...)
+	ctx, cancel := context.WithCancel(s.t.Context())
+	_, seq := s.List(ctx, lock.MustParsePattern("*nothing*"), lock.Name{})
+	cancel()
+	var last error
+	for l, err := range seq {
+		if err == nil {
+			s.t.Errorf("a list of nothing has %v", l.Name)
+		}
+		last = err
+	}
+	wantError(s.t, "a list whose context has ended", last, context.Canceled)
 }
 
 // testListIsOfOneRevision changes locks two at a time while lists are read, and

@@ -75,7 +75,12 @@ func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock
 	}
 	locks := s.locks.Clone()
 	return s.revision, func(yield func(lock.Lock, error) bool) {
+		passed := 0
 		locks.AscendGreaterOrEqual(lock.Lock{Name: after}, func(l lock.Lock) bool {
+			if passed++; passed%256 == 0 && ctx.Err() != nil {
+				yield(lock.Lock{}, ctx.Err())
+				return false
+			}
 			return l.Name == after || !p.Match(l.Name) || yield(l, nil)
 		})
 	}
