@@ -2,16 +2,18 @@
 //
 //	<root>/lb/server-1.lock    a held lock, readable and complete at any moment
 //	<root>/.pylok/             the server's own: format, daemon, batch, journal/, *.new
+//	                           and *.move; and *.kept, files of others' (see place.go)
 //
 // The file decides whether a lock is held; the journal makes an answer durable.
 // Changes are made in batches, each step for the whole batch. One goroutine at a time
 // makes the first three; then files and state agree, and the next batch may begin:
 //
 //  1. stage: write each new lock file as .pylok/<number>.new and link it to its
-//     place, which of several creators exactly one achieves; look whether what is
-//     to be replaced or removed is still ours.
-//  2. write the journal lines.
-//  3. rename what replaces, remove what is released.
+//     place, which of several creators exactly one achieves; move what is to be
+//     replaced or removed into .pylok, look whether it is still ours, and put it back
+//     if not.
+//  2. write the journal lines; where there is no room, undo 1.
+//  3. remove what was moved.
 //
 // Meanwhile another makes the rest, for all batches that have come so far:
 //
@@ -26,5 +28,6 @@
 //
 // A crash between two steps is mended at the next start: a file whose .new name is
 // still there and whose token is not in the journal was never answered for and is
-// removed; what is in the journal after the last checkpoint is applied again.
+// removed; what was moved for a change that is not in the journal is put back; what is
+// in the journal after the last checkpoint is made again.
 package filestore
