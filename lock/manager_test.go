@@ -483,6 +483,49 @@ func TestSyncedOnAQuietWatch(t *testing.T) {
 	}
 }
 
+// A Synced comes directly after the past, also to a reader who is slower than the changes.
+func TestSyncedForASlowReader(t *testing.T) {
+	for _, resumes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			m := manage(t, open(t))
+			made := 0
+			change := func() {
+				mustLock(t, m, lock.LockRequest{Name: lock.MustParseName(fmt.Sprint("lock-", made))})
+				made++
+			}
+			for range 10 {
+				change()
+			}
+			after, want := lock.Revision(0), "reset locked locked locked locked locked locked locked locked locked locked synced"
+			if resumes {
+				after, want = 7, "locked locked locked synced"
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var got []string
+			for event, err := range m.Watch(ctx, lock.Pattern{}, after) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, event.Type.String())
+				if event.Type == lock.Synced && event.Revision != 10 {
+					t.Errorf("resumes %t: synced at revision %d, want 10", resumes, event.Revision)
+				}
+				if event.Type == lock.Synced || len(got) == 100 {
+					break
+				}
+				if event.Type == lock.Locked { // while one is read, two are made
+					change()
+					change()
+				}
+			}
+			if got := strings.Join(got, " "); got != want {
+				t.Errorf("resumes %t: got %s, want %s", resumes, got, want)
+			}
+		})
+	}
+}
+
 // A subscriber that does not read holds up nobody, and begins anew when the store
 // has let go of what it missed.
 func TestSlowWatch(t *testing.T) {

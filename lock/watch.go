@@ -58,9 +58,9 @@ func (m *Manager) Revision(ctx context.Context) Revision {
 // Watch yields every change of the locks that p selects after a revision, in
 // order, without gap or repeat, until ctx ends or Close. With after 0, and where
 // the store no longer has all changes after it, it begins with a Reset, a Locked
-// for each held lock and a Synced. A Synced comes too when the changes of the past
-// have been told, and then at least every 30 s while nothing else does; its
-// revision is one to go on from.
+// for each held lock and a Synced. A Synced comes too when the changes have been told
+// that had been made when the watch began, however many are made meanwhile, and then at
+// least every 30 s while nothing else does; its revision is one to go on from.
 //
 // The last pair has the error that ended the watch: ctx's, ErrShuttingDown or what
 // the store came upon.
@@ -87,11 +87,16 @@ var errStopped = errors.New("the watch is not wanted any more")
 // It returns only with an error.
 func (m *Manager) watch(ctx context.Context, p Pattern, after Revision, yield func(Event) bool) error {
 	reset := after == 0
-	syncedDue := true      // as soon as the past has been told
-	var lastTold time.Time // when anything was yielded
+	past := m.Revision(ctx) // up to there it is the past that is told
+	syncedDue := true       // as soon as that has been told
+	lastTold := time.Now()  // when anything was yielded
 	tell := func(e Event) bool {
 		lastTold = time.Now()
 		return yield(e)
+	}
+	synced := func() bool {
+		syncedDue = false
+		return tell(Event{Type: Synced, Revision: after, Time: now()})
 	}
 	for {
 		if reset {
@@ -99,17 +104,10 @@ func (m *Manager) watch(ctx context.Context, p Pattern, after Revision, yield fu
 			if after, err = m.tellAll(ctx, p, tell); err != nil {
 				return err
 			}
-			reset = false
-			syncedDue = true
+			reset, syncedDue, past = false, true, after
 		}
-		if syncedDue && after == m.Revision(ctx) || !lastTold.IsZero() && time.Since(lastTold) >= syncedEvery {
-			if !tell(Event{Type: Synced, Revision: after, Time: now()}) {
-				return errStopped
-			}
-			syncedDue = false
-		}
-		if lastTold.IsZero() {
-			lastTold = time.Now()
+		if (syncedDue && after == past || time.Since(lastTold) >= syncedEvery) && !synced() {
+			return errStopped
 		}
 		quiet, cancel := context.WithDeadline(ctx, lastTold.Add(syncedEvery))
 		events, err := m.store.Events(quiet, after)
@@ -125,6 +123,9 @@ func (m *Manager) watch(ctx context.Context, p Pattern, after Revision, yield fu
 		for _, event := range events {
 			after = event.Revision
 			if p.Match(event.Lock.Name) && !tell(event) {
+				return errStopped
+			}
+			if syncedDue && after >= past && !synced() {
 				return errStopped
 			}
 		}

@@ -1156,8 +1156,9 @@ export declare const LockService: GenService<{
    * follow as they happen. RESET can come at any time, for one to a subscriber
    * that reads too slowly.
    *
-   * SYNCED comes when all changes so far have been sent, and again at least every
-   * 30 s on a quiet stream. To go on after a broken stream, watch after the
+   * SYNCED comes when all changes have been sent that were made before the watch
+   * began, or the state in place of them, and again at least every 30 s on a quiet
+   * stream. To go on after a broken stream, watch after the
    * revision of the last event received; after one that broke between RESET and
    * SYNCED, start again from 0. The events between those two are in name order
    * and stand for no change: their revision is that of the lock's last change,
