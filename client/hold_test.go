@@ -254,6 +254,7 @@ func TestHoldRenewsInVain(t *testing.T) {
 				if ended := time.Now(); !ended.Equal(refused) {
 					t.Errorf("it worked on for %v after the server had said that it is over", ended.Sub(refused))
 				}
+				synctest.Wait()
 				lost := isLost(t, hold)
 				if lost.Cause != 0 || lost.Actor != "" || !errors.Is(lost, lock.ErrNotHolder) && !errors.Is(lost, lock.ErrNotLocked) {
 					t.Errorf("got %+v, want the refusal", lost)
@@ -315,7 +316,7 @@ func TestMargin(t *testing.T) {
 		inBubble(t, func(t *testing.T, b *bubble) {
 			c, _ := b.client()
 			hold := b.acquire(c, "x", append(test.options, client.WithTTL(ttl))...)
-			time.Sleep(time.Hour)
+			time.Sleep(time.Hour + time.Second) // between two renewals
 			goesOn(t, hold)
 			if left := hold.LeaseLeft(); left > ttl || left < ttl-test.life/3 {
 				t.Errorf("%v of the lease are left, want a third less than all", left)
@@ -327,6 +328,7 @@ func TestMargin(t *testing.T) {
 			if got := time.Since(last); got != test.life {
 				t.Errorf("it is over %v after the last renewal, want %v", got, test.life)
 			}
+			synctest.Wait()
 			isLost(t, hold)
 			if left := hold.LeaseLeft(); left != ttl-test.life {
 				t.Errorf("%v of the lease are left, want %v", left, ttl-test.life)
