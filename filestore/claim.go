@@ -1,12 +1,14 @@
 package filestore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -170,8 +172,18 @@ func readWhole(fsys disk.FS, name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, lock.MaxFileBytes))
 }
 
-// writeWhole writes a file of which a crash leaves all or nothing.
+// writeWhole writes a file of which a crash leaves all or nothing. On a full disk it
+// writes over the one that is there, which needs no room: a crash then leaves, as far as
+// a disk writes a sector as a whole, the same.
 func writeWhole(fsys disk.FS, name string, text []byte) error {
+	err := writeAnew(fsys, name, text)
+	if errors.Is(err, syscall.ENOSPC) && writeOver(fsys, name, text) == nil {
+		return nil
+	}
+	return err
+}
+
+func writeAnew(fsys disk.FS, name string, text []byte) error {
 	temporary := name + newSuffix
 	f, err := disk.OpenRegular(fsys, temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -185,4 +197,21 @@ func writeWhole(fsys disk.FS, name string, text []byte) error {
 		return errors.Join(err, fsys.Remove(temporary))
 	}
 	return fsys.Rename(temporary, name)
+}
+
+// writeOver writes over a file. Where it was longer, newlines follow.
+func writeOver(fsys disk.FS, name string, text []byte) error {
+	f, err := disk.OpenRegular(fsys, name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	stat, err := f.Stat()
+	if err == nil {
+		padding := max(int(stat.Size)-len(text), 0)
+		_, err = f.WriteAt(slices.Concat(text, bytes.Repeat([]byte("\n"), padding)), 0)
+	}
+	if err == nil {
+		err = f.Datasync()
+	}
+	return errors.Join(err, f.Close())
 }

@@ -856,7 +856,7 @@ func (r *recovery) finish() error {
 	for n := 0; len(records) > 0; records = records[n:] {
 		for n = min(batch, len(records)); records[n-1].More; n++ {
 		}
-		err := r.journal.Write(false, records[:n]...)
+		err := r.journal.Write(true, records[:n]...) // others have done it
 		if err == nil {
 			err = r.journal.Sync(r.journal.Written()) // before the checkpoint, which includes them
 		}

@@ -492,11 +492,12 @@ func (s *Store) Close() error {
 	if err == nil && s.failure() == nil { // else they tell the next start
 		s.forgetAll()
 	}
-	if err == nil && s.failure() == nil && s.journal.Last() != s.snapshot {
-		err = s.writeSnapshot(&view{revision: s.journal.Last(), locks: s.locks})
-	}
 	if err == nil && s.failure() == nil {
-		err = s.noteProgress()
+		// Without them the next start takes longer and knows less, no more.
+		if s.journal.Last() != s.snapshot {
+			s.saveSnapshot(&view{revision: s.journal.Last(), locks: s.locks})
+		}
+		s.complain(s.noteProgress())
 	}
 	return errors.Join(err, s.journal.Close(), s.claim.release(), s.files.Close())
 }

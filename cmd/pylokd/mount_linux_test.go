@@ -2,8 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -45,6 +48,59 @@ func TestReadOnlyDisk(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	disk := mount(t, 0, "size=64k")
 	says(t, fails(t, 1, "--root", disk, "--listen", "127.0.0.1:0"), disk, "no space left on device")
+}
+
+// TestRestartOnFullDisk stops the server when its disk is full, cleanly or not, and starts
+// it there: holds can be released, whatever else must wait for room.
+func TestRestartOnFullDisk(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		t.Run(fmt.Sprintf("clean stop: %v", clean), func(t *testing.T) {
+			disk := mount(t, 0, "size=16m")
+			args := []string{"--root", filepath.Join(disk, "locks"), "--listen", "127.0.0.1:0"}
+			p := start(t, nil, args...)
+			ctx := t.Context()
+			const holds = 20
+			tokens := make(map[string]uint64)
+			for n := range holds {
+				held, err := p.client(t, insecure.NewCredentials()).Lock(ctx, &pylokv1.LockRequest{Name: fmt.Sprintf("held-%d", n), Holder: "alice"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				tokens[held.GetLock().GetName()] = held.GetLock().GetToken()
+			}
+			names := slices.Sorted(maps.Keys(tokens))
+			for round := range 4 {
+				fill(t, filepath.Join(disk, fmt.Sprint("ballast", round)))
+				if clean {
+					p.stop(t)
+				} else {
+					p.Process.Kill()
+					<-p.ended
+				}
+				fill(t, filepath.Join(disk, fmt.Sprint("more", round))) // what the stop gave back
+				p = start(t, nil, args...)
+				c := p.client(t, insecure.NewCredentials())
+				for _, name := range names[round*holds/4 : (round+1)*holds/4] {
+					if _, err := c.Unlock(ctx, &pylokv1.UnlockRequest{Name: name, Token: tokens[name]}); err != nil {
+						t.Errorf("round %d: releasing %s on a full disk: %v", round, name, err)
+					}
+				}
+			}
+			for round := range 4 {
+				for _, file := range []string{"ballast", "more"} {
+					if err := os.Remove(filepath.Join(disk, fmt.Sprint(file, round))); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			p.stop(t)
+			p = start(t, nil, args...)
+			if _, err := p.client(t, insecure.NewCredentials()).Lock(ctx, &pylokv1.LockRequest{Name: "with-room"}); err != nil {
+				t.Error(err)
+			}
+			p.stop(t)
+		})
+	}
 }
 
 // TestDiskThatFills: while nothing can be written, changes are refused, what stands

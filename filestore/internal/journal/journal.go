@@ -16,7 +16,8 @@
 // damage: bad bytes that a later line has proved durable are damage.
 //
 // The active segment is longer than its lines: room is allocated ahead and filled
-// with zeros. A clean stop cuts it off.
+// with zeros. A clean stop leaves the reserve of it, so that a start on a full disk still
+// has that.
 package journal
 
 import (
@@ -31,6 +32,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
@@ -362,17 +364,26 @@ func (j *Journal) readSegment(s segment) ([]byte, error) {
 	return text, err
 }
 
-// reopen makes the last segment the active one, cuts off what a crash tore and
-// makes room.
+// reopen makes the last segment the active one, clears what a crash tore and makes
+// room.
 func (j *Journal) reopen() error {
 	s := j.segments[len(j.segments)-1]
 	f, err := disk.OpenRegular(j.fs, j.path(s), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	j.active, j.written, j.allocated = f, s.end, s.end
-	if err := f.Truncate(s.end); err != nil {
-		return err
+	stat, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	j.active, j.written, j.allocated = f, s.end, stat.Size
+	// What was torn is overwritten: to cut it off would give the room back.
+	for at, end := s.end, s.end+j.torn.bytes; at < end; {
+		n := min(end-at, int64(len(zeros)))
+		if _, err := f.WriteAt(zeros[:n], at); err != nil {
+			return err
+		}
+		at += n
 	}
 	// After a sync that failed, the last batch may be in memory only, where
 	// the kernel takes it for written: write it again before it is believed.
@@ -386,7 +397,10 @@ func (j *Journal) reopen() error {
 	if err := f.Datasync(); err != nil {
 		return err
 	}
-	return j.makeRoom(0)
+	if err := j.makeRoom(0); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	return nil // on a full disk with the room that was kept
 }
 
 // zeros is what is written ahead at a time.
@@ -620,14 +634,14 @@ func (j *Journal) Advance(to lock.Revision) {
 	}
 }
 
-// Close cuts off the room ahead and closes the active segment.
+// Close cuts off the room ahead, but for the reserve, and closes the active segment.
 func (j *Journal) Close() error {
 	if j.active == nil {
 		return nil
 	}
 	var err error
 	if _, failed := j.durable(); failed == nil { // else who wrote has been told
-		err = j.active.Truncate(j.written)
+		err = j.active.Truncate(min(j.allocated, j.written+j.config.ReserveBytes))
 	}
 	return errors.Join(err, j.active.Close())
 }

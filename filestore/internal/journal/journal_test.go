@@ -546,8 +546,9 @@ func TestCleanStop(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if text := m.last(t).text; text[len(text)-1] != '\n' {
-			t.Errorf("round %d: after Close there are %d bytes behind the last line", round, len(text)-bytes.LastIndexByte(text, '\n')-1)
+		text := m.last(t).text
+		if behind := len(text) - bytes.LastIndexByte(text, '\n') - 1; int64(behind) != smallConfig.ReserveBytes {
+			t.Errorf("round %d: after Close there are %d bytes behind the last line, want the reserve of %d", round, behind, smallConfig.ReserveBytes)
 		}
 	}
 }
@@ -644,6 +645,52 @@ func runWithFault(t *testing.T, n int, fault error, onwards bool) (failed bool) 
 		}
 	}
 	return failed
+}
+
+// TestReserveOutlivesStop stops a journal on a full disk, cleanly or not, and opens it
+// there: what the reserve is for still works.
+func TestReserveOutlivesStop(t *testing.T) {
+	for _, stop := range []string{"clean", "killed", "torn"} {
+		t.Run(stop, func(t *testing.T) {
+			m := newMemory()
+			config := Config{SegmentBytes: 1 << 20, ChunkBytes: 4 << 10, ReserveBytes: 2 << 10}
+			j, _ := mustOpen(t, m, config)
+			mustCommit(t, j, commitOf(event(1, "")))
+			full := func(op, _ string) error {
+				if op == "allocate" || op == "create" {
+					return syscall.ENOSPC
+				}
+				return nil
+			}
+			m.before = full
+			last := 1
+			for round := range 4 {
+				if stop == "torn" {
+					text := m.last(t).text
+					copy(text[j.written:], "half a line")
+				}
+				if stop == "clean" {
+					if err := j.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				var records []Record
+				if j, records = mustOpen(t, m, config); len(revisionsOf(records)) != last {
+					t.Fatalf("round %d: %d revisions are there, want %d", round, len(revisionsOf(records)), last)
+				}
+				last++
+				if err := j.Write(true, commitOf(event(last, ""))...); err != nil {
+					t.Fatalf("round %d: a release: %v", round, err)
+				}
+				if err := j.Sync(j.Written()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := j.Write(false, commitOf(event(last+1, strings.Repeat("x", 4<<10)))...); !errors.Is(err, ErrNoRoom) {
+				t.Errorf("a grant on a full disk: %v, want ErrNoRoom", err)
+			}
+		})
+	}
 }
 
 // TestReserve fills the disk: what is reserved may still be written, and when
