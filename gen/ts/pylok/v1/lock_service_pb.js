@@ -217,7 +217,9 @@ export const EventCause = /*@__PURE__*/
  *     cause.
  *
  * A caller that gives up sees CANCELLED or DEADLINE_EXCEEDED, as in every gRPC
- * service; a change that it asked for may have been made.
+ * service; a change that it asked for may have been made. Of a Lock that has a
+ * request_id, the same request without wait tells, and Unlock with the token of its
+ * answer undoes it. The clients of this project do so before they return.
  *
  * A client may send a keepalive ping every 10 s, also without a call under way. One
  * that pings more often may lose the connection (GOAWAY with ENHANCE_YOUR_CALM,
