@@ -33,6 +33,7 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 		locks:    newTree(),
 		extended: make(map[lock.Name]struct{}),
 	}
+	s.complaints = newComplaints(s.config.Logger)
 	if _, err := fsys.Lstat(ownDir); errors.Is(err, fs.ErrNotExist) {
 		return reportAdoption(s, report)
 	}

@@ -53,8 +53,8 @@ func (s *Store) checkpoints(ctx context.Context, last lock.Revision) {
 			continue
 		}
 		made, err := s.makeCheckpoint(false)
+		s.complaints.result(noCheckpoint, err)
 		if err != nil {
-			s.config.Logger.Warn("no checkpoint could be made; a start after a crash takes longer", "error", err)
 			continue
 		}
 		last = made

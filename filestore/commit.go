@@ -573,7 +573,7 @@ func (s *Store) unstage(c *commit) {
 // complain logs a failure that costs nothing but room.
 func (s *Store) complain(err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.config.Logger.Warn("cleaning up", "error", err)
+		s.complaints.bad(notCleaned, "", err)
 	}
 }
 

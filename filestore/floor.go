@@ -164,9 +164,8 @@ type floor struct {
 	reserved atomic.Uint64 // the Floor of the root's durable mark
 	low      chan struct{} // has an element when little is left of that
 
-	mu        sync.Mutex // held while marks are written
-	mark      mark       // the root's
-	unwritten bool       // the one outside could not be written, and that was told
+	mu   sync.Mutex // held while marks are written
+	mark mark       // the root's
 }
 
 // haveRevisions makes sure that the next n revisions may be given out. The caller must
@@ -197,7 +196,6 @@ func (s *Store) reserve(to lock.Revision) error {
 
 // reserveAhead reserves revisions before they are needed, until ctx ends.
 func (s *Store) reserveAhead(ctx context.Context) {
-	failed := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -205,14 +203,10 @@ func (s *Store) reserveAhead(ctx context.Context) {
 		case <-s.floor.low:
 		}
 		err := s.reserve(lock.Revision(s.floor.reserved.Load()))
+		s.complaints.result(notReserved, err)
 		if err == nil {
-			failed = false
 			continue
 		}
-		if !failed {
-			s.config.Logger.Warn("revisions cannot be reserved; when those are used up that are, no change will be made", "error", err)
-		}
-		failed = true
 		select {
 		case <-ctx.Done():
 			return
@@ -245,11 +239,7 @@ func (s *Store) writeMarks(m mark) error {
 	if s.config.StateDir == "" {
 		return nil
 	}
-	err = writeOutside(s.config.StateDir, m)
-	if err != nil && !s.floor.unwritten {
-		s.config.Logger.Warn("the mark outside the root cannot be written; an older copy of the root may not be told from it", "error", err)
-	}
-	s.floor.unwritten = err != nil
+	s.complaints.result(notMarkedOutside, writeOutside(s.config.StateDir, m))
 	return nil
 }
 

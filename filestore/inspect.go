@@ -55,7 +55,7 @@ func (s *Store) inspectOnce(names []lock.Name) (again []lock.Name, err error) {
 		known := find(v.locks, name)
 		found, err := here.read(name, known)
 		if err != nil {
-			s.config.Logger.Warn("lock files cannot be read now", "error", err)
+			s.complaints.bad(noDescriptors, "", err)
 			return nil, errors.Join(s.await(c), readOnly(err))
 		}
 		c.found = append(c.found, inspected{name, known, found})
@@ -82,8 +82,8 @@ func (s *Store) await(c *commit) error {
 		return nil
 	}
 	<-c.done
-	if c.err != nil && !errors.Is(c.err, lock.ErrReadOnly) {
-		s.config.Logger.Warn("looking at changed files", "error", c.err)
+	if !errors.Is(c.err, lock.ErrReadOnly) { // which is logged
+		s.complaints.result(notTakenIn, c.err)
 	}
 	return c.err
 }

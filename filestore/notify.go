@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/inotify"
 	"github.com/pylok/pylok/lock"
 )
@@ -25,10 +26,12 @@ type notifier struct {
 	watcher *inotify.Watcher // nil: there are no notifications
 	rescan  chan struct{}    // has an element when everything must be looked at
 	moves   moves            // of directories
+
+	unwatched map[string]bool // directories that could not be watched; the poller's
 }
 
 func newNotifier(s *Store, none bool) *notifier {
-	n := &notifier{store: s, rescan: make(chan struct{}, 1), moves: newMoves()}
+	n := &notifier{store: s, rescan: make(chan struct{}, 1), moves: newMoves(), unwatched: make(map[string]bool)}
 	if none {
 		return n
 	}
@@ -41,22 +44,55 @@ func newNotifier(s *Store, none bool) *notifier {
 	return n
 }
 
-// watch asks for notifications of a directory.
+// watch asks for notifications of a directory. One that cannot be opened the poller comes
+// to by itself.
 func (n *notifier) watch(dir string) {
 	if n.watcher == nil {
 		return
 	}
-	d, err := n.store.files.OpenDir(dir)
-	if isAbsent(err) {
+	if d, err := n.store.files.OpenDir(dir); err == nil {
+		n.watchOpen(dir, d)
+		d.Close()
+	}
+}
+
+// watchOpen is watch for a directory that is open.
+func (n *notifier) watchOpen(dir string, d disk.Dir) {
+	if n.watcher == nil {
 		return
 	}
-	if err == nil {
-		defer d.Close()
-		// By no path, on which others may put a link, or another directory.
-		err = n.watcher.Add(fmt.Sprintf("/proc/self/fd/%d", d.Fd()), dir)
+	// By no path, on which others may put a link, or another directory.
+	err := n.watcher.Add(fmt.Sprintf("/proc/self/fd/%d", d.Fd()), dir)
+	switch {
+	case errors.Is(err, os.ErrClosed):
+	case err != nil:
+		n.watchFailed(dir, err)
+	default:
+		n.forget(dir)
 	}
-	if err != nil && !errors.Is(err, os.ErrClosed) {
-		n.store.config.Logger.Warn("no notifications of a directory; polling alone finds changes in it", "directory", dir, "error", err)
+}
+
+// watchFailed notes that a directory cannot be watched: mostly one of many, as inotify is
+// used up.
+func (n *notifier) watchFailed(dir string, err error) {
+	n.unwatched[dir] = true
+	n.store.complaints.bad(noNotifications, "", err)
+}
+
+// forget notes that a directory is watched, or gone.
+func (n *notifier) forget(dir string) {
+	if delete(n.unwatched, dir); len(n.unwatched) == 0 {
+		n.store.complaints.well(noNotifications, "")
+	}
+}
+
+// watchAgain tries the directories again that could not be watched, as long as it works.
+func (n *notifier) watchAgain() {
+	for dir := range n.unwatched {
+		before := len(n.unwatched)
+		if n.watch(dir); len(n.unwatched) == before {
+			return
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"context"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -48,7 +49,9 @@ type poller struct {
 
 	woke  time.Time // since when it works
 	steps int       // since the last look at the clock
-	hurry bool      // it does not rest
+	// starved: something of this poll was not seen for want of descriptors.
+	starved bool
+	hurry   bool // it does not rest
 }
 
 // dirState is a directory as it was listed last.
@@ -89,6 +92,8 @@ func (p *poller) poll(ctx context.Context) bool {
 			p.dirs[dir] = dirState{fresh: true}
 		}
 	}
+	p.starved = false
+	p.notifier.watchAgain()
 	for _, dir := range slices.Sorted(maps.Keys(p.dirs)) {
 		if !p.step(ctx) || !p.list(ctx, dir) {
 			return false
@@ -102,6 +107,9 @@ func (p *poller) poll(ctx context.Context) bool {
 	p.read()
 	p.learn()
 	p.inspect()
+	if !p.starved {
+		p.store.complaints.well(noDescriptors, "")
+	}
 	return ctx.Err() == nil
 }
 
@@ -165,25 +173,29 @@ func (p *poller) wait(ctx context.Context, pause time.Duration) bool {
 // goes on.
 func (p *poller) list(ctx context.Context, dir string) bool {
 	stat, err := p.store.files.Lstat(dir)
-	if err != nil || !stat.Mode.IsDir() {
-		if dir != "." && (err == nil || isAbsent(err)) {
+	if err == nil && !stat.Mode.IsDir() || isAbsent(err) {
+		if dir != "." {
 			p.miss(dir)
 		}
+		return true
+	}
+	if err != nil {
+		p.unreadable(dir, err)
 		return true
 	}
 	state, known := p.dirs[dir]
 	if known && state.stat == stat && !state.fresh {
 		return true
 	}
-	p.notifier.watch(dir)
-	entries, err := disk.List(p.store.files, dir)
+	entries, err := p.watchAndList(dir)
 	if isAbsent(err) {
 		return true // removed meanwhile
 	}
 	if err != nil {
-		p.store.config.Logger.Warn("a directory cannot be read; what is new in it stays unseen", "directory", dir, "error", err)
+		p.unreadable(dir, err)
 		return true
 	}
+	p.store.complaints.well(unreadableDirectory, dir)
 	fresh := isFresh(stat)
 	if before := state.stat; before.Inode != 0 && (before.Inode != stat.Inode || before.Birth != stat.Birth) {
 		p.miss(dir) // what was in it is elsewhere
@@ -209,12 +221,35 @@ func (p *poller) list(ctx context.Context, dir string) bool {
 	return true
 }
 
+// watchAndList lists a directory, once it is watched.
+func (p *poller) watchAndList(dir string) ([]fs.DirEntry, error) {
+	d, err := p.store.files.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	p.notifier.watchOpen(dir, d)
+	return d.List()
+}
+
+// unreadable notes that a directory cannot be read, and has the next poll list it.
+func (p *poller) unreadable(dir string, err error) {
+	p.starved = p.starved || isOurs(err)
+	p.store.complaints.unreadable(dir, err)
+	p.dirs[dir] = dirState{fresh: true}
+}
+
 // miss forgets a directory that is gone, with those below it, and suspects the locks
 // in it.
 func (p *poller) miss(dir string) {
 	below := dir + "/"
 	maps.DeleteFunc(p.dirs, func(other string, _ dirState) bool {
-		return other == dir || strings.HasPrefix(other, below)
+		if other != dir && !strings.HasPrefix(other, below) {
+			return false
+		}
+		p.notifier.forget(other)
+		p.store.complaints.forget(unreadableDirectory, other)
+		return true
 	})
 	v := p.store.view.Load()
 	if v == nil {
@@ -259,7 +294,7 @@ func (p *poller) look(ctx context.Context, prefix, from string) (next string, mo
 			shut()
 			dir = in
 			if open, err = p.store.files.OpenDir(path.Clean(dir)); err != nil && !isAbsent(err) {
-				p.store.config.Logger.Warn("a directory cannot be opened; its lock files stay unseen", "directory", dir, "error", err)
+				p.unreadable(path.Clean(dir), err)
 			}
 		}
 		if err != nil {
@@ -294,7 +329,8 @@ func (p *poller) suspect(name lock.Name) {
 // change asks for it once, and so does each new lock.
 func (p *poller) inspect() {
 	began := time.Now()
-	_ = p.store.inspect(p.suspects) // logged, and tried again
+	err := p.store.inspect(p.suspects) // logged, and tried again
+	p.starved = p.starved || isOurs(err)
 	p.suspects = nil
 	p.woke = p.woke.Add(time.Since(began))
 }
@@ -315,6 +351,7 @@ func (p *poller) read() {
 		found, err := here.read(e.lock.Name, e)
 		switch {
 		case err != nil: // the next poll tries again
+			p.starved = true
 		case found.unread && found.Problem == e.lock.Problem: // still
 		case found.Token != e.fileToken || found.Data != e.lock.Data || found.Problem != e.lock.Problem || !e.print.matches(found.print):
 			p.suspect(e.lock.Name)

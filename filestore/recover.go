@@ -404,7 +404,7 @@ func (r *recovery) findSuspects(ctx context.Context) (suspects []unread, unreada
 		mu.Lock()
 		defer mu.Unlock()
 		r.dirs[dir] = dirState{fresh: true} // the poller is to try again
-		r.config.Logger.Warn("a directory cannot be read; the locks below it are taken from the journal", "directory", dir, "error", err)
+		r.complaints.unreadable(dir, err)
 	})
 	if err != nil {
 		return nil, nil, err

@@ -104,7 +104,8 @@ type Store struct {
 
 	view atomic.Pointer[view] // what readers see; nil: closed
 
-	revisits revisits // lock files to be looked at again
+	revisits   revisits // lock files to be looked at again
+	complaints *complaints
 
 	mu        sync.Mutex
 	queue     []*commit
@@ -231,6 +232,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 		files:         files{FS: fsys, root: root},
 		arrival:       make(chan struct{}, 1),
 		revisits:      newRevisits(),
+		complaints:    newComplaints(config.Logger),
 		unsettledMore: make(chan struct{}, 1),
 		done:          make(chan struct{}),
 		settling:      make(chan struct{}, 1),
