@@ -76,7 +76,9 @@ func (s *Store) lookForRoot() {
 	case err != nil && (before == nil || (*before).Error() != awayError(err).Error()):
 		away := awayError(err)
 		s.away.Store(&away)
-		s.config.Logger.Error("the root is not in its place; nothing is locked or unlocked until it is there again", "root", s.files.root, "error", err)
+		if before == nil {
+			s.config.Logger.Error("the root is not in its place; nothing is locked or unlocked until it is there again", "root", s.files.root, "error", err)
+		}
 	default:
 		return
 	}
