@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -16,6 +18,7 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
@@ -345,4 +348,29 @@ func TestPingsAsPromised(t *testing.T) {
 	if minClientPing > promised/2 {
 		t.Errorf("the server takes pings every %v, and the contract says %v", minClientPing, promised)
 	}
+}
+
+// TestWhatWaitersKeep: a request that waits keeps its document, and not the message that
+// brought it, which may be many times as large.
+func TestWhatWaitersKeep(t *testing.T) {
+	r := serve(t, setup{})
+	r.lock(t, &pylokv1.LockRequest{Name: "a", Holder: "h"})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	message := func() (data weak.Pointer[structpb.Struct]) {
+		request := &pylokv1.LockRequest{Name: "a", Wait: durationpb.New(time.Hour), Data: document(t, `{"x": [1, 2, 3]}`)}
+		go func() {
+			_, err := r.service.Lock(ctx, request)
+			ended <- err
+		}()
+		return weak.Make(request.Data)
+	}()
+	r.waiters(t, "a", 1)
+	for deadline := time.Now().Add(time.Minute); message.Value() != nil; runtime.GC() {
+		if time.Now().After(deadline) {
+			t.Fatal("the message is kept")
+		}
+	}
+	cancel()
+	refusedCode(t, <-ended, codes.Canceled)
 }
