@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -31,6 +33,14 @@ func startPylok(ctx context.Context, s *settings, dir string) (*contender, error
 	}, nil
 }
 
+// stateOf is the state directory of a root's daemon.
+func stateOf(root string) string { return root + ".state" }
+
+// removeRoot removes a root and what its daemon keeps beside it.
+func removeRoot(root string) error {
+	return errors.Join(os.RemoveAll(root), os.RemoveAll(stateOf(root)))
+}
+
 // startPylokd starts the daemon on a root and returns its address.
 func startPylokd(ctx context.Context, s *settings, root, log string) (*process, string, error) {
 	var address string
@@ -43,6 +53,6 @@ func startPylokd(ctx context.Context, s *settings, root, log string) (*process, 
 		}
 		address = after
 		return after != ""
-	}, nil, s.pylokd, append([]string{"--root", root, "--state-dir", root + ".state", "--listen", "127.0.0.1:0", "--log-level", "warn"}, s.pylokdArgs...)...)
+	}, nil, s.pylokd, append([]string{"--root", root, "--state-dir", stateOf(root), "--listen", "127.0.0.1:0", "--log-level", "warn"}, s.pylokdArgs...)...)
 	return server, address, err
 }

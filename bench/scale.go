@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -89,7 +88,7 @@ func measureScale(ctx context.Context, s *settings, dir string, r *report, progr
 	}
 	if !s.keep {
 		fmt.Fprintf(progress, "removing %s\n", sc.root)
-		if err := os.RemoveAll(sc.root); err != nil {
+		if err := removeRoot(sc.root); err != nil {
 			return err
 		}
 	}
@@ -225,7 +224,7 @@ func (sc *scaler) measureLocks(ctx context.Context, n int) (found lockScale, err
 // server that holds the least number of locks: minutes later the machine may be another.
 func (sc *scaler) measureCycles(ctx context.Context, found *lockScale) (err error) {
 	least := &scaler{settings: sc.settings, root: filepath.Join(filepath.Dir(sc.log), "least-root"), log: sc.log, progress: sc.progress}
-	defer func() { err = errors.Join(err, least.stop((*process).stop), os.RemoveAll(least.root)) }()
+	defer func() { err = errors.Join(err, least.stop((*process).stop), removeRoot(least.root)) }()
 	if _, err := least.start(ctx, least.root); err != nil {
 		return err
 	}
