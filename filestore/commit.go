@@ -434,7 +434,7 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 		// Before anything is moved: most of what others did shows here.
 		var err error
 		if p, err = s.work.look(l.Name); err != nil {
-			return step{}, s.placeError(l.Name, err)
+			return step{}, s.lookError(l.Name, err)
 		}
 		if !before.print.matches(p) {
 			return step{}, lock.ErrConflict
@@ -523,13 +523,26 @@ func (s *Store) placeError(name lock.Name, err error) error {
 		s.noteDisplaced(err)
 		return lock.ErrConflict
 	case isOfTheFile(err):
-		return &lock.Error{
-			Reason:  lock.ErrLockFile,
-			Message: fmt.Sprintf("the lock file %s cannot be changed (%s), and nothing changed: %s stays held until the server may change that file and its directory, or somebody who may removes it", s.work.location(name), whyOfTheFile(err), name),
-			Err:     err,
-		}
+		return s.fileError(name, err)
 	}
 	return s.ioError(err)
+}
+
+// lookError says why a held lock's file cannot be looked at: whatever it is, it says
+// nothing of other files.
+func (s *Store) lookError(name lock.Name, err error) error {
+	if isOurs(err) {
+		return readOnly(err)
+	}
+	return s.fileError(name, err)
+}
+
+func (s *Store) fileError(name lock.Name, err error) error {
+	return &lock.Error{
+		Reason:  lock.ErrLockFile,
+		Message: fmt.Sprintf("the lock file %s cannot be changed (%s), and nothing changed: %s stays held until the server may change that file and its directory, or somebody who may removes it", s.work.location(name), whyOfTheFile(err), name),
+		Err:     err,
+	}
 }
 
 // noteDisplaced logs where somebody's file is that lost its place.

@@ -84,11 +84,20 @@ func (f hookedFile) Read(b []byte) (int, error) {
 // openHooked opens a store that polls often, on a disk with a hook.
 func openHooked(t *testing.T, config Config) (*Store, hookedDisk) {
 	t.Helper()
+	return openHookedWith(t, config, nil)
+}
+
+// openHookedWith is openHooked with a hook from the start on.
+func openHookedWith(t *testing.T, config Config, hook func(op, name string) error) (*Store, hookedDisk) {
+	t.Helper()
 	root, fsys, err := openRoot(config.Root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := hookedDisk{fsys, new(atomic.Pointer[func(op, name string) error])}
+	if hook != nil {
+		d.on(hook)
+	}
 	config.NoNotify, config.PollInterval = true, 10*time.Millisecond
 	s, err := open(t.Context(), config.withDefaults(), root, d)
 	if err != nil {
@@ -166,6 +175,13 @@ func TestFileThatCannotBeRead(t *testing.T) {
 				if l := await(t, s, "held", isTold); l.Token != held.Token || l.Holder != "alice" {
 					t.Errorf("the hold of alice is now %+v", l)
 				}
+				if op == "lstat" { // nor changed
+					for _, l := range []lock.Lock{bad, present(t.Context(), t, s, held.Name)} {
+						if err := mustFail(t, s, unlocked(l)); !errors.Is(err, lock.ErrLockFile) {
+							t.Errorf("unlocking %s: got %v, want %v", l.Name, err, lock.ErrLockFile)
+						}
+					}
+				}
 				d.hook.Store(nil) // it can be read again
 				if l := await(t, s, "bad", func(l lock.Lock) bool { return l.Problem == "" }); l.Token != bad.Token || l.Data.JSON() != `{"n":7}` {
 					t.Errorf("the file that can be read again is %+v, was %+v", l, bad)
@@ -175,6 +191,58 @@ func TestFileThatCannotBeRead(t *testing.T) {
 				}
 				if err, n := h.last(); n > 0 {
 					t.Errorf("health was told %d times, at last %v", n, err)
+				}
+			})
+		}
+	}
+}
+
+// TestStartWithWhatCannotBeRead: a file, or a directory, that cannot be read when the server
+// starts is the trouble of its lock, which stays held as it was.
+func TestStartWithWhatCannotBeRead(t *testing.T) {
+	for _, bad := range []struct{ op, name string }{
+		{"lstat", "dir/x.lock"}, {"open", "dir/x.lock"}, {"read", "dir/x.lock"}, {"opendir", "dir"},
+	} {
+		for _, closed := range []string{"clean", "power cut"} {
+			t.Run(bad.op+", "+closed, func(t *testing.T) {
+				t.Parallel()
+				root := t.TempDir()
+				d := openDisk(t, root)
+				before := mustOpenOn(t, d)
+				x := mustCommit(t, before, locked(lock.Lock{Name: lock.MustParseName("dir/x")}, "alice", `{"n":1}`))[0].Lock
+				y := mustCommit(t, before, locked(lock.Lock{Name: lock.MustParseName("y")}, "bob", `{"n":2}`))[0].Lock
+				if closed != "clean" {
+					d.kill()
+				}
+				_ = before.Close()
+				if closed == "clean" { // it has to be looked at
+					write := []byte("n: 1\nlock_holder: alice\nlock_token: 1\n")
+					if err := os.WriteFile(filepath.Join(root, "dir/x.lock"), write, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s, hooked := openHookedWith(t, Config{Root: root}, func(op, name string) error {
+					if op == bad.op && name == bad.name {
+						return syscall.EIO
+					}
+					return nil
+				})
+				for _, want := range []lock.Lock{x, y} {
+					if l := present(t.Context(), t, s, want.Name); l.Token != want.Token || l.Holder != want.Holder {
+						t.Errorf("the hold %+v has become %+v", want, l)
+					}
+				}
+				hooked.hook.Store(nil)
+				l := await(t, s, "dir/x", func(l lock.Lock) bool { return l.Problem == "" && l.Data == x.Data })
+				if l.Token != x.Token || l.Holder != "alice" {
+					t.Errorf("the hold of alice has become %+v", l)
+				}
+				_, err := s.Commit(t.Context(), unlocked(l))
+				for errors.Is(err, lock.ErrConflict) { // it is looked at, and so known, only now
+					_, err = s.Commit(t.Context(), unlocked(present(t.Context(), t, s, l.Name)))
+				}
+				if err != nil {
+					t.Error(err)
 				}
 			})
 		}
