@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,45 @@ func naiveMatch(pattern, name string, atSegmentStart bool) bool {
 			name != "" && name[0] != '/' && naiveMatch(pattern, name[1:], false)
 	}
 	return name != "" && name[0] == pattern[0] && naiveMatch(pattern[1:], name[1:], pattern[0] == '/')
+}
+
+// TestPatternsAtRandom compares with the naive matcher what fuzzing rarely comes to:
+// patterns and names of the same few pieces, some of them longer than a word has bits.
+func TestPatternsAtRandom(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	pieces := []string{"a", "b", "/", "*", "**", "/**/", "**/", strings.Repeat("ab", 30)}
+	join := func(most int) string {
+		var text strings.Builder
+		for range 1 + random.IntN(most) {
+			text.WriteString(pieces[random.IntN(len(pieces))])
+		}
+		return text.String()
+	}
+	compared, selected := 0, 0
+	for compared < 20_000 {
+		text := join(9)
+		p, err := lock.ParsePattern(text)
+		if err != nil || strings.Count(text, "*") > 7 {
+			continue
+		}
+		for range 10 {
+			name, err := lock.ParseName(strings.ReplaceAll(join(9), "*", "a"))
+			if err != nil {
+				continue
+			}
+			want := naiveMatch(text, name.String(), true)
+			if got := p.Match(name); got != want {
+				t.Fatalf("%q selects %q: got %v, want %v", text, name, got, want)
+			}
+			compared++
+			if want {
+				selected++
+			}
+		}
+	}
+	if selected < compared/100 {
+		t.Errorf("only %d of %d were selected", selected, compared)
+	}
 }
 
 func FuzzPattern(f *testing.F) {
