@@ -161,6 +161,10 @@ func TestJournalMovedAway(t *testing.T) {
 			highest := grant(t, s, "x", 20)
 			p.end(t, s, clean)
 			mustRemoveAll(t, filepath.Join(p.root, journalDir))
+			mustRemoveAll(t, filepath.Join(p.root, snapshotFile)) // the mark alone is to tell
+			for _, name := range leftNew(t, p.root) {
+				mustRemoveAll(t, filepath.Join(p.root, ownDir, name))
+			}
 			if findings := p.check(t); !slices.ContainsFunc(findings, func(f string) bool { return strings.HasPrefix(f, "held: ") }) {
 				t.Errorf("Check does not say what becomes of held: %q", findings)
 			}
