@@ -148,8 +148,9 @@ class LockServiceServicer(object):
         - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
         let the server change this one lock's file, or make it: the message says
         why. Nothing changed.
-        - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full or
-        failing. Nothing changed.
+        - STORE_READ_ONLY (code UNAVAILABLE): the server's disk is full, failing or
+        hanging. Nothing changed. A request that waits is told so at the end of its
+        wait, unless there is room before.
         - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
         made. Retry with the same request_id.
         """
