@@ -60,9 +60,10 @@ type mark struct {
 	OwnSince lock.Revision `json:"own_since"`
 }
 
-// isOlder reports whether a root that has come to m had come further at other.
+// isOlder reports whether a root that has come to m had come further at other. With more
+// starts it has not: a crash came between the writing of the two marks.
 func (m mark) isOlder(other mark) bool {
-	return m.Starts < other.Starts || m.Floor < other.Floor || m.Journal.Last < other.Journal.Last
+	return m.Starts < other.Starts || m.Starts == other.Starts && (m.Floor < other.Floor || m.Journal.Last < other.Journal.Last)
 }
 
 // isKnown reports whether there is a mark.
@@ -110,6 +111,30 @@ func readOutside(stateDir, root string) (mark, error) {
 		return mark{}, err
 	}
 	return parseMark(name, text)
+}
+
+// highestAt returns the highest Floor of the roots that were served at a path, by the marks
+// in a state directory; 0: none is known.
+func highestAt(stateDir, path string) (highest lock.Revision, err error) {
+	if stateDir == "" {
+		return 0, nil
+	}
+	dir := filepath.Dir(outsideFile(stateDir, "x"))
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	for _, entry := range entries {
+		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return 0, err
+		}
+		var m mark
+		if json.Unmarshal(text, &m) == nil && m.Path == path { // else it is another's
+			highest = max(highest, m.Floor)
+		}
+	}
+	return highest, nil
 }
 
 // writeOutside writes a mark into a state directory. A crash leaves it or the one before.
@@ -270,7 +295,11 @@ func (r *recovery) readMarks() error {
 		r.config.Logger.Info("the state directory knows nothing of the root yet: it was served elsewhere, or with another one; it is taken for the newest", "state_dir", r.config.StateDir)
 	}
 	r.given = max(r.before.Floor, outside.Floor)
-	if r.credible = lock.Token(r.given); r.given == 0 {
+	r.credible = lock.Token(r.given)
+	if !r.before.isKnown() {
+		if r.given, err = highestAt(r.config.StateDir, r.files.root); err != nil {
+			return err
+		}
 		r.credible = mostAdopted
 	}
 	own, err := r.files.Lstat(ownDir)
@@ -296,6 +325,7 @@ func (r *recovery) giveUpPast() error {
 	}
 	r.config.Logger.Warn("there is no journal any more; all lock files are adopted as anonymous holds, with new tokens", "above", r.given)
 	r.before.Journal = journal.Position{}
+	r.before.Starts++
 	return r.writeMarks(r.before)
 }
 

@@ -193,7 +193,7 @@ func TestJournalMovedAwayCutShort(t *testing.T) {
 	s := p.mustOpen(t)
 	hold(t, s, "held")
 	highest := grant(t, s, "x", 20)
-	p.end(t, s, false)
+	p.end(t, s, true)
 	mustRemoveAll(t, filepath.Join(p.root, journalDir))
 	for n, done := 1, false; !done; n++ {
 		q := newServed(t)
@@ -273,6 +273,37 @@ func TestRestoredCopy(t *testing.T) {
 				t.Errorf("the next token is %d, want one above %d", next, token)
 			}
 			p.end(t, s, true)
+		})
+	}
+}
+
+// TestOwnDirectoryRemoved removes the server's own directory, or all of the root: the state
+// directory knows what was given out at its path.
+func TestOwnDirectoryRemoved(t *testing.T) {
+	for _, removed := range []string{ownDir, "."} {
+		t.Run(removed, func(t *testing.T) {
+			p := newServed(t)
+			s := p.mustOpen(t)
+			hold(t, s, "held")
+			highest := grant(t, s, "x", 20)
+			p.end(t, s, true)
+			mustRemoveAll(t, filepath.Join(p.root, removed))
+			for range 2 {
+				s = p.mustOpen(t)
+				token := grant(t, s, "x", 1)
+				if token <= highest {
+					t.Errorf("the next token is %d, want one above %d", token, highest)
+				}
+				highest = token
+				p.end(t, s, true)
+			}
+			other := newServed(t) // at another path nothing was given out
+			other.state = p.state
+			s = other.mustOpen(t)
+			if token := grant(t, s, "x", 1); token != 1 {
+				t.Errorf("another root begins with token %d", token)
+			}
+			other.end(t, s, true)
 		})
 	}
 }
