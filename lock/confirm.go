@@ -60,9 +60,20 @@ func (c *confirmations) told(token Token) {
 	}
 }
 
-// giveBack ends a hold that nobody could be told of, and hands the lock on.
+// giveBack ends a hold that nobody could be told of, and hands the lock on; later, where
+// the store cannot do it for now.
 func (m *Manager) giveBack(ctx context.Context, l Lock) error {
+	m.mu.Lock()
+	m.untold[l.Token] = true
+	m.mu.Unlock()
 	_, err := m.Unlock(context.WithoutCancel(ctx), UnlockRequest{Name: l.Name, Token: l.Token, Reason: "the caller could not be reached when it was granted"})
+	if err != nil && mayPass(err) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.undoAfter(l, minRetryPause)
+		return err
+	}
+	m.adopt(l.Token)
 	if errors.Is(err, ErrNotHolder) || errors.Is(err, ErrNotLocked) {
 		return nil // it has ended by itself
 	}

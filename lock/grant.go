@@ -103,6 +103,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest
 		switch {
 		case l.Held() && request.RequestID != "" && l.RequestID == request.RequestID:
 			m.confirmations.told(l.Token)
+			m.adopt(l.Token)
 			return Grant{Lock: m.described(l)}, nil, nil
 
 		case !l.Held() && notNow == nil, l.Held() && replaceable:
@@ -276,27 +277,6 @@ func (m *Manager) grant(ctx context.Context, request LockRequest, prev Revision)
 	}
 	m.leases.observe(event.Lock)
 	return event.Lock, nil
-}
-
-// undo releases a hold whose caller left before it was told, also when others change
-// its data meanwhile. It returns the error to answer with. The caller has the turn.
-func (m *Manager) undo(ctx context.Context, l Lock) error {
-	for granted := l.Token; l.Token == granted; {
-		_, err := m.end(ctx, l, Change{
-			Cause:  Request,
-			Actor:  l.Holder,
-			Reason: "the caller left before it was answered",
-		})
-		if errors.Is(err, ErrConflict) {
-			l, err = m.present(context.WithoutCancel(ctx), l.Name)
-		} else if err == nil {
-			break
-		}
-		if err != nil {
-			return errors.Join(context.Cause(ctx), err)
-		}
-	}
-	return context.Cause(ctx)
 }
 
 // grantNext grants a free lock to the first waiter who is still there, and reports

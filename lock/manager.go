@@ -45,8 +45,9 @@ type Manager struct {
 
 	mu           sync.Mutex
 	turns        map[Name]*turn
-	waiting      int // calls that wait, for any lock
-	waitingBytes int // that they keep
+	waiting      int            // calls that wait, for any lock
+	waitingBytes int            // that they keep
+	untold       map[Token]bool // holds that nobody was told of and that are still to be ended
 
 	confirmations confirmations
 
@@ -85,6 +86,7 @@ func NewManager(store Store, config Config) (*Manager, error) {
 		config: config,
 		leases: newLeaseTable(config.boottime),
 		turns:  make(map[Name]*turn),
+		untold: make(map[Token]bool),
 
 		confirmations: confirmations{open: make(map[Token]*confirmation)},
 	}

@@ -67,6 +67,7 @@ func (m *Manager) renewInTurn(ctx context.Context, t *turn, request RenewRequest
 		if err != nil || !l.Held() {
 			return l, err
 		}
+		m.adopt(l.Token)
 		next := l
 		if request.Data != nil {
 			next = next.WithData(*request.Data)

@@ -1,0 +1,105 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// undo releases a hold whose caller left before it was told. Where the store cannot do it
+// for now, it is tried again. It returns the error to answer with. The caller has the
+// turn.
+func (m *Manager) undo(ctx context.Context, l Lock) error {
+	err := m.endUntold(context.WithoutCancel(ctx), l)
+	if err != nil {
+		m.undoLater(l, err)
+	}
+	return errors.Join(context.Cause(ctx), err)
+}
+
+// endUntold ends a hold that nobody was told of, also when others change its data
+// meanwhile. The caller has the turn.
+func (m *Manager) endUntold(ctx context.Context, l Lock) error {
+	for granted := l.Token; l.Token == granted; {
+		_, err := m.end(ctx, l, Change{
+			Cause:  Request,
+			Actor:  l.Holder,
+			Reason: "the caller left before it was answered",
+		})
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if l, err = m.present(ctx, l.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// undoLater tries to end a hold that nobody was told of until it is over or somebody has
+// it after all, if what the store came upon may pass. The caller has the turn.
+func (m *Manager) undoLater(l Lock, cause error) {
+	if !mayPass(cause) {
+		return
+	}
+	m.config.Logger.Error("the caller of a grant left before it was answered, and the hold could not be ended; trying again", "name", l.Name, "token", l.Token, "error", cause)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.untold[l.Token] = true
+	m.undoAfter(l, minRetryPause)
+}
+
+// mayPass reports whether the end of a hold that came to nothing may succeed later.
+func mayPass(err error) bool { return forNow(err) || errors.Is(err, ErrLockFile) }
+
+// undoAfter is one try after a pause. The caller holds m.mu.
+func (m *Manager) undoAfter(l Lock, pause time.Duration) {
+	if m.running.Err() != nil {
+		return
+	}
+	m.background.Go(func() {
+		select {
+		case <-m.running.Done():
+			return
+		case <-time.After(pause):
+		}
+		if m.undoAgain(l) {
+			m.adopt(l.Token)
+			return
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.undoAfter(l, min(2*pause, maxRetryPause))
+	})
+}
+
+// undoAgain reports whether nothing is left to be undone.
+func (m *Manager) undoAgain(l Lock) bool {
+	t, err := m.enter(m.running, l.Name)
+	if err != nil {
+		return false
+	}
+	defer m.leave(t)
+	m.mu.Lock()
+	untold := m.untold[l.Token]
+	m.mu.Unlock()
+	if !untold {
+		return true
+	}
+	present, err := m.present(m.running, l.Name)
+	if err == nil && present.Token == l.Token {
+		err = m.endUntold(context.WithoutCancel(m.running), present)
+	}
+	if err == nil {
+		m.grantNext(t)
+	}
+	return err == nil
+}
+
+// adopt notes that somebody has the hold, or that it is over. Who has the turn knows that
+// it is not undone from then on.
+func (m *Manager) adopt(token Token) {
+	m.mu.Lock()
+	delete(m.untold, token)
+	m.mu.Unlock()
+}
