@@ -824,6 +824,7 @@ func (r *recovery) finish() error {
 		return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
 	}
 	if r.config.AcceptRestore {
+		r.config.Logger.Warn("the root was accepted as it is; leave --accept-restore out from now on, or no start can tell an older copy", "tokens_above", r.revision)
 		r.leftover = append(r.leftover, batchFile) // of another past
 		r.batchAfter = 0
 	}
