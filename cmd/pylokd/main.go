@@ -8,14 +8,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 	_ "time/tzdata" // lock files have times in the zone that TZ names, on any machine
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx := untilSignal(syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	code := make(chan int, 1)
 	go func() { code <- exitCode(err, os.Stderr) }()
@@ -25,6 +25,28 @@ func main() {
 	case <-time.After(sayLimit): // nobody reads why
 		os.Exit(exitCode(err, io.Discard))
 	}
+}
+
+// untilSignal returns a context that ends with the first of the signals. The second ends
+// the process at once, by the signal's default action; one that is ignored from the start,
+// as SIGINT is in the background of a script, has none, and the process exits with the
+// status by which a shell tells such an end.
+func untilSignal(signals ...os.Signal) context.Context {
+	ignored := slices.DeleteFunc(slices.Clone(signals), func(s os.Signal) bool { return !signal.Ignored(s) })
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	context.AfterFunc(ctx, func() {
+		if len(ignored) == 0 {
+			stop()
+			return
+		}
+		second := make(chan os.Signal, 1)
+		signal.Notify(second, ignored...) // before stop, which has them ignored again
+		stop()
+		if s, ok := (<-second).(syscall.Signal); ok {
+			os.Exit(128 + int(s))
+		}
+	})
+	return ctx
 }
 
 // usageError is a command line that cannot be meant.

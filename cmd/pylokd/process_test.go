@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -468,33 +469,49 @@ func TestRestoredCopy(t *testing.T) {
 }
 
 // TestSecondSignal: somebody who connects and says nothing draws a stop out; whoever
-// is in a hurry sends the signal again.
+// is in a hurry sends the signal again. Also where SIGINT is ignored at the start, as a
+// shell has it for what it starts in the background.
 func TestSecondSignal(t *testing.T) {
-	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0")
-	silent, err := net.Dial("tcp", p.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	// Connections are accepted in order: once one that came later is served,
-	// the daemon waits for the silent one.
-	if _, err := p.client(t, insecure.NewCredentials()).Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	p.stderr.wait(t, "stopping")
-	for ended := false; !ended; {
-		p.Process.Signal(syscall.SIGINT)
-		select {
-		case <-p.ended:
-			ended = true
-		case <-time.After(time.Millisecond):
-		}
-	}
-	if s, ok := p.ProcessState.Sys().(syscall.WaitStatus); !ok || !s.Signaled() || s.Signal() != syscall.SIGINT {
-		t.Errorf("it ended with %v, want it killed by the second signal", p.ProcessState)
+	for _, test := range []struct {
+		trap string // what the shell does before it becomes pylokd
+		want func(syscall.WaitStatus) bool
+	}{
+		{"trap - INT", func(s syscall.WaitStatus) bool {
+			return s.Signaled() && s.Signal() == syscall.SIGINT || s.ExitStatus() == 130 && signal.Ignored(syscall.SIGINT)
+		}},
+		{"trap '' INT", func(s syscall.WaitStatus) bool { return s.ExitStatus() == 130 }},
+	} {
+		t.Run(test.trap, func(t *testing.T) {
+			inner := command(t, nil)
+			p := &process{Cmd: exec.Command("/bin/sh", "-c", test.trap+`; exec "$0" "$@"`, inner.Path, "--root", t.TempDir(), "--listen", "127.0.0.1:0"), stderr: &output{}, ended: make(chan struct{})}
+			p.Env, p.Stderr = inner.Env, p.stderr
+			p.begin(t)
+			silent, err := net.Dial("tcp", p.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer silent.Close()
+			// Connections are accepted in order: once one that came later is served,
+			// the daemon waits for the silent one.
+			if _, err := p.client(t, insecure.NewCredentials()).Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			p.stderr.wait(t, "stopping")
+			for ended := false; !ended; {
+				p.Process.Signal(syscall.SIGINT)
+				select {
+				case <-p.ended:
+					ended = true
+				case <-time.After(time.Millisecond):
+				}
+			}
+			if s, ok := p.ProcessState.Sys().(syscall.WaitStatus); !ok || !test.want(s) {
+				t.Errorf("it ended with %v, want it ended by the second signal", p.ProcessState)
+			}
+		})
 	}
 }
 
