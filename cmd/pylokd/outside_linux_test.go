@@ -32,7 +32,7 @@ func (p *process) refuse(t *testing.T, calls int) {
 	for range 16 {
 		running.Go(func() {
 			for range calls / 16 {
-				// Each makes a line of more than 600 bytes.
+				// Each makes a line of more than 300 bytes.
 				_, err := client.Status(t.Context(), &pylokv1.StatusRequest{Name: strings.Repeat("x/", 300)})
 				if status.Code(err) != codes.InvalidArgument {
 					t.Errorf("Status: %v, want %v", err, codes.InvalidArgument)
@@ -43,6 +43,9 @@ func (p *process) refuse(t *testing.T, calls int) {
 	}
 	running.Wait()
 }
+
+// unread is how many refused calls make more lines than a pipe and the queue hold.
+const unread = mostLines + 1024
 
 // TestLogThatNobodyReads has the log go where nobody reads it, and where nobody can: the
 // server answers, and stops, as ever.
@@ -61,7 +64,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 			if how == "closed" {
 				reader.Close()
 			}
-			p.refuse(t, 16_000) // ten megabytes: more than a pipe and the queue hold
+			p.refuse(t, unread)
 			if how == "stalled" {
 				// A reader that comes back is told what it has missed.
 				text := make(chan string)
@@ -102,7 +105,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 		p.Stderr = writer
 		p.begin(t)
 		writer.Close()
-		p.refuse(t, 16_000)
+		p.refuse(t, unread)
 		p.stop(t)
 	})
 }
