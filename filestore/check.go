@@ -129,6 +129,8 @@ func (v verdict) consequence() string {
 	switch v.remedy {
 	case rewrite:
 		return fmt.Sprintf("it will be written again, with token %d", v.lock.Token)
+	case putBack:
+		return fmt.Sprintf("it will be put back, with token %d", v.lock.Token)
 	case remove:
 		return "it will be removed"
 	}

@@ -359,11 +359,12 @@ func TestWhatWaitersKeep(t *testing.T) {
 	ended := make(chan error)
 	message := func() (data weak.Pointer[structpb.Struct]) {
 		request := &pylokv1.LockRequest{Name: "a", Wait: durationpb.New(time.Hour), Data: document(t, `{"x": [1, 2, 3]}`)}
+		data = weak.Make(request.Data)
 		go func() {
 			_, err := r.service.Lock(ctx, request)
 			ended <- err
 		}()
-		return weak.Make(request.Data)
+		return data
 	}()
 	r.waiters(t, "a", 1)
 	for deadline := time.Now().Add(time.Minute); message.Value() != nil; runtime.GC() {

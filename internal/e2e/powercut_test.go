@@ -142,7 +142,7 @@ func (c *cutter) again(t *testing.T, p *program) (problems []string) {
 // predict has Check say how many lock files the next start will mend.
 func (c *cutter) predict(ctx context.Context) (mended int, err error) {
 	err = filestore.Check(ctx, filestore.Config{Root: c.root, StateDir: c.root + ".state"}, func(sentence string) {
-		if strings.HasSuffix(sentence, "; it will be removed") || strings.Contains(sentence, "; it will be written again") {
+		if strings.HasSuffix(sentence, "; it will be removed") || strings.Contains(sentence, "; it will be written again") || strings.Contains(sentence, "; it will be put back") {
 			mended++
 		}
 	})
