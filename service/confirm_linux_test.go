@@ -104,6 +104,9 @@ func TestGrantBehindADeadLink(t *testing.T) {
 		runtime.Gosched()
 	}
 	setLoopback(t, false)
+	for !quietFor(r, 100*time.Millisecond) { // what had come before may not have been read yet
+		time.Sleep(time.Millisecond)
+	}
 	silentFor(r, silentAfter)
 	if _, err := r.manager.Unlock(t.Context(), lock.UnlockRequest{Name: name, Token: held.Lock.Token}); err != nil {
 		t.Fatal(err)
@@ -118,6 +121,18 @@ func TestGrantBehindADeadLink(t *testing.T) {
 		t.Fatalf("the lock is %+v (%v), want the next in line to have it", l, err)
 	}
 	setLoopback(t, true)
+}
+
+// quietFor reports whether the server has heard nothing from its clients for so long.
+func quietFor(r *running, d time.Duration) bool {
+	r.server.connections.mu.Lock()
+	defer r.server.connections.mu.Unlock()
+	for c := range r.server.connections.open {
+		if c.silence() < d {
+			return false
+		}
+	}
+	return true
 }
 
 // silentFor has the server believe that it has heard nothing from its clients for so long.
