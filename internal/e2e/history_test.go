@@ -54,11 +54,19 @@ func TestHistoryPages(t *testing.T) {
 			slices.Sort(times)
 			return times[tries/2], times[tries-1]
 		}
-		first, _ := page(0)
 		for _, at := range []float64{0, 0.25, 0.5, 0.75, 0.9} {
-			typical, worst := page(at)
+			// What is slow by itself is so each time; what else the machine does
+			// may slow one of the two.
+			var first, typical, worst, limit time.Duration
+			for range 3 {
+				first, _ = page(0)
+				typical, worst = page(at)
+				if limit = leeway*first + 20*time.Millisecond; typical <= limit {
+					break
+				}
+			}
 			t.Logf("| pattern %-6q | %4d a page | from %3.0f %% | median %8v | slowest %8v |", test.pattern, test.size, 100*at, typical.Round(10*time.Microsecond), worst.Round(10*time.Microsecond))
-			if limit := leeway*first + 20*time.Millisecond; typical > limit {
+			if typical > limit {
 				t.Errorf("pattern %q: a page of %d from %.0f %% of the history takes %v, the first takes %v; want at most %d times that", test.pattern, test.size, 100*at, typical, first, leeway)
 			}
 		}
