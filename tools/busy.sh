@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the default suite where it is hard on it: on a machine with a load of 10, with
+# Runs the default suite where it is hard on it: on a machine with a load of 10 (LOOPS), with
 # SIGHUP ignored as under nohup, with a server of the user's own on the default address,
 # and with settings of pylok's in the environment. The suite must pass, and leave that
 # server and its locks alone.
@@ -20,7 +20,7 @@ taken=(lb/web lb/web-1 switch-7 x k backup/orders)
 for name in "${taken[@]}"; do .tools/pylok lock "$name" --holder somebody >/dev/null; done
 before=$(.tools/pylok list -o json; .tools/pylok info -o json | grep -i revision)
 
-for _ in {1..10}; do
+for ((i = 0; i < ${LOOPS:-10}; i++)); do
   (while :; do :; done) &
   started+=($!)
 done
