@@ -44,6 +44,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if _, isSet := os.LookupEnv("TZ"); !isSet {
+		zone, err := linkedZone("/etc/localtime")
+		if err != nil {
+			return err
+		}
+		if zone != nil {
+			time.Local = zone
+		}
+	}
 	if c.check {
 		return check(ctx, c, stdout)
 	}
