@@ -3,79 +3,62 @@ package lock
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 )
 
-// confirmations are the grants of which it is not known yet whether a caller can be told.
-// A request that was sent more than once has one grant, which stands as soon as one of its
-// callers has been told.
-type confirmations struct {
-	mu   sync.Mutex
-	open map[Token]*confirmation
+// delivery is a grant on the way to the callers who waited for it. A request that was sent
+// more than once has one grant, which stands as soon as one of its callers has been told.
+type delivery struct {
+	open int  // callers of whom it is not known yet whether they can be told
+	told bool // one of them, or another, has it
 }
 
-// confirmation is of one grant.
-type confirmation struct {
-	asked int  // callers who are being asked
-	told  bool // one of them, or another, has it
+// deliver begins the delivery of a grant to callers, each of whom ends it by tell.
+func (m *Manager) deliver(token Token, callers int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deliveries[token] = &delivery{open: callers}
 }
 
-// errUntold: none of a grant's callers can be told.
-var errUntold = errors.New("the lock was granted to nobody who can be told")
-
-// confirm calls ask, and returns its error. It is an errUntold if no other caller has been
-// told, or is being asked.
-func (c *confirmations) confirm(ctx context.Context, token Token, ask func(context.Context) error) error {
-	c.mu.Lock()
-	one := c.open[token]
-	if one == nil {
-		one = &confirmation{}
-		c.open[token] = one
+// tell ends the delivery of a grant to one caller, who is asked with confirm, if that is
+// set, and returns an error if the caller cannot be told. Where none of the callers can
+// be, the hold is given back.
+func (m *Manager) tell(ctx context.Context, l Lock, confirm func(context.Context) error) error {
+	err := ctx.Err()
+	if err == nil && confirm != nil {
+		err = confirm(ctx)
 	}
-	one.asked++
-	c.mu.Unlock()
-
-	err := ask(ctx)
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	one.asked--
-	one.told = one.told || err == nil
-	if one.asked == 0 {
-		delete(c.open, token)
-		if !one.told {
-			return fmt.Errorf("%w: %w", errUntold, err)
-		}
+	if m.delivered(l.Token, err == nil) {
+		return err
 	}
-	return err
+	return errors.Join(err, m.giveBack(l))
 }
 
-// told notes that a caller has been told of a grant.
-func (c *confirmations) told(token Token) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if one := c.open[token]; one != nil {
-		one.told = true
+// delivered notes whether one caller has been told of a grant. It reports false if that
+// was the last, and nobody has been.
+func (m *Manager) delivered(token Token, told bool) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d := m.deliveries[token]
+	d.open--
+	d.told = d.told || told
+	if d.open > 0 {
+		return true
 	}
+	delete(m.deliveries, token)
+	if !d.told {
+		m.untold[token] = true // until somebody comes for it before it is given back
+	}
+	return d.told
 }
 
 // giveBack ends a hold that nobody could be told of, and hands the lock on; later, where
 // the store cannot do it for now.
-func (m *Manager) giveBack(ctx context.Context, l Lock) error {
-	m.mu.Lock()
-	m.untold[l.Token] = true
-	m.mu.Unlock()
-	_, err := m.Unlock(context.WithoutCancel(ctx), UnlockRequest{Name: l.Name, Token: l.Token, Reason: "the caller could not be reached when it was granted"})
+func (m *Manager) giveBack(l Lock) error {
+	err := m.undoAgain(l)
 	if err != nil && mayPass(err) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.undoAfter(l, minRetryPause)
+		m.undoLater(l, err)
 		return err
 	}
 	m.adopt(l.Token)
-	if errors.Is(err, ErrNotHolder) || errors.Is(err, ErrNotLocked) {
-		return nil // it has ended by itself
-	}
 	return err
 }

@@ -31,6 +31,10 @@ func TestConfirm(t *testing.T) {
 		{"sent twice, one is gone", []caller{{time.Second, true}, {2 * time.Second, false}}, 0, true},
 		{"sent twice, one is gone later", []caller{{2 * time.Second, true}, {time.Second, false}}, 0, true},
 		{"sent twice, both are gone", []caller{{2 * time.Second, true}, {time.Second, true}}, 0, false},
+		{"sent twice, one is there at once", []caller{{time.Second, true}, {0, false}}, 0, true},
+		{"sent twice, the first is there at once", []caller{{0, false}, {time.Second, true}}, 0, true},
+		{"sent twice, one is gone at once", []caller{{0, true}, {time.Second, false}}, 0, true},
+		{"sent twice, the second is gone at once", []caller{{time.Second, false}, {0, true}}, 0, true},
 		{"sent again before it is known", []caller{{2 * time.Second, true}}, time.Second, true},
 	}
 	for _, test := range tests {

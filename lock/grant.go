@@ -70,11 +70,8 @@ func (m *Manager) Lock(ctx context.Context, request LockRequest) (Grant, error) 
 		return grant, err
 	}
 	grant, err = m.await(t, inLine)
-	if err == nil && request.Confirm != nil {
-		err = m.confirmations.confirm(ctx, grant.Lock.Token, request.Confirm)
-		if errors.Is(err, errUntold) {
-			return Grant{}, errors.Join(err, m.giveBack(ctx, grant.Lock))
-		}
+	if err == nil {
+		err = m.tell(ctx, grant.Lock, request.Confirm)
 	}
 	if err != nil {
 		return Grant{}, err
@@ -102,7 +99,6 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest
 		replaceable := request.Overwrite && (l.Holder == "" || l.Holder == request.Holder)
 		switch {
 		case l.Held() && request.RequestID != "" && l.RequestID == request.RequestID:
-			m.confirmations.told(l.Token)
 			m.adopt(l.Token)
 			return Grant{Lock: m.described(l)}, nil, nil
 
@@ -335,11 +331,13 @@ func staysInLine(err error) bool { return errors.Is(err, ErrConflict) || forNow(
 // answer tells a waiter's callers what became of it, and reports whether the lock
 // is now theirs. The caller has the turn.
 func (m *Manager) answer(t *turn, w *waiter, l Lock, err error) bool {
-	if !t.decide(w) && err == nil {
+	callers := t.decide(w)
+	if callers == 0 && err == nil {
 		err = m.undo(w.calls[0].ctx, l)
 	}
 	a := answer{err: err}
 	if err == nil {
+		m.deliver(l.Token, callers)
 		a.grant = Grant{Lock: m.described(l), Queued: time.Since(w.since)}
 	}
 	for _, c := range w.calls {

@@ -45,11 +45,10 @@ type Manager struct {
 
 	mu           sync.Mutex
 	turns        map[Name]*turn
-	waiting      int            // calls that wait, for any lock
-	waitingBytes int            // that they keep
+	waiting      int // calls that wait, for any lock
+	waitingBytes int // that they keep
+	deliveries   map[Token]*delivery
 	untold       map[Token]bool // holds that nobody was told of and that are still to be ended
-
-	confirmations confirmations
 
 	running    context.Context // until Close; ended with mu held
 	stop       context.CancelFunc
@@ -88,7 +87,7 @@ func NewManager(store Store, config Config) (*Manager, error) {
 		turns:  make(map[Name]*turn),
 		untold: make(map[Token]bool),
 
-		confirmations: confirmations{open: make(map[Token]*confirmation)},
+		deliveries: make(map[Token]*delivery),
 	}
 	m.running, m.stop = context.WithCancel(context.Background())
 	revision, locks := store.List(m.running, Pattern{}, Name{})

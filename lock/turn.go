@@ -230,13 +230,22 @@ func (t *turn) abandon(c *call) bool {
 	return c.left
 }
 
-// decide reports whether anybody is still there to be granted the lock; then they will
-// be told so.
-func (t *turn) decide(w *waiter) bool {
+// decide returns how many calls take the answer when the waiter is granted the lock: none
+// if nobody is there any more, else all that have not left, those too whose ctx has ended.
+func (t *turn) decide(w *waiter) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w.decided = slices.ContainsFunc(w.calls, func(c *call) bool { return c.ctx.Err() == nil && !c.left })
-	return w.decided
+	callers := 0
+	for _, c := range w.calls {
+		if !c.left {
+			callers++
+		}
+		w.decided = w.decided || !c.left && c.ctx.Err() == nil
+	}
+	if !w.decided {
+		return 0
+	}
+	return callers
 }
 
 // next takes the first waiter who is still there out of the queue, or returns

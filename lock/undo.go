@@ -63,7 +63,7 @@ func (m *Manager) undoAfter(l Lock, pause time.Duration) {
 			return
 		case <-time.After(pause):
 		}
-		if m.undoAgain(l) {
+		if m.undoAgain(l) == nil {
 			m.adopt(l.Token)
 			return
 		}
@@ -73,18 +73,19 @@ func (m *Manager) undoAfter(l Lock, pause time.Duration) {
 	})
 }
 
-// undoAgain reports whether nothing is left to be undone.
-func (m *Manager) undoAgain(l Lock) bool {
+// undoAgain ends a hold, unless somebody has it after all, and hands the lock on. With an
+// error it is still to be undone.
+func (m *Manager) undoAgain(l Lock) error {
 	t, err := m.enter(m.running, l.Name)
 	if err != nil {
-		return false
+		return err
 	}
 	defer m.leave(t)
 	m.mu.Lock()
 	untold := m.untold[l.Token]
 	m.mu.Unlock()
 	if !untold {
-		return true
+		return nil
 	}
 	present, err := m.present(m.running, l.Name)
 	if err == nil && present.Token == l.Token {
@@ -93,13 +94,16 @@ func (m *Manager) undoAgain(l Lock) bool {
 	if err == nil {
 		m.grantNext(t)
 	}
-	return err == nil
+	return err
 }
 
 // adopt notes that somebody has the hold, or that it is over. Who has the turn knows that
 // it is not undone from then on.
 func (m *Manager) adopt(token Token) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	delete(m.untold, token)
-	m.mu.Unlock()
+	if d := m.deliveries[token]; d != nil {
+		d.told = true
+	}
 }
