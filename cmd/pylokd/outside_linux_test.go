@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -173,6 +174,30 @@ func TestHangupAtTheStart(t *testing.T) {
 	}
 	p.refuse(t, 16)
 	p.stop(t)
+}
+
+// TestHangupAtTheStop sends SIGHUP all the while a server stops, which is a clean stop.
+func TestHangupAtTheStop(t *testing.T) {
+	for range 5 {
+		p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0")
+		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		for p.Process.Signal(syscall.SIGHUP) == nil {
+			runtime.Gosched()
+		}
+		<-p.ended
+		if !p.ProcessState.Success() {
+			t.Fatalf("it ended with %v, want exit code 0; the log:\n%s", p.ProcessState, p.stderr)
+		}
+	}
+}
+
+// TestLimitsOfTheStop: whatever hangs, the server ends within the time that --help tells.
+func TestLimitsOfTheStop(t *testing.T) {
+	if most := stopLimit + 3*sayLimit; most >= 10*time.Second {
+		t.Errorf("a stop may take %v, want less than 10 s", most)
+	}
 }
 
 // TestMismatchInTheLog has clients speak TLS where the server does not, and the other way.

@@ -22,12 +22,13 @@ import (
 )
 
 const (
-	// stopLimit is how long a clean stop may take, whatever hangs.
-	stopLimit = 9 * time.Second
+	// stopLimit is how long a clean stop may take, whatever hangs. With three times
+	// sayLimit, for the log, for stdout and for the cause of the end, it is within 10 s.
+	stopLimit = 8 * time.Second
 	// callsGrace is what of it the running calls have to finish.
 	callsGrace = 5 * time.Second
 	// sayLimit is how long it waits, in the end, for somebody to read what it has said.
-	sayLimit = time.Second
+	sayLimit = 500 * time.Millisecond
 	// garbage is how many bytes of it may gather in a heap that is small. Go
 	// collects when the heap has doubled: one of 4 MiB has after a few hundred
 	// requests, and then a quarter of the CPU goes into collecting.
@@ -58,11 +59,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	// Whoever reads what the server says may stall, or go: it serves all the same.
 	signal.Ignore(syscall.SIGPIPE)
+	// A hang-up never ends it, not while it stops either: nothing takes the handler away.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
 	logged := newLines(stderr, c.droppedNote)
 	defer logged.close(sayLimit)
 	said := newLines(stdout, func(int) []byte { return nil }) // one line
 	defer said.close(sayLimit)
-	err = serve(ctx, c, said, c.logger(logged))
+	err = serve(ctx, c, hangups, said, c.logger(logged))
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // told to stop before it served
 	}
@@ -88,17 +92,14 @@ func check(ctx context.Context, c config, stdout io.Writer) error {
 	return nil
 }
 
-// serve serves until ctx ends, and then stops cleanly.
-func serve(ctx context.Context, c config, stdout io.Writer, log *slog.Logger) (err error) {
+// serve serves until ctx ends, and then stops cleanly. At each of hangups it reloads.
+func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Writer, log *slog.Logger) (err error) {
 	ballast := make([]byte, garbage) // counts as heap, and is no memory until it is written to
 	defer runtime.KeepAlive(ballast)
 	address, err := c.address()
 	if err != nil {
 		return err
 	}
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	var tlsConfig *tls.Config
 	cert := &keyPair{file: c.tlsCert, keyFile: c.tlsKey}
 	if c.tlsCert != "" {
