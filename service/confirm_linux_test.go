@@ -2,76 +2,23 @@ package service
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
-	"os"
-	"os/exec"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/internal/ownnet"
 	"github.com/pylok/pylok/lock"
 )
-
-// ownNetwork, in the environment, is set in a process that has a network of its own.
-const ownNetwork = "PYLOK_TEST_OWN_NETWORK"
-
-// inOwnNetwork reports whether the process has a network of its own, in which only
-// loopback is, and is up. Otherwise it runs the test in one that has.
-func inOwnNetwork(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(ownNetwork) != "" {
-		setLoopback(t, true)
-		return true
-	}
-	test := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.v")
-	test.Env = append(os.Environ(), ownNetwork+"=1")
-	test.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		test.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		test.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		test.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-	}
-	out, err := test.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) && os.Geteuid() != 0 {
-		t.Skip("this machine lets no user have a network namespace; root has one")
-	}
-	if err != nil {
-		t.Errorf("in a network of its own: %v\n%s", err, out)
-	}
-	return false
-}
-
-// setLoopback sets the process's loopback interface up or down.
-func setLoopback(t *testing.T, up bool) {
-	t.Helper()
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(socket)
-	request, err := unix.NewIfreq("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if up {
-		request.SetUint16(unix.IFF_UP)
-	}
-	if err := unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request); err != nil {
-		t.Fatalf("setting the loopback interface of a test network: %v", err)
-	}
-}
 
 // TestGrantBehindADeadLink has a waiter whose link dies. The lock does not stay with it:
 // the next in line has it.
 func TestGrantBehindADeadLink(t *testing.T) {
-	if !inOwnNetwork(t) {
+	if !ownnet.Enter(t) {
 		return
 	}
 	r := serve(t, setup{})
@@ -103,7 +50,7 @@ func TestGrantBehindADeadLink(t *testing.T) {
 		}
 		runtime.Gosched()
 	}
-	setLoopback(t, false)
+	ownnet.SetLoopback(t, false)
 	for !quietFor(r, 100*time.Millisecond) { // what had come before may not have been read yet
 		time.Sleep(time.Millisecond)
 	}
@@ -120,7 +67,7 @@ func TestGrantBehindADeadLink(t *testing.T) {
 		l, err := r.manager.Status(t.Context(), name)
 		t.Fatalf("the lock is %+v (%v), want the next in line to have it", l, err)
 	}
-	setLoopback(t, true)
+	ownnet.SetLoopback(t, true)
 }
 
 // quietFor reports whether the server has heard nothing from its clients for so long.

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/internal/ownnet"
 )
 
 // refuse has the server log many refused calls, and checks that it answers each.
@@ -47,6 +48,39 @@ func (p *process) refuse(t *testing.T, calls int) {
 
 // unread is how many refused calls make more lines than a pipe and the queue hold.
 const unread = mostLines + 1024
+
+// TestNoFlags starts a pylokd as README.md does, on the default address of a network that is
+// the test's own.
+func TestNoFlags(t *testing.T) {
+	if !ownnet.Enter(t) {
+		return
+	}
+	home := t.TempDir()
+	p := start(t, []string{"HOME=" + home})
+	if want := filepath.Join(home, ".local/state/pylok/locks"); p.root != want || p.address != "127.0.0.1:5625" {
+		t.Errorf("got %s on %s, want %s on 127.0.0.1:5625", p.root, p.address, want)
+	}
+	client := p.client(t, insecure.NewCredentials())
+	response, err := client.Lock(t.Context(), &pylokv1.LockRequest{Name: "lb/web-1", Holder: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(p.root, "lb/web-1.lock")
+	if got := response.GetLock().GetLockFileLocation(); got != file {
+		t.Errorf("lock_file_location: got %s, want %s", got, file)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("the lock file: %v", err)
+	}
+	info, err := client.Info(t.Context(), &pylokv1.InfoRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.GetRoot() != p.root || info.GetStore() != "file" || info.GetVersion() == "" {
+		t.Errorf("Info: got %v", info)
+	}
+	p.stop(t)
+}
 
 // TestLogThatNobodyReads has the log go where nobody reads it, and where nobody can: the
 // server answers, and stops, as ever.

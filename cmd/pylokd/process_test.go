@@ -235,39 +235,6 @@ func says(t *testing.T, text string, wants ...string) {
 	}
 }
 
-func TestNoFlags(t *testing.T) {
-	probe, err := net.Listen("tcp", "127.0.0.1:5625")
-	if err != nil {
-		t.Skipf("NOT TESTED: pylokd without flags, because 127.0.0.1:5625 is taken: %v", err)
-	}
-	probe.Close()
-	home := t.TempDir()
-	p := start(t, []string{"HOME=" + home})
-	if want := filepath.Join(home, ".local/state/pylok/locks"); p.root != want || p.address != "127.0.0.1:5625" {
-		t.Errorf("got %s on %s, want %s on 127.0.0.1:5625", p.root, p.address, want)
-	}
-	client := p.client(t, insecure.NewCredentials())
-	response, err := client.Lock(t.Context(), &pylokv1.LockRequest{Name: "lb/web-1", Holder: "alice"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(p.root, "lb/web-1.lock")
-	if got := response.GetLock().GetLockFileLocation(); got != file {
-		t.Errorf("lock_file_location: got %s, want %s", got, file)
-	}
-	if _, err := os.Stat(file); err != nil {
-		t.Errorf("the lock file: %v", err)
-	}
-	info, err := client.Info(t.Context(), &pylokv1.InfoRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.GetRoot() != p.root || info.GetStore() != "file" || info.GetVersion() == "" {
-		t.Errorf("Info: got %v", info)
-	}
-	p.stop(t)
-}
-
 func TestTexts(t *testing.T) {
 	for flag, wants := range map[string][]string{
 		"--help":    {"--root DIR", "127.0.0.1:5625", "PYLOKD_", "/var/lib/pylok/locks", "SIGTERM", "90d,1GiB", "--state-dir DIR", "--accept-restore"},

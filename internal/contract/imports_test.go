@@ -36,6 +36,7 @@ var importRules = []importRule{
 	{packages: "service/...", mayImport: []string{"lock", "gen/...", "internal/canonical"}},
 	{packages: "client/...", mayImport: []string{"lock", "gen/..."}},
 	{packages: "examples/go", mayImport: []string{"lock", "gen/...", "client"}},
+	{packages: "internal/ownnet"}, // for tests
 	{packages: "internal/load", mayImport: []string{"lock", "gen/...", "client"}},
 	{packages: "cmd/...", mayImport: []string{"lock/...", "filestore/...", "gen/...", "service/...", "client/...", "internal/load"}},
 }
