@@ -3,7 +3,10 @@ package service
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,14 +19,14 @@ import (
 )
 
 // headers writes those of a call, without a request, and leaves the stream open.
-func headers(t *testing.T, framer *http2.Framer, stream uint32, method string) {
+func headers(t *testing.T, framer *http2.Framer, stream uint32, method string, more ...[2]string) {
 	t.Helper()
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
-	for _, field := range [][2]string{
+	for _, field := range append([][2]string{
 		{":method", "POST"}, {":scheme", "http"}, {":path", method}, {":authority", "test"},
 		{"content-type", "application/grpc"}, {"te", "trailers"},
-	} {
+	}, more...) {
 		if err := encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}); err != nil {
 			t.Fatal(err)
 		}
@@ -86,6 +89,48 @@ func TestRequestThatArrives(t *testing.T) {
 	r.lock(t, &pylokv1.LockRequest{Name: "a", Holder: "alice"})
 	_, err := r.Lock(t.Context(), &pylokv1.LockRequest{Name: "a", Wait: durationpb.New(300 * time.Millisecond)})
 	refusedCode(t, err, codes.FailedPrecondition)
+}
+
+// TestCallsThatAreTakenBack begins calls with long headers and takes them back at once:
+// nothing of them is kept until their requests would be late.
+func TestCallsThatAreTakenBack(t *testing.T) {
+	const (
+		calls       = 2000
+		headerBytes = 15000
+	)
+	r := serve(t, setup{server: ServerConfig{ConnectTimeout: time.Hour}})
+	conn, err := net.Dial("tcp", r.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go io.Copy(io.Discard, conn)
+	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
+		t.Fatal(err)
+	}
+	framer := http2.NewFramer(conn, nil)
+	if err := framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for i := range uint32(calls) {
+		headers(t, framer, 2*i+1, "/pylok.v1.LockService/Status", [2]string{"x", strings.Repeat("y", headerBytes)})
+		if err := framer.WriteRSTStream(2*i+1, http2.ErrCodeCancel); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.lock(t, &pylokv1.LockRequest{Name: "a"})
+	for deadline := time.Now().Add(time.Minute); heap() > before+calls*headerBytes/4; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes are kept of %d calls that are over", heap()-before, calls)
+		}
+	}
 }
 
 // TestMostConnections opens more connections than may be open.

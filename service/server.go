@@ -109,6 +109,7 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		stopping:    make(chan struct{}),
 	}
 	log := callLog{config.Logger}
+	arrivals := &arrivals{limit: config.ConnectTimeout}
 	answerPanics := recovery.WithRecoveryHandler(recovered)
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec(config.MaxMessageBytes)),
@@ -122,11 +123,11 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout, MaxConnectionIdle: config.IdleTimeout}),
-		grpc.InTapHandle(limitArrival(config.ConnectTimeout)),
+		grpc.InTapHandle(arrivals.begin),
 		grpc.WaitForHandlers(true), // so that the store is not closed under them
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(arrivedUnary, log.unary, recovery.UnaryServerInterceptor(answerPanics)),
-		grpc.ChainStreamInterceptor(arrivedStream, s.endAtStop, log.stream, recovery.StreamServerInterceptor(answerPanics)),
+		grpc.ChainUnaryInterceptor(arrivals.unary, log.unary, recovery.UnaryServerInterceptor(answerPanics)),
+		grpc.ChainStreamInterceptor(arrivals.stream, s.endAtStop, log.stream, recovery.StreamServerInterceptor(answerPanics)),
 	}
 	if config.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
