@@ -448,7 +448,7 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 		}
 	}
 	if change.Type == lock.Unlocked {
-		moved := s.movedFile(l.Name)
+		moved := s.takenFile(l.Name)
 		if err := s.work.take(l.Name, p, moved); err != nil {
 			return step{}, s.placeError(l.Name, err)
 		}
@@ -560,7 +560,7 @@ func (s *Store) unstage(c *commit) {
 		var err error
 		switch {
 		case st.linked:
-			err = s.work.takeBack(name, st.after.print, s.movedFile(name))
+			err = s.work.takeBack(name, st.after.print, s.takenFile(name))
 		case st.moved == "":
 			continue
 		case st.after == nil:

@@ -261,6 +261,22 @@ func (d *testDisk) Rename(oldName, newName string) error {
 	return err
 }
 
+func (d *testDisk) RenameNew(oldName, newName string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.plain {
+		return errors.ErrUnsupported
+	}
+	if err := d.step("rename", newName); err != nil {
+		return err
+	}
+	err := d.FS.RenameNew(oldName, newName)
+	if err == nil {
+		d.undo(func() { os.Rename(d.path(newName), d.path(oldName)) })
+	}
+	return err
+}
+
 func (d *testDisk) Exchange(a, b string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -609,7 +625,7 @@ func leftNew(t *testing.T, root string) (names []string) {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
-		if name := entry.Name(); strings.HasSuffix(name, newSuffix) || strings.HasSuffix(name, moveSuffix) {
+		if name := entry.Name(); strings.HasSuffix(name, newSuffix) || strings.HasSuffix(name, moveSuffix) || strings.HasSuffix(name, takeSuffix) {
 			names = append(names, name)
 		}
 	}

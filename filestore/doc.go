@@ -2,7 +2,7 @@
 //
 //	<root>/lb/server-1.lock    a held lock, readable and complete at any moment
 //	<root>/.pylok/             the server's own: format, daemon, batch, journal/, *.new
-//	                           and *.move; and *.kept, files of others' (see place.go)
+//	                           *.move and *.take; and *.kept, files of others' (see place.go)
 //
 // The file decides whether a lock is held; the journal makes an answer durable.
 // Changes are made in batches, each step for the whole batch. One goroutine at a time

@@ -27,6 +27,7 @@ const (
 	journalDir = ownDir + "/journal"
 	newSuffix  = ".new"  // a file that the server wrote; see written
 	moveSuffix = ".move" // a file on the way into the place of a lock file, or out of it
+	takeSuffix = ".take" // a file that was moved out of the place of a lock file, which is empty then
 	keptSuffix = ".kept" // somebody's file whose place somebody else took
 
 	// Lock files are for whom the umask, or the directory's default ACL, lets have them.

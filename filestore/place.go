@@ -28,12 +28,20 @@ var errMisplaced = errors.New("a lock file could not be put back")
 // errOwnFile: a file in .pylok could not be written, which says nothing of a lock's file.
 var errOwnFile = errors.New("a file of the server's own could not be written")
 
-// movedFile returns a name in .pylok for what was in the place of a lock's file. The
-// number makes it unique; the hash tells a start after a crash whose it is.
-func (s *Store) movedFile(name lock.Name) string {
+// movedFile returns a name in .pylok for what another file takes the place of. The number
+// makes it unique; the hash tells a start after a crash whose it is.
+func (s *Store) movedFile(name lock.Name) string { return s.asideOf(name, moveSuffix) }
+
+// takenFile is movedFile for what leaves its place empty.
+func (s *Store) takenFile(name lock.Name) string { return s.asideOf(name, takeSuffix) }
+
+func (s *Store) asideOf(name lock.Name, suffix string) string {
 	s.written.last++
-	return fmt.Sprintf("%s/%d-%s%s", ownDir, s.written.last, hashOf(name), moveSuffix)
+	return fmt.Sprintf("%s/%d-%s%s", ownDir, s.written.last, hashOf(name), suffix)
 }
+
+// keptOf returns the name that a file of movedFile's or takenFile's gets to be kept.
+func keptOf(moved string) string { return strings.TrimSuffix(moved, path.Ext(moved)) + keptSuffix }
 
 // hashOf returns 16 digits that stand for a name.
 func hashOf(name lock.Name) string {
@@ -42,9 +50,10 @@ func hashOf(name lock.Name) string {
 	return fmt.Sprintf("%016x", h.Sum64())
 }
 
-// isMovedOf reports whether movedFile made a file's name for the lock.
+// isMovedOf reports whether movedFile or takenFile made a file's name for the lock.
 func isMovedOf(file string, name lock.Name) bool {
-	return strings.HasSuffix(file, "-"+hashOf(name)+moveSuffix)
+	stem := strings.TrimSuffix(file, path.Ext(file))
+	return strings.HasSuffix(stem, "-"+hashOf(name))
 }
 
 // isMoved reports whether q, of another name, is of the file of p in the same state:
@@ -79,8 +88,8 @@ func (f *files) expect(moved string, want fingerprint) error {
 // error is a *displacedError.
 func (f *files) putBack(moved string, name lock.Name, because error) error {
 	err := f.link(moved, name)
-	if errors.Is(err, syscall.EPERM) { // a directory, which has one name
-		if err = f.Rename(moved, fileOf(name)); err == nil {
+	if errors.Is(err, syscall.EPERM) {
+		if err = f.moveBack(moved, name); err == nil {
 			return because
 		}
 	}
@@ -91,13 +100,24 @@ func (f *files) putBack(moved string, name lock.Name, because error) error {
 		}
 		return because
 	case isByOthers(err), errors.Is(err, errBlocked):
-		kept := strings.TrimSuffix(moved, moveSuffix) + keptSuffix
+		kept := keptOf(moved)
 		if err := f.Rename(moved, kept); err != nil {
 			return errors.Join(because, errMisplaced, err)
 		}
 		return &displacedError{name, kept, because}
 	}
 	return errors.Join(because, errMisplaced, err)
+}
+
+// moveBack gives a file in .pylok that may have one name only a lock's place, which must
+// be empty. Of that kind are directories and, where the system protects hard links, files
+// of other users.
+func (f *files) moveBack(moved string, name lock.Name) error {
+	err := f.RenameNew(moved, fileOf(name))
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = f.Rename(moved, fileOf(name))
+	}
+	return err
 }
 
 // displacedError: the place of a file that was to be put back has been taken. Nobody's
@@ -123,7 +143,7 @@ func (f *files) replace(name lock.Name, written string, p, want fingerprint, mov
 	}
 	err := f.Exchange(moved, fileOf(name))
 	if errors.Is(err, errors.ErrUnsupported) {
-		return f.replaceByName(name, want, moved)
+		return f.replaceByName(name, p, want, moved)
 	}
 	if err != nil {
 		return errors.Join(err, f.Remove(moved))
@@ -155,7 +175,7 @@ func (f *files) exchangeBack(name lock.Name, p fingerprint, moved string, becaus
 		}
 		// Somebody else's came out, which is newer than what went in: once more.
 	}
-	kept := strings.TrimSuffix(moved, moveSuffix) + keptSuffix
+	kept := keptOf(moved)
 	if err := f.Rename(moved, kept); err != nil {
 		return errors.Join(because, errMisplaced, err)
 	}
@@ -165,7 +185,7 @@ func (f *files) exchangeBack(name lock.Name, p fingerprint, moved string, becaus
 // replaceByName is replace on a file system that cannot exchange two names. It has the
 // new file under the name moved. What somebody puts into the place between its link and
 // its renaming is lost, as README.md says.
-func (f *files) replaceByName(name lock.Name, want fingerprint, moved string) error {
+func (f *files) replaceByName(name lock.Name, p, want fingerprint, moved string) error {
 	fresh := strings.TrimSuffix(moved, moveSuffix) + "-2" + moveSuffix
 	err := f.Rename(moved, fresh)
 	if err == nil {
@@ -180,19 +200,33 @@ func (f *files) replaceByName(name lock.Name, want fingerprint, moved string) er
 		return errors.Join(err, f.Remove(fresh))
 	}
 	if err := f.expect(moved, want); err != nil {
-		if backErr := f.Rename(moved, fileOf(name)); backErr != nil {
-			return errors.Join(err, errMisplaced, backErr)
-		}
-		return err
+		return f.renameBack(name, p, moved, err)
 	}
 	return nil
+}
+
+// renameBack is exchangeBack on a file system that cannot exchange two names. What
+// somebody puts into the place between its look and its renaming is lost.
+func (f *files) renameBack(name lock.Name, p fingerprint, moved string, because error) error {
+	now, err := f.look(name)
+	switch {
+	case err != nil:
+	case now.inode != p.inode || now.birth != p.birth: // somebody removed or replaced it
+		return errors.Join(because, f.Remove(moved))
+	default:
+		err = f.Rename(moved, fileOf(name))
+	}
+	if err != nil {
+		return errors.Join(because, errMisplaced, err)
+	}
+	return because
 }
 
 // restore undoes replace: a lock's place has the file again that was moved.
 func (f *files) restore(name lock.Name, p fingerprint, moved string) error {
 	err := f.exchangeBack(name, p, moved, nil)
 	if errors.Is(err, errors.ErrUnsupported) {
-		err = f.Rename(moved, fileOf(name))
+		err = f.renameBack(name, p, moved, nil)
 	}
 	return err
 }

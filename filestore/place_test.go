@@ -168,7 +168,7 @@ func TestDisplaced(t *testing.T) {
 	d.arm(func(_ int, op, of string) error {
 		var err error
 		switch {
-		case op == "rename" && strings.HasSuffix(of, moveSuffix):
+		case op == "rename" && strings.HasSuffix(of, takeSuffix):
 			err = errors.Join(os.Remove(file), os.WriteFile(file, []byte("a: 1\n"), 0o644))
 		case op == "link" && of == fileOf(name):
 			err = os.WriteFile(file, []byte("b: 2\n"), 0o644)

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
@@ -155,14 +156,14 @@ func (r *recovery) openJournal() error {
 }
 
 // believe takes in what the last server said in .pylok/daemon. It moves the checkpoint
-// forward if the file system has been intact since that server wrote to it: then all but
-// its last batch is in the files.
+// forward if the file system has been intact since that server wrote to it: then all that
+// the journal has is in the files, which are changed before.
 func (r *recovery) believe(daemon []byte) {
 	mount := mountOf(daemon)
 	r.unsynced = mount == syncFailed
 	r.intact = mount != "" && mount == r.files.Mount()
 	if r.intact {
-		r.checkpoint = max(r.checkpoint, r.journal.Confirmed())
+		r.checkpoint = max(r.checkpoint, r.journal.Last())
 	}
 }
 
@@ -210,7 +211,7 @@ func (r *recovery) findWritten() error {
 			r.unread = r.unread || token == 0
 			r.leftover = append(r.leftover, name)
 		}
-		if strings.HasSuffix(entry.Name(), moveSuffix) {
+		if strings.HasSuffix(entry.Name(), moveSuffix) || strings.HasSuffix(entry.Name(), takeSuffix) {
 			r.leftover = append(r.leftover, name)
 			r.moved = append(r.moved, name)
 		}
@@ -519,16 +520,27 @@ func tellOf(why string, after lock.Lock, event lock.EventType) verdict {
 }
 
 // movedOf returns where the last server moved the file of a hold that the journal knows,
-// for a change that it does not know; empty: nowhere.
-func (r *recovery) movedOf(h *history) string {
-	for _, file := range r.moved {
-		if isMovedOf(file, h.hold.Name) {
-			if found, err := r.files.readAt(file, nil); err == nil && h.isAsHeld(found) {
-				return file
-			}
-		}
+// for a change that it does not know; empty: nowhere. It also reports whether somebody
+// has changed since then what that server left in the place: removed the file that took
+// it, or edited it.
+func (r *recovery) movedOf(h *history, found lockFile) (file string, changed bool) {
+	if found.exists() && !r.written[found.print.inode] {
+		return "", false // it was replaced
 	}
-	return ""
+	for _, file := range r.moved {
+		if !isMovedOf(file, h.hold.Name) {
+			continue
+		}
+		moved, err := r.files.readAt(file, nil)
+		if err != nil || !moved.exists() || !h.isAsHeld(moved) {
+			continue
+		}
+		if !found.exists() {
+			return file, !strings.HasSuffix(file, takeSuffix)
+		}
+		return file, found.print.mtime > moved.print.ctime // when the one took the place of the other
+	}
+	return "", false
 }
 
 // compare decides what becomes of a lock by its history and its file. It changes
@@ -549,6 +561,11 @@ func (r *recovery) compareShown(name lock.Name, found lockFile) verdict {
 	if h != nil {
 		h.steady = r.intact || !recent
 	}
+	var moved string
+	var changed bool
+	if h.isHeld() && !(found.exists() && h.isAsHeld(found)) {
+		moved, changed = r.movedOf(h, found)
+	}
 	adopt := func(why string) verdict {
 		return tellOf(why, adopted(name, found, r.now), lock.Locked)
 	}
@@ -559,8 +576,8 @@ func (r *recovery) compareShown(name lock.Name, found lockFile) verdict {
 	case !found.exists() && recent && !h.byFile:
 		return verdict{remedy: rewrite, why: "the lock file of a recent hold is missing", lock: r.withTerms(h.hold)}
 
-	case h.isHeld() && (!found.exists() || r.written[found.print.inode] && !h.isAsHeld(found)) && r.movedOf(h) != "":
-		return verdict{remedy: putBack, why: "the lock was being changed when the server stopped", lock: r.withTerms(h.hold), moved: r.movedOf(h)}
+	case moved != "" && !changed:
+		return verdict{remedy: putBack, why: "the lock was being changed when the server stopped", lock: r.withTerms(h.hold), moved: moved}
 
 	case !found.exists():
 		return tellOf("the lock file was removed while no server ran", h.hold, lock.Unlocked)
@@ -568,7 +585,7 @@ func (r *recovery) compareShown(name lock.Name, found lockFile) verdict {
 	case r.isOrphan(found) && !h.isHeld():
 		return verdict{remedy: remove, why: "the lock was being granted or released when the server stopped"}
 
-	case r.isOrphan(found) && !h.isAsHeld(found):
+	case r.isOrphan(found) && !h.isAsHeld(found) && !changed:
 		return verdict{remedy: rewrite, why: "the lock file was being written when the server stopped", lock: r.withTerms(h.hold)}
 
 	case found.unread && h.isHeld() && recent && !h.byFile:
@@ -689,7 +706,7 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 	case nothing, remove:
 		r.locks.Delete(&entry{key: name.String()})
 		if v.remedy == remove {
-			moved := r.movedFile(name)
+			moved := r.takenFile(name)
 			if err := r.files.take(name, found.print, moved); err != nil {
 				return err
 			}
@@ -738,7 +755,11 @@ func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
 // of what was found there.
 func (r *recovery) putBack(name lock.Name, found lockFile, moved string) error {
 	if !found.exists() {
-		if err := r.files.link(moved, name); err != nil {
+		err := r.files.link(moved, name)
+		if errors.Is(err, syscall.EPERM) {
+			return r.files.moveBack(moved, name)
+		}
+		if err != nil {
 			return err
 		}
 		return r.files.Remove(moved)

@@ -232,7 +232,8 @@ var recoverCases = []recoverCase{
 			rm(t, r.root, name)
 		}
 	}, events: []string{"unlocked old", "unlocked recent", "unlocked replaced", "unlocked updated"}, free: []string{"old", "recent", "replaced", "updated"}},
-	{name: "the last file is missing, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { rm(t, r.root, "last") }},
+	{name: "the last file is missing, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { rm(t, r.root, "last") },
+		events: []string{"unlocked last"}, free: []string{"last"}},
 	{name: "a recent hold's file was edited, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) {
 		put(t, r.root, "recent", append(bytes.Clone(r.files["recent"]), "note: by hand\n"...), 0)
 	}, events: []string{"updated recent"}, data: map[string]string{"recent": `{"msg":"recent","n":1,"note":"by hand"}`}, untouched: []string{"recent"}},

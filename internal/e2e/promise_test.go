@@ -171,7 +171,7 @@ func (p *promise) check(ctx context.Context, d *daemon, l *load) (problems []str
 			complain("%s has token %d and a lock file with token %s", name, locks[name].GetToken(), token)
 		}
 	}
-	for _, pattern := range []string{"*.new", "*.move"} {
+	for _, pattern := range []string{"*.new", "*.move", "*.take"} {
 		leftovers, err := filepath.Glob(filepath.Join(d.root, ".pylok", pattern))
 		if err != nil {
 			return nil, o, err

@@ -39,6 +39,9 @@ type FS interface {
 	Link(oldName, newName string) error
 	// Rename gives a file another name, in place of what has that name.
 	Rename(oldName, newName string) error
+	// RenameNew is Rename, but the error is fs.ErrExist if something has that name,
+	// and errors.ErrUnsupported where the file system cannot tell.
+	RenameNew(oldName, newName string) error
 	// Exchange exchanges what two names stand for, at once. The error is
 	// errors.ErrUnsupported where the file system cannot.
 	Exchange(a, b string) error

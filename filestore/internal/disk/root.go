@@ -350,10 +350,18 @@ func (r *osRoot) Rename(oldName, newName string) error {
 	})
 }
 
+func (r *osRoot) RenameNew(oldName, newName string) error {
+	return r.rename2("rename", oldName, newName, unix.RENAME_NOREPLACE)
+}
+
 func (r *osRoot) Exchange(a, b string) error {
-	err := r.in("exchange", a, func(aDir int, aBase string) error {
-		return r.in("exchange", b, func(bDir int, bBase string) error {
-			return unix.Renameat2(aDir, aBase, bDir, bBase, unix.RENAME_EXCHANGE)
+	return r.rename2("exchange", a, b, unix.RENAME_EXCHANGE)
+}
+
+func (r *osRoot) rename2(op, oldName, newName string, flags uint) error {
+	err := r.in(op, oldName, func(oldDir int, oldBase string) error {
+		return r.in(op, newName, func(newDir int, newBase string) error {
+			return unix.Renameat2(oldDir, oldBase, newDir, newBase, flags)
 		})
 	})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // rename(2): no support for the flag

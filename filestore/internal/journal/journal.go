@@ -80,9 +80,8 @@ type Journal struct {
 		file  string
 		bytes int64
 	}
-	unbegun   string        // at Open, a last segment that is none; empty: there is none
-	whole     int64         // at Open, what of the segment before that was durable
-	confirmed lock.Revision // at Open, the last event before the last batches
+	unbegun string // at Open, a last segment that is none; empty: there is none
+	whole   int64  // at Open, what of the segment before that was durable
 
 	mu       sync.Mutex
 	failed   error         // why nothing is written any more
@@ -243,7 +242,7 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 	if i > 0 && s.after != j.last {
 		return &DamageError{File: j.path(*s), Err: fmt.Errorf("it begins after revision %d and the segment before it ends at revision %d", s.after, j.last)}
 	}
-	last, batch := j.last, int64(-1)
+	last := j.last
 	lines := newLineReader()
 	var group []Record // a commit, as far as it has been read
 	for offset := int64(0); !isZeros(text[offset:]); {
@@ -270,9 +269,6 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 			record.Revision = last
 		}
 		if record.Kind == KindEvent {
-			if record.batch != batch {
-				batch, j.confirmed = record.batch, last
-			}
 			last = record.Event.Revision
 		}
 		if group = append(group, record); record.More {
@@ -618,11 +614,6 @@ func (j *Journal) Kept() lock.Revision {
 	defer j.mu.Unlock()
 	return j.kept
 }
-
-// Confirmed returns, for what Open found, the last event before the last batches: those
-// that no sync had made durable when the last one was written. The work that belongs to
-// the very last may have been cut short, all before it was done.
-func (j *Journal) Confirmed() lock.Revision { return j.confirmed }
 
 // Advance lets a journal that is still empty begin behind a revision, so that none
 // up to there is ever used again.

@@ -132,6 +132,7 @@ func (m *memory) Sync() error                               { panic("no part of 
 func (m *memory) Link(string, string) error                 { panic("no part of the journal") }
 func (m *memory) Rename(string, string) error               { panic("no part of the journal") }
 func (m *memory) Exchange(string, string) error             { panic("no part of the journal") }
+func (m *memory) RenameNew(string, string) error            { panic("no part of the journal") }
 func (m *memory) Lstat(string) (disk.Stat, error)           { panic("no part of the journal") }
 func (m *memory) Whereabouts() error                        { return nil }
 func (m *memory) TryShare() error                           { panic("no part of the journal") }

@@ -1,0 +1,114 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// TestChangedWhileDown kills the server before each operation of a change of a lock, in
+// turn. Then somebody changes the lock's file as it was left, and the next start makes of
+// it what any start makes of a file that was changed while no server ran.
+func TestChangedWhileDown(t *testing.T) {
+	name := lock.MustParseName("dir/x")
+	const note = "note: by hand\n"
+	const script = "msg: a script's\n"
+	type outcome struct {
+		held bool
+		has  string // what is in the file
+	}
+	for _, others := range []struct {
+		what string
+		do   func(file string) error
+		want outcome
+	}{
+		{"removed", os.Remove, outcome{}},
+		{"edited in place", func(file string) error {
+			f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString(note)
+			later := time.Now().Add(10 * time.Millisecond) // than the coarsest time stamps of a kernel
+			return errors.Join(err, f.Close(), os.Chtimes(file, later, later))
+		}, outcome{true, note}},
+		{"replaced", func(file string) error {
+			if _, err := os.Lstat(file); err != nil {
+				return err
+			}
+			return errors.Join(os.WriteFile(file+"~", []byte(script), 0o644), os.Rename(file+"~", file))
+		}, outcome{true, script}},
+		{"made where it was free", func(file string) error {
+			f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString(script)
+			return errors.Join(err, f.Close())
+		}, outcome{true, script}},
+	} {
+		for _, change := range []struct {
+			what string
+			of   func(l lock.Lock) lock.Change
+		}{
+			{"unlock", unlocked},
+			{"update", func(l lock.Lock) lock.Change { return updated(l, `{"msg":"new"}`) }},
+			{"overwrite", func(l lock.Lock) lock.Change { return locked(l, "bob", `{"msg":"another hold"}`) }},
+		} {
+			for _, plain := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s during %s, plain %v", others.what, change.what, plain), func(t *testing.T) {
+					for at, more := 1, true; more; at++ {
+						root := t.TempDir()
+						file := filepath.Join(root, fileOf(name))
+						d := openDisk(t, root)
+						d.plain = plain
+						s := mustOpenOn(t, d)
+						if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{"msg":"old"}`)); err != nil {
+							t.Fatal(err)
+						}
+						before := present(t.Context(), t, s, name)
+						var op string
+						kill := d.killAt(at)
+						d.arm(func(n int, what, of string) error {
+							if n == at {
+								op = what + " " + of
+							}
+							return kill(n, what, of)
+						})
+						_, _ = s.Commit(t.Context(), change.of(before))
+						more = d.isKilled()
+						d.kill()
+						_ = s.Close()
+						did := others.do(file) == nil
+						d = openDisk(t, root)
+						d.plain = plain
+						s, err := openOn(t, d)
+						if err != nil {
+							t.Fatalf("killed before operation %d, %s: %v", at, op, err)
+						}
+						after := present(t.Context(), t, s, name)
+						text, _ := os.ReadFile(file)
+						if left := leftNew(t, root); len(left) > 0 {
+							t.Errorf("killed before operation %d, %s: %v is left", at, op, left)
+						}
+						if err := s.Close(); err != nil {
+							t.Error(err)
+						}
+						if did && (after.Held() != others.want.held || len(text) > 0 != others.want.held || !strings.Contains(string(text), others.want.has)) {
+							t.Errorf("killed before operation %d, %s: held %v, the file has %q; want %+v", at, op, after.Held(), text, others.want)
+						}
+						if !did && after.Held() != (len(text) > 0) {
+							t.Errorf("killed before operation %d, %s: held %v, the file has %q", at, op, after.Held(), text)
+						}
+					}
+				})
+			}
+		}
+	}
+}
