@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -110,5 +111,128 @@ func TestChangedWhileDown(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestKilledWhileDisplaced has a script put a file in a lock's place just before the server
+// moves what is there, and kills the server before it could put that file back. The file is
+// there after the next start, in its place or kept.
+func TestKilledWhileDisplaced(t *testing.T) {
+	name := lock.MustParseName("x")
+	const script = "msg: a script's\n"
+	for what, of := range map[string]func(l lock.Lock) lock.Change{
+		"unlock":    unlocked,
+		"update":    func(l lock.Lock) lock.Change { return updated(l, `{"msg":"new"}`) },
+		"overwrite": func(l lock.Lock) lock.Change { return locked(l, "bob", `{"msg":"another hold"}`) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			for later, more := 1, true; more; later++ {
+				root := t.TempDir()
+				file := filepath.Join(root, fileOf(name))
+				d := openDisk(t, root)
+				s := mustOpenOn(t, d)
+				if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{"msg":"old"}`)); err != nil {
+					t.Fatal(err)
+				}
+				moves := 0
+				d.arm(func(n int, op, of string) error {
+					isMove := op == "rename" && strings.HasSuffix(of, takeSuffix) || op == "exchange"
+					if isMove && moves == 0 {
+						moves = n
+						return errors.Join(os.Remove(file), os.WriteFile(file, []byte(script), 0o644))
+					}
+					if moves > 0 && n == moves+later {
+						d.killed = true
+						return errKilled
+					}
+					return nil
+				})
+				_, _ = s.Commit(t.Context(), of(present(t.Context(), t, s, name)))
+				more = d.isKilled()
+				d.kill()
+				_ = s.Close()
+				s = mustOpenOn(t, openDisk(t, root))
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				kept, _ := filepath.Glob(filepath.Join(root, ownDir, "*"+keptSuffix))
+				found := 0
+				for _, file := range append(kept, file) {
+					if text, err := os.ReadFile(file); err == nil && string(text) == script {
+						found++
+					}
+				}
+				if found != 1 || len(kept) > 1 {
+					t.Errorf("killed %d operations later: the script's file is there %d times; kept are %v", later, found, kept)
+				}
+			}
+		})
+	}
+}
+
+// TestOneNameOnly has the system refuse hard links to files of other users
+// (fs.protected_hardlinks), so that a file that was moved out cannot be linked back.
+func TestOneNameOnly(t *testing.T) {
+	name := lock.MustParseName("x")
+	root := t.TempDir()
+	file := filepath.Join(root, fileOf(name))
+	protect := func(op, of string) error {
+		if op == "link" && of == fileOf(name) {
+			return syscall.EPERM
+		}
+		return nil
+	}
+	if err := os.WriteFile(file, []byte("msg: by hand\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d := openDisk(t, root)
+	s := mustOpenOn(t, d)
+	before := present(t.Context(), t, s, name)
+	taken := false
+	d.arm(func(_ int, op, of string) error {
+		if taken {
+			d.killed = true
+			return errKilled
+		}
+		taken = op == "rename" && strings.HasSuffix(of, takeSuffix)
+		return protect(op, of)
+	})
+	_, _ = s.Commit(t.Context(), unlocked(before))
+	d.kill()
+	_ = s.Close()
+	if _, err := os.Lstat(file); err == nil {
+		t.Fatal("the file was not moved out")
+	}
+	d = openDisk(t, root)
+	d.arm(func(_ int, op, of string) error { return protect(op, of) })
+	s, err := openOn(t, d)
+	if err != nil {
+		t.Fatalf("the next start: %v", err)
+	}
+	if l := present(t.Context(), t, s, name); l.Token != before.Token {
+		t.Errorf("the lock is %+v, want %+v", l, before)
+	}
+	// While it serves: a script's file is moved out and back, and another's is not in its way.
+	made := false
+	d.arm(func(_ int, op, of string) error {
+		switch {
+		case op == "rename" && strings.HasSuffix(of, takeSuffix):
+			return errors.Join(os.Remove(file), os.WriteFile(file, []byte("a: 1\n"), 0o644))
+		case op == "rename" && of == fileOf(name) && !made:
+			made = true
+			return os.WriteFile(file, []byte("b: 2\n"), 0o644)
+		}
+		return protect(op, of)
+	})
+	if _, err := s.Commit(t.Context(), unlocked(before)); !errors.Is(err, lock.ErrConflict) {
+		t.Errorf("unlock: %v, want a conflict", err)
+	}
+	d.arm(nil)
+	kept, _ := filepath.Glob(filepath.Join(root, ownDir, "*"+keptSuffix))
+	if text, err := os.ReadFile(file); err != nil || string(text) != "b: 2\n" || len(kept) != 1 {
+		t.Errorf("in the place is %q, %v; kept are %v", text, err, kept)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

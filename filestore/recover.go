@@ -788,6 +788,34 @@ func (r *recovery) insert(e *entry, reserved lockfile.Reserved) {
 	r.locks.ReplaceOrInsert(e)
 }
 
+// discard removes a file that the last server has left in .pylok, unless it is somebody's.
+func (r *recovery) discard(file string) error {
+	if !slices.Contains(r.moved, file) || !r.isSomebodys(file) {
+		return r.files.Remove(file)
+	}
+	kept := keptOf(file)
+	r.config.Logger.Warn("the server stopped while it looked at a file that somebody had put in the place of a lock file; the file is kept", "kept", kept)
+	return r.files.Rename(file, kept)
+}
+
+// isSomebodys reports whether a file that the last server moved out of a lock's place is
+// none that a server wrote or knew as the hold's, and has no other name.
+func (r *recovery) isSomebodys(file string) bool {
+	if stat, err := r.files.Lstat(file); err != nil || stat.Mode.IsRegular() && stat.Links > 1 {
+		return false
+	}
+	found, err := r.files.readAt(file, nil)
+	if err != nil || !found.exists() || found.Token != 0 || r.written[found.print.inode] {
+		return false
+	}
+	for name, h := range r.past {
+		if isMovedOf(file, name) {
+			return !h.isSameFile(found) && (h.hold.Data != found.Data || h.hold.Problem != found.Problem)
+		}
+	}
+	return true
+}
+
 // mostUnread is more revisions than the last batch can have given out.
 const mostUnread = 1 << 16
 
@@ -893,7 +921,7 @@ func (r *recovery) finish() error {
 	if err == nil {
 		// They tell a next start what a power cut may have done, until here.
 		for _, file := range r.leftover {
-			r.complain(r.files.Remove(file))
+			r.complain(r.discard(file))
 		}
 		err = r.claim.sign(r.files, r.files.Mount())
 	}
