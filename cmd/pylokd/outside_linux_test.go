@@ -227,6 +227,61 @@ func TestHangupAtTheStop(t *testing.T) {
 	}
 }
 
+// TestCertificateThatHangs stops a server that is reading a certificate which does not
+// come, at its start and after a hang-up.
+func TestCertificateThatHangs(t *testing.T) {
+	// pipe makes a file a pipe, and held waits until somebody reads it, and holds it open.
+	pipe := func(t *testing.T, name string) {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mkfifo(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := func(t *testing.T, name string) {
+		for deadline := time.Now().Add(startTimeout); ; time.Sleep(time.Millisecond) {
+			file, err := os.OpenFile(name, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+			if err == nil {
+				t.Cleanup(func() { file.Close() })
+				return
+			}
+			if !errors.Is(err, syscall.ENXIO) || time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Run("start", func(t *testing.T) {
+		t.Parallel()
+		cert, key, _ := certificate(t)
+		pipe(t, cert)
+		c := command(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(startTimeout, func() { c.Process.Kill() })
+		defer timer.Stop()
+		held(t, cert)
+		if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if c.Wait(); c.ProcessState.ExitCode() != 1 {
+			t.Errorf("it ended with %v, want exit code 1", c.ProcessState)
+		}
+	})
+	t.Run("hang-up", func(t *testing.T) {
+		t.Parallel()
+		cert, key, _ := certificate(t)
+		p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+		pipe(t, cert)
+		if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		held(t, cert)
+		p.stop(t)
+	})
+}
+
 // TestLimitsOfTheStop: whatever hangs, the server ends within the time that --help tells.
 func TestLimitsOfTheStop(t *testing.T) {
 	if most := stopLimit + 3*sayLimit; most >= 10*time.Second {

@@ -66,7 +66,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	defer logged.close(sayLimit)
 	said := newLines(stdout, func(int) []byte { return nil }) // one line
 	defer said.close(sayLimit)
-	err = serve(ctx, c, hangups, said, c.logger(logged))
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, c, hangups, said, c.logger(logged)) }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done(): // a start may hang too
+		err = within(stopLimit, func() error { return <-ended })
+	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // told to stop before it served
 	}
@@ -152,17 +158,17 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	go func() { ended <- server.Serve(listener) }()
 	fmt.Fprintf(stdout, "pylokd: serving %s on %s\n", store.Root(), listener.Addr())
 
-	for serving := true; serving; {
-		select {
-		case <-ctx.Done():
-			serving = false
-			log.Info("stopping", "cause", context.Cause(ctx))
-		case err = <-ended:
-			serving = false
-			err = fmt.Errorf("serving on %s: %w", address, err)
-		case <-hangups:
+	go func() { // beside the rest, for a file may hang
+		for range hangups {
 			reload(cert, log)
 		}
+	}()
+
+	select {
+	case <-ctx.Done():
+		log.Info("stopping", "cause", context.Cause(ctx))
+	case err = <-ended:
+		err = fmt.Errorf("serving on %s: %w", address, err)
 	}
 	return errors.Join(err, within(stopLimit, func() error {
 		health.Shutdown() // NOT_SERVING: balancers send nobody any more
