@@ -17,7 +17,7 @@ import (
 // turn. Then somebody changes the lock's file as it was left, and the next start makes of
 // it what any start makes of a file that was changed while no server ran.
 func TestChangedWhileDown(t *testing.T) {
-	name := lock.MustParseName("dir/x")
+	name, beside := lock.MustParseName("dir/x"), lock.MustParseName("beside")
 	const note = "note: by hand\n"
 	const script = "msg: a script's\n"
 	type outcome struct {
@@ -57,10 +57,13 @@ func TestChangedWhileDown(t *testing.T) {
 		for _, change := range []struct {
 			what string
 			of   func(l lock.Lock) lock.Change
+			two  bool // another lock is taken with it
 		}{
-			{"unlock", unlocked},
-			{"update", func(l lock.Lock) lock.Change { return updated(l, `{"msg":"new"}`) }},
-			{"overwrite", func(l lock.Lock) lock.Change { return locked(l, "bob", `{"msg":"another hold"}`) }},
+			{"unlock", unlocked, false},
+			{"update", func(l lock.Lock) lock.Change { return updated(l, `{"msg":"new"}`) }, false},
+			{"overwrite", func(l lock.Lock) lock.Change { return locked(l, "bob", `{"msg":"another hold"}`) }, false},
+			{"unlock beside a lock", unlocked, true},
+			{"update beside a lock", func(l lock.Lock) lock.Change { return updated(l, `{"msg":"new"}`) }, true},
 		} {
 			for _, plain := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s during %s, plain %v", others.what, change.what, plain), func(t *testing.T) {
@@ -82,7 +85,11 @@ func TestChangedWhileDown(t *testing.T) {
 							}
 							return kill(n, what, of)
 						})
-						_, _ = s.Commit(t.Context(), change.of(before))
+						changes := []lock.Change{change.of(before)}
+						if change.two {
+							changes = append(changes, locked(lock.Lock{Name: beside}, "bob", `{}`))
+						}
+						_, _ = s.Commit(t.Context(), changes...)
 						more = d.isKilled()
 						d.kill()
 						_ = s.Close()
@@ -95,6 +102,9 @@ func TestChangedWhileDown(t *testing.T) {
 						}
 						after := present(t.Context(), t, s, name)
 						text, _ := os.ReadFile(file)
+						if l := present(t.Context(), t, s, beside); !did && l.Held() != (change.two && after.Data != before.Data) {
+							t.Errorf("killed before operation %d, %s: %v was done by half, the lock beside it is held %v", at, op, changes, l.Held())
+						}
 						if left := leftNew(t, root); len(left) > 0 {
 							t.Errorf("killed before operation %d, %s: %v is left", at, op, left)
 						}

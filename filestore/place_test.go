@@ -144,6 +144,80 @@ func TestWindows(t *testing.T) {
 	}
 }
 
+// TestSecondName has others give a lock's file another lock's name, beside its own or
+// instead of it, before each operation of a change, in turn. That is a file of theirs then,
+// whatever becomes of the lock's: nothing is written to it any more.
+func TestSecondName(t *testing.T) {
+	name, second := lock.MustParseName("x"), lock.MustParseName("z")
+	for what, do := range map[string]func(from, to string) error{"mv": os.Rename, "ln": os.Link} {
+		for changed, of := range map[string]func(l lock.Lock) lock.Change{
+			"unlocked":    unlocked,
+			"updated":     func(l lock.Lock) lock.Change { return updated(l, `{"msg":"new"}`) },
+			"overwritten": func(l lock.Lock) lock.Change { return locked(l, "bob", `{"msg":"another hold"}`) },
+		} {
+			t.Run(what+" while it is "+changed, func(t *testing.T) {
+				root := t.TempDir()
+				file, other := filepath.Join(root, fileOf(name)), filepath.Join(root, fileOf(second))
+				d := openDisk(t, root)
+				s, err := openOn(t, d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for at, more := 1, true; more; at++ {
+					if _, err := s.Commit(t.Context(), locked(settled(t, s, name), "alice", `{"msg":"old"}`)); err != nil {
+						t.Fatal(err)
+					}
+					var op string
+					did := false
+					d.arm(func(n int, what, of string) error {
+						if n == at {
+							op, did = what+" "+of, do(file, other) == nil
+						}
+						return nil
+					})
+					_, _ = s.Commit(t.Context(), of(present(t.Context(), t, s, name)))
+					more = d.operations() >= at
+					d.arm(nil)
+					if !did {
+						continue
+					}
+					text, err := os.ReadFile(other)
+					if err != nil {
+						t.Errorf("before operation %d, %s: %v", at, op, err)
+						continue
+					}
+					for n := range 2 * restWritten {
+						l := settled(t, s, name)
+						next := locked(l, "carol", fmt.Sprintf(`{"n":%d}`, n))
+						if l.Held() && n%2 == 0 {
+							next = unlocked(l)
+						}
+						if _, err := s.Commit(t.Context(), next); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if now, err := os.ReadFile(other); string(now) != string(text) {
+						t.Errorf("before operation %d, %s: the file of the second name has %q, %v; want %q", at, op, now, err, text)
+					}
+					l := settled(t, s, second)
+					if !l.Held() || l.Holder != "" {
+						t.Errorf("before operation %d, %s: the second name is %+v, want an anonymous hold", at, op, l)
+					}
+					if _, err := s.Commit(t.Context(), unlocked(l)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if left := leftNew(t, root); len(left) > 0 {
+					t.Errorf("%v is left", left)
+				}
+			})
+		}
+	}
+}
+
 // isWindow reports whether an operation is the one before which replaceByName may not
 // see what others do.
 func isWindow(op string) bool {
