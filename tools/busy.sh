@@ -12,7 +12,7 @@ trap 'kill "${started[@]}" 2>/dev/null || true; wait; rm -rf "$dir"' EXIT
 
 XDG_STATE_HOME=$dir/state .tools/pylokd --root "$dir/locks" --state-dir "$dir/state" >"$dir/log" 2>&1 &
 started+=($!)
-until grep -q ': serving' "$dir/log"; do
+until grep -qs ': serving' "$dir/log"; do
   kill -0 "${started[0]}" 2>/dev/null || { cat "$dir/log" >&2; exit 1; }
   sleep 0.1
 done
