@@ -42,6 +42,10 @@ func (s *Store) inspect(names []lock.Name) (err error) {
 // inspectOnce is inspect, but for the files that it returns: they have changed since
 // they were read.
 func (s *Store) inspectOnce(names []lock.Name) (again []lock.Name, err error) {
+	if !s.beginRead() {
+		return nil, nil
+	}
+	defer s.endRead()
 	held := s.files.Hold()
 	defer held.Drop()
 	here := files{FS: held, root: s.files.root}

@@ -335,3 +335,81 @@ func TestPanicDuringASync(t *testing.T) {
 	}
 	d.letGo(t, s)
 }
+
+// closingDisk is a disk on which reading a segment of the journal takes until goOn, and
+// that knows when it is closed.
+type closingDisk struct {
+	disk.FS
+	reading chan struct{}
+	goOn    chan struct{}
+	closed  chan struct{}
+}
+
+func (d *closingDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	if d.reading != nil && strings.HasPrefix(name, journalDir) && flag&(os.O_WRONLY|os.O_RDWR) == 0 {
+		d.reading <- struct{}{}
+		<-d.goOn
+	}
+	return d.FS.OpenFile(name, flag, perm)
+}
+
+func (d *closingDisk) Close() error {
+	close(d.closed)
+	return d.FS.Close()
+}
+
+// TestCloseWaitsForReaders closes a store that somebody reads the past from: the
+// directories stay open for as long.
+func TestCloseWaitsForReaders(t *testing.T) {
+	dir := t.TempDir()
+	before, err := Open(t.Context(), Config{Root: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, before, locked(lock.Lock{Name: lock.MustParseName("a")}, "somebody", `{}`))
+	if err := before.Close(); err != nil {
+		t.Fatal(err)
+	}
+	root, fsys, err := openRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &closingDisk{FS: fsys, closed: make(chan struct{})}
+	s, err := open(t.Context(), Config{Root: root, NoNotify: true}.withDefaults(), root, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.reading, d.goOn = make(chan struct{}), make(chan struct{})
+	read := make(chan error, 1)
+	go func() {
+		events, err := s.Events(t.Context(), 0)
+		if err == nil && len(events) == 0 {
+			err = errors.New("no events")
+		}
+		read <- err
+	}()
+	<-d.reading
+	ended := make(chan error, 1)
+	go func() { ended <- s.Close() }()
+	for s.view.Load() != nil { // it has come as far as it may
+		runtime.Gosched()
+	}
+	select {
+	case <-d.closed:
+		t.Error("the disk is closed under a reader")
+	default:
+	}
+	close(d.goOn)
+	if err := <-read; err != nil {
+		t.Errorf("the reader: %v", err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Events(t.Context(), 0); !errors.Is(err, lock.ErrShuttingDown) {
+		t.Errorf("Events after Close: %v, want %v", err, lock.ErrShuttingDown)
+	}
+	if _, err := s.Breaks(t.Context(), 0); !errors.Is(err, lock.ErrShuttingDown) {
+		t.Errorf("Breaks after Close: %v, want %v", err, lock.ErrShuttingDown)
+	}
+}

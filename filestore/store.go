@@ -107,6 +107,9 @@ type Store struct {
 	revisits   revisits // lock files to be looked at again
 	complaints *complaints
 
+	reading      sync.RWMutex // held for reading by who reads files beside the committer
+	readingEnded bool         // guarded by reading
+
 	mu        sync.Mutex
 	queue     []*commit
 	unsettled []*batch // oldest first
@@ -345,7 +348,12 @@ func (s *Store) Events(ctx context.Context, after lock.Revision) ([]lock.Event, 
 		if !errors.As(err, &compacted) || after >= compacted.Kept {
 			return events, err
 		}
-		if events, err = s.journal.Read(after); err != nil || len(events) > 0 {
+		if !s.beginRead() {
+			return nil, lock.ErrShuttingDown
+		}
+		events, err = s.journal.Read(after)
+		s.endRead()
+		if err != nil || len(events) > 0 {
 			return events, err
 		}
 		if err := ctx.Err(); err != nil {
@@ -356,12 +364,37 @@ func (s *Store) Events(ctx context.Context, after lock.Revision) ([]lock.Event, 
 
 // Breaks implements lock.Store.
 func (s *Store) Breaks(_ context.Context, after lock.Revision) ([]lock.Event, error) {
+	if !s.beginRead() {
+		return nil, lock.ErrShuttingDown
+	}
+	defer s.endRead()
 	kept := s.journal.Kept()
 	events, err := s.breaks.Read(after)
 	n, _ := slices.BinarySearchFunc(events, kept, func(e lock.Event, kept lock.Revision) int {
 		return cmp.Compare(e.Revision, kept+1)
 	})
 	return events[:n], err
+}
+
+// beginRead reports whether files may be read outside the committer: until endRead Close
+// keeps the descriptors through which they are reached, whose numbers would else be those
+// of other files.
+func (s *Store) beginRead() bool {
+	s.reading.RLock()
+	if s.readingEnded {
+		s.reading.RUnlock()
+		return false
+	}
+	return true
+}
+
+func (s *Store) endRead() { s.reading.RUnlock() }
+
+// endReads waits for the reads that have begun, and lets no more begin.
+func (s *Store) endReads() {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.readingEnded = true
 }
 
 // Commit implements lock.Store.
@@ -486,6 +519,7 @@ func (s *Store) Close() error {
 	s.background.Wait()
 	s.view.Store(nil)
 	s.feed.Close()
+	s.endReads()
 	if s.batch != nil {
 		s.complain(s.batch.Close())
 	}
