@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 
@@ -95,12 +96,16 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 		daemon = nil // nothing is known
 	}
 	r.believe(daemon)
-	return r.compareAll(ctx, func(name lock.Name, _ lockFile, v verdict) error {
+	err = r.compareAll(ctx, func(name lock.Name, _ lockFile, v verdict) error {
 		if v.why != "" {
 			report(fmt.Sprintf("%s: %s; %s", name, v.why, v.consequence()))
 		}
 		return nil
 	})
+	for _, dir := range slices.Sorted(maps.Keys(r.unlisted)) {
+		report(fmt.Sprintf("the directory %s cannot be read (%v): its locks are taken to be as the journal has them, and others in it stay unseen", dir, reasonOf(r.unlisted[dir])))
+	}
+	return err
 }
 
 // reportAdoption tells what becomes of a root that has no journal.

@@ -441,9 +441,8 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 		}
 		if p.isDir {
 			return step{}, &lock.Error{
-				Reason:  lock.ErrInvalidName,
-				Field:   "name",
-				Message: fmt.Sprintf("%s is a directory, which the server leaves alone; remove it by hand", s.work.location(l.Name)),
+				Reason:  lock.ErrLockFile,
+				Message: fmt.Sprintf("%s is a directory, which the server leaves alone, so %s stays held: remove it by hand", s.work.location(l.Name), l.Name),
 			}
 		}
 	}

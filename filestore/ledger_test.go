@@ -159,7 +159,7 @@ func (b *ledger) take(t *testing.T, d *testDisk, before lock.Token, changes []lo
 		}
 		return
 	}
-	refused := errors.Is(err, lock.ErrReadOnly) || errors.Is(err, lock.ErrConflict) || errors.Is(err, lock.ErrShuttingDown) || errors.Is(err, lock.ErrInvalidName)
+	refused := errors.Is(err, lock.ErrReadOnly) || errors.Is(err, lock.ErrConflict) || errors.Is(err, lock.ErrShuttingDown) || errors.Is(err, lock.ErrInvalidName) || errors.Is(err, lock.ErrLockFile)
 	if d.isKilled() || !refused {
 		for _, c := range changes {
 			after := state{}

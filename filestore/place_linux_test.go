@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -50,6 +51,9 @@ func TestOneFileFailsForReal(t *testing.T) {
 	}
 	defer unix.Unmount(filepath.Join(root, "mount"), unix.MNT_DETACH)
 	if err := errors.Join(os.Chmod(filepath.Join(root, "sticky"), os.ModeSticky|0o777), os.Chmod(filepath.Join(root, "mount"), 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(root, "hidden"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{"sticky/s", "closed/c", "mount/m", "immutable"} {
@@ -140,6 +144,13 @@ func serveAsOther(t *testing.T, root string) {
 		m.Close()
 		if err := s.Close(); err != nil {
 			t.Fatalf("stop %d: %v", start, err)
+		}
+		var findings []string
+		if err := Check(t.Context(), Config{Root: root}, func(finding string) { findings = append(findings, finding) }); err != nil {
+			t.Fatal(err)
+		}
+		if len(findings) != 1 || !strings.Contains(findings[0], "the directory hidden cannot be read") {
+			t.Errorf("start %d: Check finds %q, want the directory that cannot be read", start, findings)
 		}
 	}
 }

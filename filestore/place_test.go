@@ -466,6 +466,38 @@ func TestOneFileFails(t *testing.T) {
 	}
 }
 
+// TestDirectoryInPlace has a directory where a lock file goes: it is held, and stays there
+// until somebody removes it.
+func TestDirectoryInPlace(t *testing.T) {
+	s, err := Open(t.Context(), Config{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := lock.MustParseName("x")
+	dir := filepath.Join(s.Root(), fileOf(name))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l := settled(t, s, name)
+	if !l.Held() || l.Problem == "" {
+		t.Errorf("the lock is %+v, want a hold with a problem", l)
+	}
+	for what, change := range map[string]lock.Change{"unlock": unlocked(l), "update": updated(l, `{"a":1}`), "overwrite": locked(l, "bob", `{}`)} {
+		if _, err := s.Commit(t.Context(), change); !errors.Is(err, lock.ErrLockFile) {
+			t.Errorf("%s: %v, want %v", what, err, lock.ErrLockFile)
+		}
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Errorf("the directory: %v", err)
+	}
+	if l := settled(t, s, name); l.Held() {
+		t.Errorf("the lock is %+v, want it free", l)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestDirectoryGoes removes a lock's directory again and again while the lock is taken:
 // it is made again, and nothing is wrong with the store.
 func TestDirectoryGoes(t *testing.T) {

@@ -39,6 +39,7 @@ type recovery struct {
 	written    map[uint64]bool                 // inodes of the files that the last server wrote last
 	intact     bool                            // no file has lost what was written to it
 	unsynced   bool                            // the files may lose it although they show it
+	unlisted   map[string]error                // directories that could not be read
 	terms      map[lock.Name]lock.Lock         // of holds that were renewed with other terms
 	highest    lock.Token                      // in any lock file
 	unread     bool                            // a power cut has taken the token of a file that the server wrote
@@ -174,6 +175,7 @@ func newRecovery(s *Store) *recovery {
 		written:  make(map[uint64]bool),
 		terms:    make(map[lock.Name]lock.Lock),
 		outside:  &commit{},
+		unlisted: make(map[string]error),
 		reserved: make(map[lock.Name]lockfile.Reserved),
 		dirs:     make(map[string]dirState),
 		now:      time.Now().UTC().Truncate(time.Millisecond),
@@ -405,6 +407,7 @@ func (r *recovery) findSuspects(ctx context.Context) (suspects []unread, unreada
 		mu.Lock()
 		defer mu.Unlock()
 		r.dirs[dir] = dirState{fresh: true} // the poller is to try again
+		r.unlisted[dir] = err
 		r.complaints.unreadable(dir, err)
 	})
 	if err != nil {
