@@ -30,7 +30,7 @@ func TestScale(t *testing.T) {
 	root := *scaleRoot
 	if root == "" {
 		var err error
-		if root, err = os.MkdirTemp(".", "scale-root-"); err != nil {
+		if root, err = os.MkdirTemp(".", ".scale-root-"); err != nil {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(root)
