@@ -275,17 +275,23 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestStopLetsCallsFinish: a call that runs is answered before the connection goes.
-func TestStopLetsCallsFinish(t *testing.T) {
-	committing, goOn := make(chan struct{}), make(chan struct{})
-	store := &fakeStore{
+// stuckStore returns a store whose one commit closes committing and takes until goOn is
+// closed.
+func stuckStore() (store lock.Store, committing, goOn chan struct{}) {
+	committing, goOn = make(chan struct{}), make(chan struct{})
+	return &fakeStore{
 		Store: memstore.New(memstore.Config{}),
 		commit: func([]lock.Change) error {
 			close(committing)
 			<-goOn
 			return nil
 		},
-	}
+	}, committing, goOn
+}
+
+// TestStopLetsCallsFinish: a call that runs is answered before the connection goes.
+func TestStopLetsCallsFinish(t *testing.T) {
+	store, committing, goOn := stuckStore()
 	r := serve(t, setup{store: store})
 	answered := make(chan error, 1)
 	go func() {

@@ -9,8 +9,6 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
-	"github.com/pylok/pylok/lock"
-	"github.com/pylok/pylok/lock/memstore"
 )
 
 // TestStopEndsStreams stops a server that streams of health checks and of reflection are
@@ -52,15 +50,7 @@ func TestStopEndsStreams(t *testing.T) {
 // TestStopWaitsForHandlers cuts off a call that is committing: the store may be closed
 // once Stop returns, so it returns after that call.
 func TestStopWaitsForHandlers(t *testing.T) {
-	committing, goOn := make(chan struct{}), make(chan struct{})
-	store := &fakeStore{
-		Store: memstore.New(memstore.Config{}),
-		commit: func([]lock.Change) error {
-			close(committing)
-			<-goOn
-			return nil
-		},
-	}
+	store, committing, goOn := stuckStore()
 	r := serve(t, setup{store: store})
 	go r.Lock(t.Context(), &pylokv1.LockRequest{Name: "a"})
 	<-committing

@@ -107,6 +107,14 @@ func (l *lines) close(limit time.Duration) {
 	l.mu.Lock()
 	if !l.closed {
 		l.closed = true
+		if l.dropped > 0 { // no line to come will say so
+			l.add(waitingLine{l.note(l.dropped), l.dropped})
+			l.dropped = 0
+			select {
+			case l.more <- struct{}{}:
+			default:
+			}
+		}
 		close(l.more)
 	}
 	l.mu.Unlock()

@@ -82,20 +82,27 @@ func TestNoFlags(t *testing.T) {
 	p.stop(t)
 }
 
+// startLogging starts a pylokd that logs into a pipe, from which nobody reads yet.
+func startLogging(t *testing.T) (*process, *os.File) {
+	t.Helper()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reader.Close() })
+	p := &process{Cmd: command(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0"), ended: make(chan struct{})}
+	p.Stderr = writer
+	p.begin(t)
+	writer.Close()
+	return p, reader
+}
+
 // TestLogThatNobodyReads has the log go where nobody reads it, and where nobody can: the
 // server answers, and stops, as ever.
 func TestLogThatNobodyReads(t *testing.T) {
 	for _, how := range []string{"stalled", "closed"} {
 		t.Run(how, func(t *testing.T) {
-			reader, writer, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer reader.Close()
-			p := &process{Cmd: command(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0"), ended: make(chan struct{})}
-			p.Stderr = writer
-			p.begin(t)
-			writer.Close()
+			p, reader := startLogging(t)
 			if how == "closed" {
 				reader.Close()
 			}
@@ -131,15 +138,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 		})
 	}
 	t.Run("stalled to the end", func(t *testing.T) {
-		reader, writer, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer reader.Close()
-		p := &process{Cmd: command(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0"), ended: make(chan struct{})}
-		p.Stderr = writer
-		p.begin(t)
-		writer.Close()
+		p, _ := startLogging(t)
 		p.refuse(t, unread)
 		p.stop(t)
 	})
@@ -412,6 +411,31 @@ func TestLines(t *testing.T) {
 	fails.close(startTimeout)
 	if fails.dropped != 10 {
 		t.Errorf("%d lines that could not be written are counted, want 10", fails.dropped)
+	}
+}
+
+// TestLinesDroppedAtTheEnd: what is missing is told at the end too, when no line follows.
+func TestLinesDroppedAtTheEnd(t *testing.T) {
+	reader, writer := io.Pipe()
+	l := newLines(writer, func(dropped int) []byte { return fmt.Appendf(nil, "dropped %d\n", dropped) })
+	const written = 2 * mostLines
+	for i := range written {
+		fmt.Fprintf(l, "line %d\n", i)
+	}
+	text := make(chan string)
+	go func() {
+		all, err := io.ReadAll(reader)
+		if err != nil {
+			t.Error(err)
+		}
+		text <- string(all)
+	}()
+	l.close(startTimeout)
+	writer.Close()
+	got := <-text
+	seen := strings.Count(got, "line ")
+	if want := fmt.Sprintf("dropped %d\n", written-seen); !strings.HasSuffix(got, want) || seen == written {
+		t.Errorf("of %d lines %d are there, and the last is %.40q; want %q", written, seen, got[strings.LastIndexByte(got[:len(got)-1], '\n')+1:], want)
 	}
 }
 

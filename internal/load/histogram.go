@@ -18,14 +18,12 @@ const (
 // goroutines may add at once.
 type Histogram struct {
 	counts [buckets]atomic.Int64
-	sum    atomic.Int64
 	count  atomic.Int64
 }
 
 // Add counts a duration.
 func (h *Histogram) Add(d time.Duration) {
 	h.counts[bucketOf(d)].Add(1)
-	h.sum.Add(int64(d))
 	h.count.Add(1)
 }
 
@@ -46,11 +44,6 @@ func middleOf(bucket int) time.Duration {
 
 // Count returns how many durations were added.
 func (h *Histogram) Count() int64 { return h.count.Load() }
-
-// Mean returns the average, 0 of an empty Histogram.
-func (h *Histogram) Mean() time.Duration {
-	return time.Duration(h.sum.Load() / max(h.Count(), 1))
-}
 
 // Quantile returns the duration that the share q of all durations does not exceed,
 // 0 of an empty Histogram.
