@@ -128,6 +128,7 @@ func (s *Store) commitQueued() (n int, closed bool) {
 
 // commitAll stages and writes commits, as many batches as it takes.
 func (s *Store) commitAll(commits []*commit) {
+	defer s.enqueueMade() // together, so that a change and what follows it share a sync
 	for len(commits) > 0 {
 		commits = s.commitBatch(commits)
 	}
@@ -214,6 +215,7 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 		}
 	}
 	if len(staged) > 0 && s.journal.IsFull() {
+		s.enqueueMade()
 		s.settleWritten()
 		defer s.noteRotation()
 	}
@@ -225,7 +227,7 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 		s.settleMarks(b, marks)
 		return later
 	}
-	s.enqueueBatch(b)
+	s.addMade(b)
 	return later
 }
 
@@ -241,7 +243,8 @@ func (s *Store) noteRotation() {
 // durable, what they make needless is forgotten.
 func (s *Store) settleMarks(b *batch, marks []*commit) {
 	b.answered = slices.DeleteFunc(b.answered, func(c *commit) bool { return c.mark != nil && slices.Contains(marks, c) })
-	s.enqueueBatch(b)
+	s.addMade(b)
+	s.enqueueMade()
 	s.settleWritten()
 	for _, c := range marks {
 		if c.err == nil {
@@ -250,20 +253,27 @@ func (s *Store) settleMarks(b *batch, marks []*commit) {
 			s.journal.Prune(c.mark.prune)
 		}
 	}
-	s.enqueueBatch(&batch{answered: marks})
+	s.addMade(&batch{answered: marks})
+	s.enqueueMade()
 	s.settleWritten()
 }
 
-// enqueueBatch hands over a batch to who settles it. If others do not see yet what is
-// known of some files, they see it with the batch.
-func (s *Store) enqueueBatch(b *batch) {
+// addMade adds a batch to those that enqueueMade hands over. If others do not see yet what
+// is known of some files, they see it with the batch.
+func (s *Store) addMade(b *batch) {
 	if (b.mark != nil || s.stale) && s.failure() == nil {
 		b.view = &view{revision: s.journal.Written().Last, locks: s.locks.Clone()}
 		s.stale = false
 	}
+	s.made = append(s.made, b)
+}
+
+// enqueueMade hands over the batches that have been made to who settles them.
+func (s *Store) enqueueMade() {
 	s.mu.Lock()
-	s.unsettled = append(s.unsettled, b)
+	s.unsettled = append(s.unsettled, s.made...)
 	s.mu.Unlock()
+	s.made = nil
 }
 
 // settleWritten makes durable what has been written so far, shows it to readers and

@@ -144,6 +144,7 @@ type Store struct {
 	// It guards what follows.
 	committing sync.Mutex
 	records    []journal.Record // of the batch that is being written
+	made       []*batch         // that nobody settles yet
 	work       files            // its own way to the files
 	held       disk.Held        // what work reaches them through
 	written    written
