@@ -19,6 +19,7 @@ import (
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
 )
 
@@ -32,7 +33,7 @@ type bubble struct {
 	t     *testing.T
 	store *memstore.Store
 
-	manager  *lock.Manager
+	manager  *manager.Manager
 	server   *grpc.Server
 	listener *bufconn.Listener
 	network  *network
@@ -101,7 +102,7 @@ func inBubble(t *testing.T, test func(t *testing.T, b *bubble)) {
 
 // start starts the server.
 func (b *bubble) start() {
-	manager, err := lock.NewManager(b.store, lock.Config{})
+	manager, err := manager.New(b.store, manager.Config{})
 	if err != nil {
 		b.t.Fatal(err)
 	}

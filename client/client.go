@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lease"
 )
 
 // DefaultAddress is where a server listens unless it was told otherwise: LOCK on
@@ -101,7 +102,7 @@ func dial(address string, options Options, more ...grpc.DialOption) (*Client, er
 		address:    address,
 		connection: connection,
 		service:    pylokv1.NewLockServiceClient(connection),
-		boottime:   boottime,
+		boottime:   new(lease.Clock).Now,
 		watchers:   make(chan struct{}, maxWatchers),
 	}, nil
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/pylok/pylok/client"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
 )
 
 // startServer runs a server in this process; programs have pylokd.
 func startServer() (address string, stop func()) {
 	store := memstore.New(memstore.Config{})
-	manager, err := lock.NewManager(store, lock.Config{})
+	manager, err := manager.New(store, manager.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/pylok/pylok/client"
 	"github.com/pylok/pylok/filestore"
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
 )
 
@@ -21,7 +22,7 @@ func TestLockFileRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	manager, err := lock.NewManager(store, lock.Config{})
+	manager, err := manager.New(store, manager.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pylok/pylok/filestore"
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 var lateLeases = flag.Int("late-leases", 0, "measure how late this many leases end, and hold it to 100 ms")
@@ -38,7 +39,7 @@ func TestLateLeases(t *testing.T) {
 	}
 	defer store.Close()
 	ends := &endedLeases{Store: store, asked: make(map[lock.Token]time.Time), told: make(map[lock.Token]time.Time)}
-	m, err := lock.NewManager(ends, lock.Config{})
+	m, err := manager.New(ends, manager.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func (s *endedLeases) Commit(ctx context.Context, changes ...lock.Change) ([]loc
 }
 
 // follow notes the ends of leases to come, and closes the channel after so many.
-func (s *endedLeases) follow(t *testing.T, m *lock.Manager, leases int) <-chan struct{} {
+func (s *endedLeases) follow(t *testing.T, m *manager.Manager, leases int) <-chan struct{} {
 	done := make(chan struct{})
 	after := m.Revision(t.Context())
 	go func() {
@@ -174,7 +175,7 @@ type leased struct {
 }
 
 // grantMany grants leases.
-func grantMany(t *testing.T, m *lock.Manager, leases int, ttl func() time.Duration) []leased {
+func grantMany(t *testing.T, m *manager.Manager, leases int, ttl func() time.Duration) []leased {
 	t.Helper()
 	l := make([]leased, leases)
 	began := time.Now()
@@ -193,7 +194,7 @@ func grantMany(t *testing.T, m *lock.Manager, leases int, ttl func() time.Durati
 
 // slowestCycle locks and unlocks one lock again and again until done is closed, and
 // returns the longest time that the two took.
-func slowestCycle(t *testing.T, m *lock.Manager, done <-chan struct{}) (slowest time.Duration) {
+func slowestCycle(t *testing.T, m *manager.Manager, done <-chan struct{}) (slowest time.Duration) {
 	t.Helper()
 	for {
 		select {
@@ -209,7 +210,7 @@ func slowestCycle(t *testing.T, m *lock.Manager, done <-chan struct{}) (slowest 
 	}
 }
 
-func lateCycle(ctx context.Context, m *lock.Manager, name lock.Name) error {
+func lateCycle(ctx context.Context, m *manager.Manager, name lock.Name) error {
 	grant, err := m.Lock(ctx, lock.LockRequest{Name: name})
 	if err != nil {
 		return err

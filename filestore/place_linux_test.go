@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // asOther, in the environment, is the root that TestOneFileFailsForReal serves as
@@ -122,7 +123,7 @@ func serveAsOther(t *testing.T, root string) {
 			}
 		}
 		// The expiry of such a file is tried, and tried again, and stops nobody.
-		m, err := lock.NewManager(s, lock.Config{})
+		m, err := manager.New(s, manager.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pylok/pylok/filestore"
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // BenchmarkRenew renews leases by their ttl, as their holders do all day, with few
@@ -26,7 +27,7 @@ func BenchmarkRenew(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer store.Close()
-			m, err := lock.NewManager(store, lock.Config{})
+			m, err := manager.New(store, manager.Config{})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // journalBytes is how large the journal of a root is.
@@ -90,7 +91,7 @@ func TestHistoryKeepsItsSize(t *testing.T) {
 				if breaks, err := s.Breaks(t.Context(), events[0].Revision); err != nil || len(breaks) != 0 {
 					t.Errorf("breaks after the last: %+v, error %v", breaks, err)
 				}
-				m, err := lock.NewManager(s, lock.Config{})
+				m, err := manager.New(s, manager.Config{})
 				if err != nil {
 					t.Fatal(err)
 				}

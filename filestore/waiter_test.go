@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // TestWaiterOnAFullDisk: who waits for a lock that is released on a full disk keeps the
 // place, and is granted the lock when there is room again.
 func TestWaiterOnAFullDisk(t *testing.T) {
 	w, _ := openHealthy(t)
-	m, err := lock.NewManager(w, lock.Config{})
+	m, err := manager.New(w, manager.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

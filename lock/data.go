@@ -60,7 +60,7 @@ func NewData(document map[string]any) (Data, error) {
 		return Data{}, nil
 	}
 	if path, problem := findBadValue(kept, 1); problem != "" {
-		return Data{}, Invalid("data", quoteShort("data"+path)+" "+problem)
+		return Data{}, Invalid("data", QuoteShort("data"+path)+" "+problem)
 	}
 	text := appendCanonical(make([]byte, 0, 256), kept)
 	if len(text) > maxDataBytes {
@@ -126,6 +126,9 @@ func findBadValue(value any, depth int) (path, problem string) {
 	return "", ""
 }
 
+// Size returns how many bytes the data take as JSON; 0 when they are empty.
+func (d Data) Size() int { return len(d.text) }
+
 // IsEmpty reports whether the document has no keys.
 func (d Data) IsEmpty() bool { return d.text == "" }
 
@@ -183,14 +186,14 @@ func (d Data) ExpireTime(acquired time.Time) (expire time.Time, problem string) 
 			continue
 		}
 		if !t.After(acquired) {
-			return time.Time{}, fmt.Sprintf("the data key expire, %s, was past when the lock was taken; it is plain data", quoteShort(text))
+			return time.Time{}, fmt.Sprintf("the data key expire, %s, was past when the lock was taken; it is plain data", QuoteShort(text))
 		}
-		if t = ceilMillisecond(t); t.Year() > maxYear {
-			return time.Time{}, fmt.Sprintf("the data key expire, %s, is past the year %d; it is plain data", quoteShort(text), maxYear)
+		if t = CeilMillisecond(t); t.Year() > MaxYear {
+			return time.Time{}, fmt.Sprintf("the data key expire, %s, is past the year %d; it is plain data", QuoteShort(text), MaxYear)
 		}
 		return t, ""
 	}
-	return time.Time{}, fmt.Sprintf("the data key expire, %s, is neither like 2019-12-20 00:00:00 nor RFC 3339; it is plain data", quoteShort(text))
+	return time.Time{}, fmt.Sprintf("the data key expire, %s, is neither like 2019-12-20 00:00:00 nor RFC 3339; it is plain data", QuoteShort(text))
 }
 
 // expire returns the text of the data key expire, or says what is there instead. One
@@ -205,11 +208,14 @@ func (d Data) expire() (text, problem string) {
 	case string:
 		return value, ""
 	default:
-		return "", fmt.Sprintf("the data key expire, %s, is not text; it is plain data", quoteShort(string(appendCanonical(nil, value))))
+		return "", fmt.Sprintf("the data key expire, %s, is not text; it is plain data", QuoteShort(string(appendCanonical(nil, value))))
 	}
 }
 
-// ceilMillisecond rounds a deadline to what is kept of it, never to earlier.
-func ceilMillisecond(t time.Time) time.Time {
+// CeilMillisecond rounds a deadline to what is kept of it, never to earlier.
+func CeilMillisecond(t time.Time) time.Time {
 	return t.UTC().Add(time.Millisecond - 1).Truncate(time.Millisecond)
 }
+
+// MaxYear is the last year, in UTC, of an expire time: RFC 3339 ends there.
+const MaxYear = 9999

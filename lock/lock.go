@@ -49,9 +49,9 @@ type Lock struct {
 // Held reports whether the lock is held.
 func (l Lock) Held() bool { return l.Token != 0 }
 
-// expireWarning says why the data key expire does not end the hold; empty: it does, or
+// ExpireWarning says why the data key expire does not end the hold; empty: it does, or
 // there is none.
-func (l Lock) expireWarning() string {
+func (l Lock) ExpireWarning() string {
 	expire, problem := l.Data.ExpireTime(l.AcquireTime)
 	switch {
 	case problem != "" || expire.IsZero():
@@ -62,6 +62,16 @@ func (l Lock) expireWarning() string {
 		return "the data key expire does not count; the hold has an expire time of its own"
 	}
 	return ""
+}
+
+// WithData returns the hold with other data. An end that came from the data key
+// expire follows the new data.
+func (l Lock) WithData(data Data) Lock {
+	if fromData, _ := l.Data.ExpireTime(l.AcquireTime); l.TTL == 0 && l.ExpireTime.Equal(fromData) {
+		l.ExpireTime, _ = data.ExpireTime(l.AcquireTime)
+	}
+	l.Data = data
+	return l
 }
 
 // State returns the original library's word for the state: locked or unlocked.

@@ -31,7 +31,7 @@ func ParseName(text string) (Name, error) {
 		return Name{}, &Error{
 			Reason:  ErrInvalidName,
 			Field:   "name",
-			Message: fmt.Sprintf("%s is not a lock name: %s", quoteShort(text), rule),
+			Message: fmt.Sprintf("%s is not a lock name: %s", QuoteShort(text), rule),
 		}
 	}
 	return Name{text}, nil
@@ -108,8 +108,8 @@ func isNameByte(c byte) bool {
 	return isAlphanumeric(c) || strings.IndexByte("._-@+:=", c) >= 0
 }
 
-// quoteShort quotes text for a message and cuts what would flood it.
-func quoteShort(text string) string {
+// QuoteShort quotes text for a message and cuts what would flood it.
+func QuoteShort(text string) string {
 	const most = 64
 	if len(text) > most {
 		return fmt.Sprintf("%q... (%d bytes)", text[:most], len(text))

@@ -29,7 +29,7 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{}, &Error{
 			Reason:  ErrInvalidArgument,
 			Field:   "pattern",
-			Message: fmt.Sprintf("%s is not a pattern of lock names: %s", quoteShort(text), rule),
+			Message: fmt.Sprintf("%s is not a pattern of lock names: %s", QuoteShort(text), rule),
 		}
 	}
 	star := strings.IndexByte(text, '*')

@@ -25,6 +25,7 @@ import (
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 )
 
 func contextOf(t testing.TB) (context.Context, context.CancelFunc) {
@@ -164,7 +165,7 @@ func TestRefusals(t *testing.T) {
 		Store:  memstore.New(memstore.Config{MaxLocks: 1}),
 		commit: func([]lock.Change) error { return fail },
 	}
-	r := serve(t, setup{store: store, manager: lock.Config{MaxWaiters: 1}})
+	r := serve(t, setup{store: store, manager: manager.Config{MaxWaiters: 1}})
 	ctx, cancel := contextOf(t)
 	defer cancel()
 	hold := r.lock(t, &pylokv1.LockRequest{

@@ -22,6 +22,7 @@ import (
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 )
 
 const testRoot = "/srv/locks"
@@ -29,7 +30,7 @@ const testRoot = "/srv/locks"
 // setup is what a test may choose; the zero value is a server on a new memstore.
 type setup struct {
 	store   lock.Store
-	manager lock.Config
+	manager manager.Config
 	server  ServerConfig
 }
 
@@ -40,7 +41,7 @@ type running struct {
 	address string
 	server  *Server
 	service *Service
-	manager *lock.Manager
+	manager *manager.Manager
 	health  *Health
 	log     *logBuffer
 }
@@ -50,7 +51,7 @@ func serve(t testing.TB, with setup) *running {
 	if with.store == nil {
 		with.store = memstore.New(memstore.Config{})
 	}
-	manager, err := lock.NewManager(with.store, with.manager)
+	manager, err := manager.New(with.store, with.manager)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 )
 
 func TestPanic(t *testing.T) {
@@ -317,7 +318,7 @@ func TestManyWaitersOnOneConnection(t *testing.T) {
 		t.Skip("20,000 goroutines on each side")
 	}
 	const waiters = 20_000
-	r := serve(t, setup{manager: lock.Config{MaxWaiters: waiters}})
+	r := serve(t, setup{manager: manager.Config{MaxWaiters: waiters}})
 	r.lock(t, &pylokv1.LockRequest{Name: "a", Holder: "h"})
 	ctx, cancel := context.WithCancel(t.Context())
 	var waiting sync.WaitGroup

@@ -1,5 +1,5 @@
 // Package service is the gRPC edge of pylok: it turns messages into requests of a
-// lock.Manager, and what the Manager answers into messages and statuses. It decides
+// manager.Manager, and what the Manager answers into messages and statuses. It decides
 // nothing about locks.
 package service
 
@@ -16,6 +16,7 @@ import (
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // Config describes the server to those who ask.
@@ -34,7 +35,7 @@ type Config struct {
 type Service struct {
 	pylokv1.UnimplementedLockServiceServer
 
-	manager   *lock.Manager
+	manager   *manager.Manager
 	config    Config
 	directory string // Root with a separator at its end, or empty
 	started   time.Time
@@ -48,7 +49,7 @@ type Service struct {
 var _ pylokv1.LockServiceServer = (*Service)(nil)
 
 // New returns the service on a manager, which stays the caller's to close.
-func New(manager *lock.Manager, config Config) *Service {
+func New(manager *manager.Manager, config Config) *Service {
 	s := &Service{manager: manager, config: config, started: time.Now(), seed: maphash.MakeSeed(), confirmWithin: confirmWithin}
 	if config.Root != "" {
 		const separator = string(filepath.Separator)

@@ -17,6 +17,7 @@ import (
 	"github.com/pylok/pylok/client"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
 )
 
@@ -54,7 +55,7 @@ func TestInterruptedAtTheGrant(t *testing.T) {
 		t.Run(test.args, func(t *testing.T) {
 			store := memstore.New(memstore.Config{})
 			defer store.Close()
-			manager, err := lock.NewManager(store, lock.Config{})
+			manager, err := manager.New(store, manager.Config{})
 			if err != nil {
 				t.Fatal(err)
 			}

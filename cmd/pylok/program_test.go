@@ -28,8 +28,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
-	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
 )
 
@@ -59,7 +59,7 @@ func serve(t *testing.T, implementation pylokv1.LockServiceServer, options ...gr
 func serveMemory(t *testing.T) (address string, stop func()) {
 	t.Helper()
 	store := memstore.New(memstore.Config{})
-	manager, err := lock.NewManager(store, lock.Config{})
+	manager, err := manager.New(store, manager.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/filestore"
-	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
 )
 
@@ -135,7 +135,7 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	if err != nil {
 		return err
 	}
-	manager, err := lock.NewManager(store, lock.Config{
+	manager, err := manager.New(store, manager.Config{
 		MaxWait:         c.maxWait,
 		MaxWaiters:      c.maxWaiters,
 		MaxWaitersTotal: c.maxWaitersTotal,

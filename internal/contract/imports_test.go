@@ -27,18 +27,20 @@ type importRule struct {
 // is an error, so that a new one is placed on purpose.
 var importRules = []importRule{
 	{packages: "lock", standardOnly: true},
-	{packages: "lock/locktest", mayImport: []string{"lock"}},
+	{packages: "lock/locktest", mayImport: []string{"lock", "manager"}},
 	{packages: "lock/feed", mayImport: []string{"lock"}, standardOnly: true},
 	{packages: "lock/memstore/...", mayImport: []string{"lock", "lock/feed"}},
+	{packages: "lease", mayImport: []string{"lock"}},
+	{packages: "manager", mayImport: []string{"lock", "lease"}, standardOnly: true},
 	{packages: "internal/canonical", standardOnly: true},
 	{packages: "filestore/...", mayImport: []string{"lock", "lock/feed", "internal/canonical"}},
 	{packages: "gen/..."},
-	{packages: "service/...", mayImport: []string{"lock", "gen/...", "internal/canonical"}},
-	{packages: "client/...", mayImport: []string{"lock", "gen/..."}},
+	{packages: "service/...", mayImport: []string{"lock", "manager", "gen/...", "internal/canonical"}},
+	{packages: "client/...", mayImport: []string{"lock", "lease", "gen/..."}},
 	{packages: "examples/go", mayImport: []string{"lock", "gen/...", "client"}},
 	{packages: "internal/ownnet"}, // for tests
 	{packages: "internal/load", mayImport: []string{"lock", "gen/...", "client"}},
-	{packages: "cmd/...", mayImport: []string{"lock/...", "filestore/...", "gen/...", "service/...", "client/...", "internal/load"}},
+	{packages: "cmd/...", mayImport: []string{"lock/...", "lease", "manager", "filestore/...", "gen/...", "service/...", "client/...", "internal/load"}},
 }
 
 // goPackage is what the rules look at of a package that go list prints.
@@ -136,8 +138,8 @@ func TestCheckImports(t *testing.T) {
 	const (
 		memory  = `of this module it may import only ["lock" "lock/feed"]`
 		files   = `of this module it may import only ["lock" "lock/feed" "internal/canonical"]`
-		servers = `of this module it may import only ["lock" "gen/..." "internal/canonical"]`
-		clients = `of this module it may import only ["lock" "gen/..."]`
+		servers = `of this module it may import only ["lock" "manager" "gen/..." "internal/canonical"]`
+		clients = `of this module it may import only ["lock" "lease" "gen/..."]`
 	)
 	for _, test := range []struct {
 		pkg, imports string
@@ -148,7 +150,10 @@ func TestCheckImports(t *testing.T) {
 		{"lock", module + "/gen/go/pylok/v1", "lock imports gen/go/pylok/v1; of this module it may import only []"},
 		{"lock", module + "/filestore", "lock imports filestore; of this module it may import only []"},
 		{"lock/locktest", module + "/lock", ""},
-		{"lock/locktest", module + "/lock/memstore", `lock/locktest imports lock/memstore; of this module it may import only ["lock"]`},
+		{"lock/locktest", module + "/lock/memstore", `lock/locktest imports lock/memstore; of this module it may import only ["lock" "manager"]`},
+		{"lock", module + "/manager", "lock imports manager; of this module it may import only []"},
+		{"manager", module + "/lease", ""},
+		{"manager", module + "/filestore", `manager imports filestore; of this module it may import only ["lock" "lease"]`},
 		{"lock/memstore", module + "/lock/feed", ""},
 		{"lock/memstore", module + "/lock", ""},
 		{"lock/memstore", "golang.org/x/sys/unix", ""},

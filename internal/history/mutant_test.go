@@ -16,6 +16,7 @@ import (
 	"github.com/pylok/pylok/filestore"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
 )
 
@@ -25,7 +26,7 @@ type inProcess struct {
 	with func(pylokv1.LockServiceServer) pylokv1.LockServiceServer
 
 	store   *filestore.Store
-	manager *lock.Manager
+	manager *manager.Manager
 	server  *grpc.Server
 	served  chan error
 }
@@ -35,7 +36,7 @@ func (s *inProcess) start() (string, error) {
 	if s.store, err = filestore.Open(context.Background(), filestore.Config{Root: s.root}); err != nil {
 		return "", err
 	}
-	if s.manager, err = lock.NewManager(s.store, lock.Config{}); err != nil {
+	if s.manager, err = manager.New(s.store, manager.Config{}); err != nil {
 		return "", err
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,8 +13,8 @@ import (
 	"github.com/pylok/pylok/client"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/internal/load"
-	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
 )
 
@@ -26,7 +26,7 @@ func startPylok(t *testing.T) *load.Pylok {
 		t.Fatal(err)
 	}
 	store := memstore.New(memstore.Config{})
-	manager, err := lock.NewManager(store, lock.Config{})
+	manager, err := manager.New(store, manager.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
 // Package locktest is the suite that every lock.Store passes: [Test] holds a store
-// to the words of the interface, [TestManager] holds a lock.Manager on that store to
+// to the words of the interface, [TestManager] holds a manager.Manager on that store to
 // the rules of who gets which lock when.
 //
 // Every subtest opens a fresh store. The suite waits for events and never for time,

@@ -12,15 +12,16 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
-// TestManager holds a lock.Manager on a store to the rules of Lock, Unlock, Renew,
+// TestManager holds a manager.Manager on a store to the rules of Lock, Unlock, Renew,
 // Watch and History. open returns a fresh, empty store, which the suite closes.
 func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
 	tests := []struct {
 		name   string
 		test   func(m *managed)
-		config lock.Config
+		config manager.Config
 	}{
 		{name: "Lock", test: testLock},
 		{name: "LockHeld", test: testLockHeld},
@@ -42,7 +43,7 @@ func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
 		{name: "HandedOver", test: testHandedOver},
 		{name: "FreedByOthers", test: testFreedByOthers},
 		{name: "WaitRunsOut", test: testWaitRunsOut},
-		{name: "TooManyWaiters", test: testTooManyWaiters, config: lock.Config{MaxWaiters: 3}},
+		{name: "TooManyWaiters", test: testTooManyWaiters, config: manager.Config{MaxWaiters: 3}},
 		{name: "TooMuchToWaitWith", test: testTooMuchToWaitWith},
 		{name: "WaitAgain", test: testWaitAgain},
 		{name: "CloseEndsWaits", test: testCloseEndsWaits},
@@ -59,7 +60,7 @@ func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
 		t.Run(test.name, func(t *testing.T) {
 			store := &hookedStore{Store: open(t)}
 			t.Cleanup(func() { store.Close() })
-			manager, err := lock.NewManager(store, test.config)
+			manager, err := manager.New(store, test.config)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +100,7 @@ func (s *hookedStore) Events(ctx context.Context, after lock.Revision) ([]lock.E
 // managed is a Manager in a test.
 type managed struct {
 	t *testing.T
-	*lock.Manager
+	*manager.Manager
 	store *hookedStore
 }
 

@@ -1,15 +1,17 @@
-package lock
+package manager
 
 import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/pylok/pylok/lock"
 )
 
 // undo releases a hold whose caller left before it was told. Where the store cannot do it
 // for now, it is tried again. It returns the error to answer with. The caller has the
 // turn.
-func (m *Manager) undo(ctx context.Context, l Lock) error {
+func (m *Manager) undo(ctx context.Context, l lock.Lock) error {
 	err := m.endUntold(context.WithoutCancel(ctx), l)
 	if err != nil {
 		m.undoLater(l, err)
@@ -19,14 +21,14 @@ func (m *Manager) undo(ctx context.Context, l Lock) error {
 
 // endUntold ends a hold that nobody was told of, also when others change its data
 // meanwhile. The caller has the turn.
-func (m *Manager) endUntold(ctx context.Context, l Lock) error {
+func (m *Manager) endUntold(ctx context.Context, l lock.Lock) error {
 	for granted := l.Token; l.Token == granted; {
-		_, err := m.end(ctx, l, Change{
-			Cause:  Request,
+		_, err := m.end(ctx, l, lock.Change{
+			Cause:  lock.Request,
 			Actor:  l.Holder,
 			Reason: "the caller left before it was answered",
 		})
-		if !errors.Is(err, ErrConflict) {
+		if !errors.Is(err, lock.ErrConflict) {
 			return err
 		}
 		if l, err = m.present(ctx, l.Name); err != nil {
@@ -38,7 +40,7 @@ func (m *Manager) endUntold(ctx context.Context, l Lock) error {
 
 // undoLater tries to end a hold that nobody was told of until it is over or somebody has
 // it after all, if what the store came upon may pass. The caller has the turn.
-func (m *Manager) undoLater(l Lock, cause error) {
+func (m *Manager) undoLater(l lock.Lock, cause error) {
 	if !mayPass(cause) {
 		return
 	}
@@ -50,10 +52,10 @@ func (m *Manager) undoLater(l Lock, cause error) {
 }
 
 // mayPass reports whether the end of a hold that came to nothing may succeed later.
-func mayPass(err error) bool { return forNow(err) || errors.Is(err, ErrLockFile) }
+func mayPass(err error) bool { return forNow(err) || errors.Is(err, lock.ErrLockFile) }
 
 // undoAfter is one try after a pause. The caller holds m.mu.
-func (m *Manager) undoAfter(l Lock, pause time.Duration) {
+func (m *Manager) undoAfter(l lock.Lock, pause time.Duration) {
 	if m.running.Err() != nil {
 		return
 	}
@@ -75,7 +77,7 @@ func (m *Manager) undoAfter(l Lock, pause time.Duration) {
 
 // undoAgain ends a hold, unless somebody has it after all, and hands the lock on. With an
 // error it is still to be undone.
-func (m *Manager) undoAgain(l Lock) error {
+func (m *Manager) undoAgain(l lock.Lock) error {
 	t, err := m.enter(m.running, l.Name)
 	if err != nil {
 		return err
@@ -99,7 +101,7 @@ func (m *Manager) undoAgain(l Lock) error {
 
 // adopt notes that somebody has the hold, or that it is over. Who has the turn knows that
 // it is not undone from then on.
-func (m *Manager) adopt(token Token) {
+func (m *Manager) adopt(token lock.Token) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.untold, token)

@@ -1,4 +1,4 @@
-package lock
+package manager
 
 import (
 	"container/list"
@@ -9,12 +9,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pylok/pylok/lock"
 )
 
 // turn makes the requests for one lock take turns, and keeps those that wait. It
 // lives in Manager.turns as long as anybody uses it.
 type turn struct {
-	name        Name
+	name        lock.Name
 	users       int  // requests and waiters that refer to it; guarded by Manager.mu
 	waiting     int  // calls that stand in line or are being granted; guarded by Manager.mu
 	handingOver bool // a hand-over waits for the baton; guarded by Manager.mu
@@ -33,7 +35,7 @@ type turn struct {
 // waiter is a place in the queue. A request that is sent again while it waits
 // shares the place with its first sending.
 type waiter struct {
-	request LockRequest
+	request lock.LockRequest
 	calls   []*call
 	since   time.Time
 	place   *list.Element // nil: taken out to be granted, or gone
@@ -53,7 +55,7 @@ type call struct {
 }
 
 type answer struct {
-	grant Grant
+	grant lock.Grant
 	err   error
 }
 
@@ -68,7 +70,7 @@ func (c *call) alive(now time.Time) bool {
 
 // enter returns the name's turn once it is the caller's. On an error of ctx, or
 // on Close, the caller has no turn.
-func (m *Manager) enter(ctx context.Context, name Name) (*turn, error) {
+func (m *Manager) enter(ctx context.Context, name lock.Name) (*turn, error) {
 	m.mu.Lock()
 	t := m.turns[name]
 	if t == nil {
@@ -119,8 +121,8 @@ func (m *Manager) queueForBaton(ctx context.Context, t *turn) error {
 		case <-timer.C:
 			now := t.passed.Load()
 			if now == passed {
-				return &Error{
-					Reason:  ErrReadOnly,
+				return &lock.Error{
+					Reason:  lock.ErrReadOnly,
 					Message: fmt.Sprintf("another change of %s has not ended for more than %v, maybe because the server's disk hangs; nothing changed, ask again later", t.name, turnLimit),
 				}
 			}
@@ -164,7 +166,7 @@ const maxCalls = 64
 
 // wait joins the queue: the place of an earlier sending of the same request, else
 // a new one at the end. It reports false when that place is full.
-func (t *turn) wait(request LockRequest, c *call) bool {
+func (t *turn) wait(request lock.LockRequest, c *call) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if w := t.places[request.RequestID]; w != nil {
@@ -297,7 +299,7 @@ const (
 // forNow reports whether what the store refused may succeed later although nobody does
 // anything about the request.
 func forNow(err error) bool {
-	return errors.Is(err, ErrReadOnly) || errors.Is(err, ErrTooManyLocks)
+	return errors.Is(err, lock.ErrReadOnly) || errors.Is(err, lock.ErrTooManyLocks)
 }
 
 // canGrant takes note that the store can make grants.

@@ -1,4 +1,4 @@
-package lock
+package lease
 
 import (
 	"container/heap"
@@ -7,6 +7,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/pylok/pylok/lock"
 )
 
 const (
@@ -24,29 +26,29 @@ const (
 	expiries = 256
 )
 
-// lease is the end of one hold.
-type lease struct {
-	name       Name
-	token      Token
-	revision   Revision      // of the lock when the terms were taken from it
+// Lease is the end of one hold, which is to be ended when it has come.
+type Lease struct {
+	Name   lock.Name
+	Token  lock.Token
+	Failed string // why it could not be ended, for who ends it; empty at first
+
+	revision   lock.Revision // of the lock when the terms were taken from it
 	ttl        time.Duration // as committed; with ttl, end is on the boot clock
 	expireTime time.Time     // as committed
 	end        time.Duration // on the boot clock, or since the Unix epoch
 	index      int           // in its heap; -1: taken out to be ended
-
-	// Only who ends it uses these.
-	pause  time.Duration // before it is tried again
-	failed string        // why it could not be ended, as it was logged last
+	pause      time.Duration // before it is tried again; Run's
 }
 
-// leaseTable knows when holds end. Ttls run on the boot clock, which counts
-// suspend and nobody sets; expire times are wall time. Each has its own heap.
-type leaseTable struct {
+// Table knows when holds end. Ttls run on the boot clock, which counts suspend and
+// nobody sets; expire times are wall time. Each has its own heap. All methods may be
+// called from many goroutines at once.
+type Table struct {
 	boottime func() time.Duration
 	wake     chan struct{} // has an element when the next end may be sooner
 
 	mu     sync.Mutex
-	byName map[Name]*lease
+	byName map[lock.Name]*Lease
 	boot   leaseHeap
 	wall   leaseHeap
 
@@ -54,84 +56,86 @@ type leaseTable struct {
 	looking bool          // run looks again within leaseCheck
 }
 
-func newLeaseTable(boottime func() time.Duration) *leaseTable {
-	return &leaseTable{
+// NewTable returns an empty Table whose ttls run on the clock boottime, such as
+// [Clock.Now].
+func NewTable(boottime func() time.Duration) *Table {
+	return &Table{
 		boottime: boottime,
 		wake:     make(chan struct{}, 1),
-		byName:   make(map[Name]*lease),
+		byName:   make(map[lock.Name]*Lease),
 	}
 }
 
-// observe takes note of a hold as it was committed. It begins a lease for a new
+// Observe takes note of a hold as it was committed. It begins a lease for a new
 // hold or new terms and leaves one that runs alone. What it is told may be late: an
 // older revision than the lease's says nothing, nor does the same one, whose terms
 // may have been extended since.
-func (lt *leaseTable) observe(l Lock) {
+func (lt *Table) Observe(l lock.Lock) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
-	lt.note(l)
+	lt.noteLocked(l)
 }
 
-// follow is observe and drop for changes that were made, one after the other.
-func (lt *leaseTable) follow(events []Event) {
+// Follow is Observe and Drop for changes that were made, one after the other.
+func (lt *Table) Follow(events []lock.Event) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	for _, e := range events {
-		if e.Type == Unlocked {
-			lt.forget(e.Lock.Name, e.Lock.Token)
+		if e.Type == lock.Unlocked {
+			lt.dropLocked(e.Lock.Name, e.Lock.Token)
 		} else {
-			lt.note(e.Lock)
+			lt.noteLocked(e.Lock)
 		}
 	}
 }
 
-// note is observe for who has lt.mu.
-func (lt *leaseTable) note(l Lock) {
+// noteLocked is Observe; the caller must hold mu.
+func (lt *Table) noteLocked(l lock.Lock) {
 	have := lt.byName[l.Name]
 	if have != nil {
 		if have.revision >= l.Revision {
 			return
 		}
-		if have.token == l.Token && have.sameTerms(l) {
+		if have.Token == l.Token && have.sameTerms(l) {
 			have.revision = l.Revision
 			return
 		}
 	}
-	lt.begin(have, l)
+	lt.beginLocked(have, l)
 }
 
-// renew begins the lease of a hold anew, unless another hold has come meanwhile.
-func (lt *leaseTable) renew(l Lock) {
+// Renew begins the lease of a hold anew, unless another hold has come meanwhile.
+func (lt *Table) Renew(l lock.Lock) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	have := lt.byName[l.Name]
-	if have != nil && have.token > l.Token {
+	if have != nil && have.Token > l.Token {
 		return
 	}
-	lt.begin(have, l)
+	lt.beginLocked(have, l)
 }
 
 // sameTerms reports whether the lease is on the terms that the hold stands on.
-func (l *lease) sameTerms(hold Lock) bool {
+func (l *Lease) sameTerms(hold lock.Lock) bool {
 	return l.ttl == hold.TTL && l.expireTime.Equal(hold.ExpireTime)
 }
 
-// begin replaces have, which may be nil, by the lease of l, if it has one, from now on.
-func (lt *leaseTable) begin(have *lease, l Lock) {
+// beginLocked replaces have, which may be nil, by the lease of l, if it has one, from now on.
+func (lt *Table) beginLocked(have *Lease, l lock.Lock) {
 	if l.TTL == 0 && l.ExpireTime.IsZero() {
 		if have != nil {
-			lt.remove(have)
+			lt.removeLocked(have)
 		}
 		return
 	}
 	if have == nil || have.index < 0 || (have.ttl == 0) != (l.TTL == 0) {
 		if have != nil {
-			lt.remove(have)
+			lt.removeLocked(have)
 		}
-		have = &lease{name: l.Name, index: -1}
+		have = &Lease{Name: l.Name, index: -1}
 		lt.byName[l.Name] = have
 	}
-	have.token, have.revision, have.ttl, have.expireTime = l.Token, l.Revision, l.TTL, l.ExpireTime
+	have.Token, have.revision, have.ttl, have.expireTime = l.Token, l.Revision, l.TTL, l.ExpireTime
 	if l.TTL != 0 {
 		have.end = lt.readBoot() + l.TTL
 	} else {
@@ -147,13 +151,13 @@ func (lt *leaseTable) begin(have *lease, l Lock) {
 }
 
 // readBoot reads the boot clock.
-func (lt *leaseTable) readBoot() time.Duration {
+func (lt *Table) readBoot() time.Duration {
 	lt.read = lt.boottime()
 	return lt.read
 }
 
 // wakeFor wakes run if the lease is the next to end, unless run looks in time anyway.
-func (lt *leaseTable) wakeFor(l *lease) {
+func (lt *Table) wakeFor(l *Lease) {
 	if l.index != 0 || lt.looking && l.ttl != 0 && l.end-lt.read >= leaseCheck {
 		return
 	}
@@ -175,59 +179,59 @@ func sinceEpoch(t time.Time) time.Duration {
 	return time.Duration(t.UnixNano())
 }
 
-// drop ends the lease of a hold that is over.
-func (lt *leaseTable) drop(name Name, token Token) {
+// Drop ends the lease of a hold that is over.
+func (lt *Table) Drop(name lock.Name, token lock.Token) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
-	lt.forget(name, token)
+	lt.dropLocked(name, token)
 }
 
-func (lt *leaseTable) forget(name Name, token Token) {
-	if have := lt.byName[name]; have != nil && have.token <= token {
-		lt.remove(have)
+func (lt *Table) dropLocked(name lock.Name, token lock.Token) {
+	if have := lt.byName[name]; have != nil && have.Token <= token {
+		lt.removeLocked(have)
 	}
 }
 
-func (lt *leaseTable) remove(have *lease) {
+func (lt *Table) removeLocked(have *Lease) {
 	if have.index >= 0 {
 		heap.Remove(lt.heapOf(have), have.index)
 		have.index = -1
 	}
-	delete(lt.byName, have.name)
+	delete(lt.byName, have.Name)
 }
 
-func (lt *leaseTable) heapOf(l *lease) *leaseHeap {
+func (lt *Table) heapOf(l *Lease) *leaseHeap {
 	if l.ttl != 0 {
 		return &lt.boot
 	}
 	return &lt.wall
 }
 
-// due reports whether the hold's end has come, by the terms that it stands on.
-func (lt *leaseTable) due(l Lock) bool {
+// Due reports whether the hold's end has come, by the terms that it stands on.
+func (lt *Table) Due(l lock.Lock) bool {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	have := lt.byName[l.Name]
-	return have != nil && have.token == l.Token && have.sameTerms(l) && lt.left(have) <= 0
+	return have != nil && have.Token == l.Token && have.sameTerms(l) && lt.left(have) <= 0
 }
 
 // left returns how long the lease has to go.
-func (lt *leaseTable) left(l *lease) time.Duration {
+func (lt *Table) left(l *Lease) time.Duration {
 	if l.ttl != 0 {
 		return l.end - lt.readBoot()
 	}
 	return l.end - time.Duration(time.Now().UnixNano())
 }
 
-// deadline returns when the hold ends, in wall time, or the zero time.
-func (lt *leaseTable) deadline(l Lock) time.Time {
+// Deadline returns when the hold ends, in wall time, or the zero time.
+func (lt *Table) Deadline(l lock.Lock) time.Time {
 	if l.TTL == 0 {
 		return l.ExpireTime
 	}
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	left := l.TTL
-	if have := lt.byName[l.Name]; have != nil && have.token == l.Token && have.ttl != 0 {
+	if have := lt.byName[l.Name]; have != nil && have.Token == l.Token && have.ttl != 0 {
 		left = have.end - lt.readBoot()
 	}
 	return time.Now().UTC().Add(left).Truncate(time.Millisecond)
@@ -236,7 +240,7 @@ func (lt *leaseTable) deadline(l Lock) time.Time {
 // takeDue takes out the leases whose end has come, or as many of them as are ended at
 // the same time: nobody is to wait for the table while thousands are taken out. It
 // returns how long it is to the next end; negative: there is none.
-func (lt *leaseTable) takeDue() (ended []*lease, next time.Duration) {
+func (lt *Table) takeDue() (ended []*Lease, next time.Duration) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	next = -1
@@ -249,7 +253,7 @@ func (lt *leaseTable) takeDue() (ended []*lease, next time.Duration) {
 				}
 				break
 			}
-			ended = append(ended, heap.Pop(h).(*lease))
+			ended = append(ended, heap.Pop(h).(*Lease))
 		}
 	}
 	lt.looking = next >= 0
@@ -257,32 +261,34 @@ func (lt *leaseTable) takeDue() (ended []*lease, next time.Duration) {
 }
 
 // retry puts back a lease that could not be ended, unless it is over by now.
-func (lt *leaseTable) retry(l *lease) {
+func (lt *Table) retry(l *Lease) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
-	if lt.byName[l.name] == l && l.index < 0 {
+	if lt.byName[l.Name] == l && l.index < 0 {
 		heap.Push(lt.heapOf(l), l)
 		lt.wakeFor(l)
 	}
 }
 
-// keep puts back a lease that was taken out to be ended and whose hold goes on: the
+// Keep puts back a lease that was taken out to be ended and whose hold goes on: the
 // wall clock was set back, or the hold stands on terms not yet heard of.
-func (lt *leaseTable) keep(l *lease, hold Lock) {
+func (lt *Table) Keep(l *Lease, hold lock.Lock) {
 	lt.mu.Lock()
 	defer lt.mu.Unlock()
 	switch {
-	case lt.byName[l.name] != l || l.index >= 0: // renewed
+	case lt.byName[l.Name] != l || l.index >= 0: // renewed
 	case l.sameTerms(hold):
 		heap.Push(lt.heapOf(l), l)
 		lt.wakeFor(l)
 	default:
-		lt.begin(l, hold)
+		lt.beginLocked(l, hold)
 	}
 }
 
-// run calls end for each lease whose end has come, until ctx ends.
-func (lt *leaseTable) run(ctx context.Context, end func(context.Context, *lease) error) {
+// Run calls end for each lease whose end has come, up to 256 at the same time, until ctx
+// ends. A lease for which end returns an error is tried again after a second; where that
+// is lock.ErrLockFile the pause grows to a minute.
+func (lt *Table) Run(ctx context.Context, end func(context.Context, *Lease) error) {
 	slots := make(chan struct{}, expiries)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -298,7 +304,7 @@ func (lt *leaseTable) run(ctx context.Context, end func(context.Context, *lease)
 				defer func() { <-slots }()
 				if err := end(ctx, l); err != nil && ctx.Err() == nil {
 					l.pause = min(2*l.pause, mostLeaseRetry)
-					if l.pause == 0 || !errors.Is(err, ErrLockFile) {
+					if l.pause == 0 || !errors.Is(err, lock.ErrLockFile) {
 						l.pause = leaseRetry
 					}
 					time.AfterFunc(l.pause, func() { lt.retry(l) })
@@ -321,55 +327,8 @@ func (lt *leaseTable) run(ctx context.Context, end func(context.Context, *lease)
 	}
 }
 
-// expire ends a hold whose lease has run out, unless it was renewed meanwhile.
-func (m *Manager) expire(ctx context.Context, ended *lease) error {
-	t, err := m.enter(ctx, ended.name)
-	if err != nil {
-		return err
-	}
-	defer m.leave(t)
-	for {
-		l, err := m.present(ctx, ended.name)
-		switch {
-		case err != nil:
-			return err
-		case l.Token != ended.token:
-			m.leases.drop(ended.name, ended.token)
-			return nil
-		case !m.leases.due(l):
-			m.leases.keep(ended, l)
-			return nil
-		}
-		err = m.endLease(ctx, t, l)
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, ErrConflict):
-			if why := err.Error(); why != ended.failed {
-				ended.failed = why
-				m.config.Logger.Error("a lease ran out and the hold could not be ended; trying again", "name", l.Name, "token", l.Token, "error", err)
-			}
-			return err
-		}
-	}
-}
-
-// endLease commits the end of a hold whose deadline has passed, and grants the lock to
-// the next in line. ErrConflict means that it has to be looked at again. The caller has
-// the turn.
-func (m *Manager) endLease(ctx context.Context, t *turn, l Lock) error {
-	_, _, err := m.release(ctx, t, l, Change{Cause: Expired, Reason: "the lease ran out"})
-	if errors.Is(err, ErrNotLocked) {
-		return ErrConflict
-	}
-	if err == nil {
-		m.config.Logger.Info("lease ran out", "name", l.Name, "holder", l.Holder, "token", l.Token)
-	}
-	return err
-}
-
 // leaseHeap is a heap.Interface, soonest end first.
-type leaseHeap []*lease
+type leaseHeap []*Lease
 
 func (h leaseHeap) Len() int           { return len(h) }
 func (h leaseHeap) Less(i, j int) bool { return h[i].end < h[j].end }
@@ -380,7 +339,7 @@ func (h leaseHeap) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (h *leaseHeap) Push(x any) {
-	l := x.(*lease)
+	l := x.(*Lease)
 	l.index = len(*h)
 	*h = append(*h, l)
 }

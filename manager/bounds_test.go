@@ -1,4 +1,4 @@
-package lock_test
+package manager_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/feed"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 )
 
 // countingStore counts the bytes of the events that are read from it.
@@ -28,7 +29,7 @@ func (s *countingStore) Events(ctx context.Context, after lock.Revision) ([]lock
 
 // largeHistory returns a store and the Manager on it with changes of lock b that are 10
 // KiB each, after the grant of lb/a and before its end.
-func largeHistory(t *testing.T, changes int) (*countingStore, *lock.Manager, lock.Lock) {
+func largeHistory(t *testing.T, changes int) (*countingStore, *manager.Manager, lock.Lock) {
 	const everything = 1 << 40
 	store := memstore.New(memstore.Config{Feed: feed.Config{Events: everything, Bytes: everything}})
 	t.Cleanup(func() { store.Close() })

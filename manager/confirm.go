@@ -1,8 +1,10 @@
-package lock
+package manager
 
 import (
 	"context"
 	"errors"
+
+	"github.com/pylok/pylok/lock"
 )
 
 // delivery is a grant on the way to the callers who waited for it. A request that was sent
@@ -13,7 +15,7 @@ type delivery struct {
 }
 
 // deliver begins the delivery of a grant to callers, each of whom ends it by tell.
-func (m *Manager) deliver(token Token, callers int) {
+func (m *Manager) deliver(token lock.Token, callers int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.deliveries[token] = &delivery{open: callers}
@@ -22,7 +24,7 @@ func (m *Manager) deliver(token Token, callers int) {
 // tell ends the delivery of a grant to one caller, who is asked with confirm, if that is
 // set, and returns an error if the caller cannot be told. Where none of the callers can
 // be, the hold is given back.
-func (m *Manager) tell(ctx context.Context, l Lock, confirm func(context.Context) error) error {
+func (m *Manager) tell(ctx context.Context, l lock.Lock, confirm func(context.Context) error) error {
 	err := ctx.Err()
 	if err == nil && confirm != nil {
 		err = confirm(ctx)
@@ -35,7 +37,7 @@ func (m *Manager) tell(ctx context.Context, l Lock, confirm func(context.Context
 
 // delivered notes whether one caller has been told of a grant. It reports false if that
 // was the last, and nobody has been.
-func (m *Manager) delivered(token Token, told bool) bool {
+func (m *Manager) delivered(token lock.Token, told bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d := m.deliveries[token]
@@ -53,7 +55,7 @@ func (m *Manager) delivered(token Token, told bool) bool {
 
 // giveBack ends a hold that nobody could be told of, and hands the lock on; later, where
 // the store cannot do it for now.
-func (m *Manager) giveBack(l Lock) error {
+func (m *Manager) giveBack(l lock.Lock) error {
 	err := m.undoAgain(l)
 	if err != nil && mayPass(err) {
 		m.undoLater(l, err)

@@ -1,17 +1,19 @@
-package lock
+package manager
 
 import (
 	"context"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/pylok/pylok/lock"
 )
 
 // lineOf returns a turn with n waiters in line, each with a request id.
 func lineOf(n int) *turn {
 	t := &turn{}
 	for i := range n {
-		t.wait(LockRequest{RequestID: fmt.Sprintf("request-%d", i)}, newCall())
+		t.wait(lock.LockRequest{RequestID: fmt.Sprintf("request-%d", i)}, newCall())
 	}
 	return t
 }
@@ -22,7 +24,7 @@ func newCall() *call {
 
 // visit is all that can happen to a line: a request joins, one is sent again and leaves,
 // the first is taken out and put back, the last leaves.
-func visit(t *turn, joins LockRequest) {
+func visit(t *turn, joins lock.LockRequest) {
 	last, again := newCall(), newCall()
 	t.wait(joins, last)
 	t.wait(joins, again)
@@ -43,7 +45,7 @@ func TestCostOfStandingInLine(t *testing.T) {
 			for i, line := range lines {
 				began := time.Now()
 				for range visits {
-					visit(line, LockRequest{RequestID: id})
+					visit(line, lock.LockRequest{RequestID: id})
 				}
 				quickest[i] = min(quickest[i], time.Since(began))
 			}
@@ -60,7 +62,7 @@ func BenchmarkLine(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			line := lineOf(n)
 			for b.Loop() {
-				visit(line, LockRequest{RequestID: "joins"})
+				visit(line, lock.LockRequest{RequestID: "joins"})
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package lock_test
+package manager_test
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 )
 
 // BenchmarkLockUnlock takes and releases a free lock with a lease: what Manager adds to
@@ -13,7 +14,7 @@ import (
 func BenchmarkLockUnlock(b *testing.B) {
 	store := memstore.New(memstore.Config{})
 	defer store.Close()
-	m, err := lock.NewManager(store, lock.Config{})
+	m, err := manager.New(store, manager.Config{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package lock_test
+package manager_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // lateness is how long after its deadline a hold may go on.
@@ -20,7 +21,7 @@ const lateness = 100 * time.Millisecond
 type ends map[lock.Token]time.Time
 
 // follow records the end of every hold after a revision in the background.
-func (e ends) follow(t *testing.T, m *lock.Manager, after lock.Revision) {
+func (e ends) follow(t *testing.T, m *manager.Manager, after lock.Revision) {
 	go func() {
 		for event, err := range m.Watch(t.Context(), lock.Pattern{}, after) {
 			if err == nil && event.Type == lock.Unlocked {

@@ -1,46 +1,13 @@
-package lock
+package manager
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/pylok/pylok/lock"
 )
-
-// LockRequest asks for a lock.
-type LockRequest struct {
-	Name Name
-	Data Data
-	// Holder is who wants the lock, at most 256 bytes; empty means anonymous.
-	Holder string
-	// TTL makes the hold a lease of 100 ms to 366 days; zero: no lease.
-	TTL time.Duration
-	// ExpireTime ends the hold at a wall clock time to come; zero: no end.
-	// At most one of TTL and ExpireTime is set.
-	ExpireTime time.Time
-	// Wait is how long to stand in line for a lock that is held; zero: not.
-	Wait time.Duration
-	// RequestID is the same for every sending of the same request, at most
-	// 128 bytes; empty: the request is not sent again.
-	RequestID string
-	// Overwrite replaces a hold that is anonymous or has the same non-empty
-	// Holder.
-	Overwrite bool
-	// Actor goes into the history: the authenticated caller, else Holder.
-	Actor string
-	// Confirm, if it is set, is called once the lock has been granted to a request that
-	// stood in line, and returns an error if the caller cannot be told: then the grant
-	// is undone and the next in line has it, unless another sending of the same request
-	// has been told.
-	Confirm func(ctx context.Context) error
-}
-
-// Grant is the answer to a LockRequest.
-type Grant struct {
-	Lock Lock
-	// Queued is how long the request stood in line.
-	Queued time.Duration
-}
 
 // Lock grants a lock. A free one is granted at once, unless others wait for it. A
 // held one is granted again to the RequestID that it was granted to, replaced
@@ -55,14 +22,14 @@ type Grant struct {
 // The errors are *Error with ErrLockHeld, ErrInvalidArgument, ErrDataTooLarge,
 // ErrTooManyLocks, ErrTooManyWaiters, ErrReadOnly, ErrOutcomeUnknown or
 // ErrShuttingDown, ctx's, and whatever the store comes upon.
-func (m *Manager) Lock(ctx context.Context, request LockRequest) (Grant, error) {
+func (m *Manager) Lock(ctx context.Context, request lock.LockRequest) (lock.Grant, error) {
 	request, err := m.checkLock(request)
 	if err != nil {
-		return Grant{}, err
+		return lock.Grant{}, err
 	}
 	t, err := m.enter(ctx, request.Name)
 	if err != nil {
-		return Grant{}, err
+		return lock.Grant{}, err
 	}
 	defer m.forget(t)
 	grant, inLine, err := m.grantOrQueue(ctx, t, request)
@@ -74,19 +41,19 @@ func (m *Manager) Lock(ctx context.Context, request LockRequest) (Grant, error) 
 		err = m.tell(ctx, grant.Lock, request.Confirm)
 	}
 	if err != nil {
-		return Grant{}, err
+		return lock.Grant{}, err
 	}
 	return grant, nil
 }
 
 // grantOrQueue is Lock for who has the turn, up to where it stands in line. It passes
 // the turn.
-func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest) (Grant, *call, error) {
+func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request lock.LockRequest) (lock.Grant, *call, error) {
 	defer t.pass()
 	for {
 		l, err := m.present(ctx, request.Name)
 		if err != nil {
-			return Grant{}, nil, err
+			return lock.Grant{}, nil, err
 		}
 		var notNow error // why those in line cannot be granted the free lock
 		if !l.Held() {
@@ -100,11 +67,11 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest
 		switch {
 		case l.Held() && request.RequestID != "" && l.RequestID == request.RequestID:
 			m.adopt(l.Token)
-			return Grant{Lock: m.described(l)}, nil, nil
+			return lock.Grant{Lock: m.described(l)}, nil, nil
 
 		case !l.Held() && notNow == nil, l.Held() && replaceable:
 			l, err := m.grant(ctx, request, l.Revision)
-			if errors.Is(err, ErrConflict) {
+			if errors.Is(err, lock.ErrConflict) {
 				continue
 			}
 			if err == nil && ctx.Err() != nil {
@@ -112,41 +79,41 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request LockRequest
 				m.handOverFree(t)
 			}
 			if err != nil {
-				return Grant{}, nil, err
+				return lock.Grant{}, nil, err
 			}
-			return Grant{Lock: m.described(l)}, nil, nil
+			return lock.Grant{Lock: m.described(l)}, nil, nil
 
 		case request.Wait == 0 && notNow != nil:
-			return Grant{}, nil, notNow
+			return lock.Grant{}, nil, notNow
 
 		case request.Wait == 0:
-			return Grant{}, nil, heldError(m.described(l), 0)
+			return lock.Grant{}, nil, heldError(m.described(l), 0)
 		}
 		c, err := m.standInLine(ctx, t, request)
 		if err != nil {
-			return Grant{}, nil, err
+			return lock.Grant{}, nil, err
 		}
 		// The lock may have become free by other hands than a request's, and
 		// follow may have found nobody in line.
 		m.grantNext(t)
-		return Grant{}, c, nil
+		return lock.Grant{}, c, nil
 	}
 }
 
 // standInLine gives the request a place in the queue, unless it could not be granted the
 // lock anyway or too many wait. The caller has the turn, and ends what has begun here by
 // leaveLine.
-func (m *Manager) standInLine(ctx context.Context, t *turn, request LockRequest) (*call, error) {
-	if err := m.store.CheckSize(request.granting(0).Lock); err != nil {
+func (m *Manager) standInLine(ctx context.Context, t *turn, request lock.LockRequest) (*call, error) {
+	if err := m.store.CheckSize(granting(&request, 0).Lock); err != nil {
 		return nil, err
 	}
-	c := &call{ctx: ctx, deadline: time.Now().Add(request.Wait), bytes: request.bytes(), answer: make(chan answer, 1)}
+	c := &call{ctx: ctx, deadline: time.Now().Add(request.Wait), bytes: bytesOf(&request), answer: make(chan answer, 1)}
 	if err := m.count(t, c); err != nil {
 		return nil, err
 	}
 	if !t.wait(request, c) {
 		m.leaveLine(t, c)
-		return nil, tooManyWaiters(fmt.Sprintf("the request %s waits for %s already and was sent %d times", quoteShort(request.RequestID), t.name, maxCalls))
+		return nil, tooManyWaiters(fmt.Sprintf("the request %s waits for %s already and was sent %d times", lock.QuoteShort(request.RequestID), t.name, maxCalls))
 	}
 	return c, nil
 }
@@ -178,13 +145,13 @@ func (m *Manager) leaveLine(t *turn, c *call) {
 	m.mu.Unlock()
 }
 
-// bytes is how many bytes a request keeps while it waits, about.
-func (r *LockRequest) bytes() int {
-	return len(r.Name.text) + len(r.Data.text) + len(r.Holder) + len(r.RequestID) + len(r.Actor)
+// bytesOf is how many bytes a request keeps while it waits, about.
+func bytesOf(r *lock.LockRequest) int {
+	return len(r.Name.String()) + r.Data.Size() + len(r.Holder) + len(r.RequestID) + len(r.Actor)
 }
 
 // await waits for the answer to a call that stands in line.
-func (m *Manager) await(t *turn, c *call) (Grant, error) {
+func (m *Manager) await(t *turn, c *call) (lock.Grant, error) {
 	defer m.leaveLine(t, c)
 	timer := time.NewTimer(time.Until(c.deadline))
 	defer timer.Stop()
@@ -201,8 +168,8 @@ func (m *Manager) await(t *turn, c *call) (Grant, error) {
 	if !t.withdraw(c) {
 		a, ok := t.lateAnswer(c)
 		if !ok {
-			return Grant{}, &Error{
-				Reason:  ErrOutcomeUnknown,
+			return lock.Grant{}, &lock.Error{
+				Reason:  lock.ErrOutcomeUnknown,
 				Message: fmt.Sprintf("the wait ended while %s was being granted, and the grant has not ended for %v, maybe because the server's disk hangs; a grant that still comes about is undone. Ask again with the same request_id", t.name, answerLimit),
 				Err:     err,
 			}
@@ -212,18 +179,18 @@ func (m *Manager) await(t *turn, c *call) (Grant, error) {
 		}
 	}
 	if err != nil {
-		return Grant{}, err
+		return lock.Grant{}, err
 	}
 	l, err := m.present(c.ctx, t.name)
 	switch {
 	case err != nil:
-		return Grant{}, err
+		return lock.Grant{}, err
 	case !l.Held():
 		if cause := t.notNow(); cause != nil {
-			return Grant{}, cause
+			return lock.Grant{}, cause
 		}
 	}
-	return Grant{}, heldError(m.described(l), time.Since(c.waiter.since))
+	return lock.Grant{}, heldError(m.described(l), time.Since(c.waiter.since))
 }
 
 // answerLimit is how long a call whose wait has ended stays for the answer, when it is
@@ -248,13 +215,13 @@ func (t *turn) lateAnswer(c *call) (answer, bool) {
 
 // granting is the change that grants the lock to the request, over the lock's revision
 // prev.
-func (r *LockRequest) granting(prev Revision) Change {
-	return Change{
-		Type:  Locked,
-		Cause: Request,
+func granting(r *lock.LockRequest, prev lock.Revision) lock.Change {
+	return lock.Change{
+		Type:  lock.Locked,
+		Cause: lock.Request,
 		Actor: r.Actor,
 		Prev:  prev,
-		Lock: Lock{
+		Lock: lock.Lock{
 			Name:       r.Name,
 			Data:       r.Data,
 			Holder:     r.Holder,
@@ -266,12 +233,12 @@ func (r *LockRequest) granting(prev Revision) Change {
 }
 
 // grant commits a new hold for the request, over the lock's revision prev.
-func (m *Manager) grant(ctx context.Context, request LockRequest, prev Revision) (Lock, error) {
-	event, err := m.commit(ctx, request.granting(prev))
+func (m *Manager) grant(ctx context.Context, request lock.LockRequest, prev lock.Revision) (lock.Lock, error) {
+	event, err := m.commit(ctx, granting(&request, prev))
 	if err != nil {
-		return Lock{}, err
+		return lock.Lock{}, err
 	}
-	m.leases.observe(event.Lock)
+	m.leases.Observe(event.Lock)
 	return event.Lock, nil
 }
 
@@ -305,8 +272,8 @@ func (m *Manager) grantNext(t *turn) (held bool, notNow error) {
 
 // grantTo grants the lock to a waiter who was taken out of the queue. Whose request
 // comes to nothing for now is put back, also when the store panics.
-func (m *Manager) grantTo(t *turn, w *waiter) (_ Lock, err error) {
-	err = ErrConflict
+func (m *Manager) grantTo(t *turn, w *waiter) (_ lock.Lock, err error) {
+	err = lock.ErrConflict
 	defer func() { m.keepPlace(t, w, err) }()
 	return m.grant(context.Background(), w.request, 0)
 }
@@ -326,11 +293,11 @@ func (m *Manager) keepPlace(t *turn, w *waiter, outcome error) {
 
 // staysInLine reports whether a waiter keeps the place after a grant that came to
 // nothing: others were faster, or the store cannot make it for now.
-func staysInLine(err error) bool { return errors.Is(err, ErrConflict) || forNow(err) }
+func staysInLine(err error) bool { return errors.Is(err, lock.ErrConflict) || forNow(err) }
 
 // answer tells a waiter's callers what became of it, and reports whether the lock
 // is now theirs. The caller has the turn.
-func (m *Manager) answer(t *turn, w *waiter, l Lock, err error) bool {
+func (m *Manager) answer(t *turn, w *waiter, l lock.Lock, err error) bool {
 	callers := t.decide(w)
 	if callers == 0 && err == nil {
 		err = m.undo(w.calls[0].ctx, l)
@@ -338,7 +305,7 @@ func (m *Manager) answer(t *turn, w *waiter, l Lock, err error) bool {
 	a := answer{err: err}
 	if err == nil {
 		m.deliver(l.Token, callers)
-		a.grant = Grant{Lock: m.described(l), Queued: time.Since(w.since)}
+		a.grant = lock.Grant{Lock: m.described(l), Queued: time.Since(w.since)}
 	}
 	for _, c := range w.calls {
 		c.answer <- a

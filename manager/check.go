@@ -1,4 +1,4 @@
-package lock
+package manager
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/pylok/pylok/lock"
 )
 
 // Limits of a request.
@@ -15,13 +17,12 @@ const (
 	maxReasonBytes    = 1024
 	minTTL            = 100 * time.Millisecond
 	maxTTL            = 366 * 24 * time.Hour
-	maxYear           = 9999 // of an expire time, in UTC; RFC 3339 ends there
 )
 
 // checkLock holds a request to its limits and fills in what follows from it.
-func (m *Manager) checkLock(request LockRequest) (LockRequest, error) {
+func (m *Manager) checkLock(request lock.LockRequest) (lock.LockRequest, error) {
 	if request.Name.IsZero() {
-		_, err := ParseName("")
+		_, err := lock.ParseName("")
 		return request, err
 	}
 	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
@@ -34,7 +35,7 @@ func (m *Manager) checkLock(request LockRequest) (LockRequest, error) {
 		return request, err
 	}
 	if request.Wait < 0 || request.Wait > m.config.MaxWait {
-		return request, Invalid("wait", fmt.Sprintf("%v is out of range; 0 to %v are allowed", request.Wait, m.config.MaxWait))
+		return request, lock.Invalid("wait", fmt.Sprintf("%v is out of range; 0 to %v are allowed", request.Wait, m.config.MaxWait))
 	}
 	if request.TTL == 0 && request.ExpireTime.IsZero() {
 		var problem string
@@ -50,16 +51,16 @@ func (m *Manager) checkLock(request LockRequest) (LockRequest, error) {
 func checkExpiry(ttl time.Duration, expireTime *time.Time) error {
 	switch {
 	case ttl != 0 && !expireTime.IsZero():
-		return Invalid("ttl", "give ttl or expire_time, not both")
+		return lock.Invalid("ttl", "give ttl or expire_time, not both")
 	case ttl != 0 && (ttl < minTTL || ttl > maxTTL):
-		return Invalid("ttl", fmt.Sprintf("%v is out of range; 100ms to 8784h (366 days) are allowed", ttl))
+		return lock.Invalid("ttl", fmt.Sprintf("%v is out of range; 100ms to 8784h (366 days) are allowed", ttl))
 	case !expireTime.IsZero() && !expireTime.After(time.Now()):
-		return Invalid("expire_time", fmt.Sprintf("%s is past", expireTime.UTC().Format(time.RFC3339)))
-	case !expireTime.IsZero() && ceilMillisecond(*expireTime).Year() > maxYear:
-		return Invalid("expire_time", fmt.Sprintf("the year is past %d", maxYear))
+		return lock.Invalid("expire_time", fmt.Sprintf("%s is past", expireTime.UTC().Format(time.RFC3339)))
+	case !expireTime.IsZero() && lock.CeilMillisecond(*expireTime).Year() > lock.MaxYear:
+		return lock.Invalid("expire_time", fmt.Sprintf("the year is past %d", lock.MaxYear))
 	}
 	if !expireTime.IsZero() {
-		*expireTime = ceilMillisecond(*expireTime)
+		*expireTime = lock.CeilMillisecond(*expireTime)
 	}
 	return nil
 }
@@ -68,12 +69,12 @@ func checkExpiry(ttl time.Duration, expireTime *time.Time) error {
 func checkText(field, text string, most int) error {
 	switch {
 	case len(text) > most:
-		return Invalid(field, fmt.Sprintf("it is %d bytes long; at most %d are allowed", len(text), most))
+		return lock.Invalid(field, fmt.Sprintf("it is %d bytes long; at most %d are allowed", len(text), most))
 	case !utf8.ValidString(text):
-		return Invalid(field, "it is not valid UTF-8")
+		return lock.Invalid(field, "it is not valid UTF-8")
 	}
 	if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
-		return Invalid(field, fmt.Sprintf("%s has a control character at byte %d", quoteShort(text), i))
+		return lock.Invalid(field, fmt.Sprintf("%s has a control character at byte %d", lock.QuoteShort(text), i))
 	}
 	return nil
 }
@@ -83,11 +84,11 @@ func checkText(field, text string, most int) error {
 func checkReason(reason string, required bool) error {
 	switch {
 	case required && !isVisible(reason):
-		return Invalid("reason", "breaking a hold (force) needs one: say why, for its holder and for the history")
+		return lock.Invalid("reason", "breaking a hold (force) needs one: say why, for its holder and for the history")
 	case len(reason) > maxReasonBytes:
-		return Invalid("reason", fmt.Sprintf("it is %d bytes long; at most %d are allowed", len(reason), maxReasonBytes))
+		return lock.Invalid("reason", fmt.Sprintf("it is %d bytes long; at most %d are allowed", len(reason), maxReasonBytes))
 	case !utf8.ValidString(reason):
-		return Invalid("reason", "it is not valid UTF-8")
+		return lock.Invalid("reason", "it is not valid UTF-8")
 	}
 	return nil
 }
@@ -98,45 +99,45 @@ func isVisible(text string) bool {
 }
 
 // heldError refuses a lock that is held, after a wait if there was one.
-func heldError(l Lock, waited time.Duration) error {
+func heldError(l lock.Lock, waited time.Duration) error {
 	after := ""
 	if waited > 0 {
 		after = fmt.Sprintf(" after waiting %v", waited.Round(time.Millisecond))
 	}
 	if !l.Held() {
-		return &Error{
-			Reason:  ErrLockHeld,
+		return &lock.Error{
+			Reason:  lock.ErrLockHeld,
 			Message: fmt.Sprintf("%s was not granted%s and has just become free; ask again", l.Name, after),
 			Lock:    &l,
 		}
 	}
-	return &Error{
-		Reason:  ErrLockHeld,
+	return &lock.Error{
+		Reason:  lock.ErrLockHeld,
 		Message: fmt.Sprintf("%s%s. Wait for it (wait), or break the hold on purpose (Unlock with force and a reason)", describeHold(l), after),
 		Lock:    &l,
 	}
 }
 
 func tooManyWaiters(message string) error {
-	return &Error{Reason: ErrTooManyWaiters, Message: message + "; ask again later"}
+	return &lock.Error{Reason: lock.ErrTooManyWaiters, Message: message + "; ask again later"}
 }
 
-func notLocked(name Name) error {
-	return &Error{
-		Reason:  ErrNotLocked,
+func notLocked(name lock.Name) error {
+	return &lock.Error{
+		Reason:  lock.ErrNotLocked,
 		Message: fmt.Sprintf("%s is not locked", name),
 	}
 }
 
 func shuttingDown() error {
-	return &Error{
-		Reason:  ErrShuttingDown,
+	return &lock.Error{
+		Reason:  lock.ErrShuttingDown,
 		Message: "the server is shutting down; nothing changed, ask again when it is back",
 	}
 }
 
 // describeHold says who holds a lock, since when, until when and why.
-func describeHold(l Lock) string {
+func describeHold(l lock.Lock) string {
 	var b strings.Builder
 	holder := l.Holder
 	if holder == "" {
@@ -147,7 +148,7 @@ func describeHold(l Lock) string {
 		fmt.Fprintf(&b, " until %s", l.Deadline.UTC().Format(time.RFC3339))
 	}
 	if msg := l.Data.String("msg"); msg != "" {
-		fmt.Fprintf(&b, " (%s)", quoteShort(msg))
+		fmt.Fprintf(&b, " (%s)", lock.QuoteShort(msg))
 	}
 	if l.Problem != "" {
 		fmt.Fprintf(&b, " (its file cannot be read: %s)", l.Problem)

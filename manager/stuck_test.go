@@ -1,4 +1,4 @@
-package lock_test
+package manager_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // A lease whose lock file cannot be changed is tried again, more and more rarely, and
@@ -21,8 +22,8 @@ func TestExpiryOfAFileThatCannotBeChanged(t *testing.T) {
 		var mu sync.Mutex // guards tried and why
 		var log bytes.Buffer
 		started := time.Now()
-		config := lock.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}
-		m, err := lock.NewManager(store, config.WithBoottime(func() time.Duration { return time.Since(started) }))
+		config := manager.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		m, err := manager.New(store, config.WithBoottime(func() time.Duration { return time.Since(started) }))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,8 @@
-package lock
+// Package manager has the rules of who gets which lock when: taking, queueing, releasing,
+// renewing, expiring, breaking, watching. [Manager] decides, and commits to a lock.Store
+// by compare-and-swap, so that every store behaves the same. It keeps nothing but what
+// may be lost in a crash: who waits, and how far a lease has been renewed.
+package manager
 
 import (
 	"context"
@@ -8,6 +12,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pylok/pylok/lease"
+	"github.com/pylok/pylok/lock"
 )
 
 // Config sets up a Manager. The zero value of each field stands for its default.
@@ -39,26 +46,26 @@ type Config struct {
 // lock's requests are decided one after the other. Every method may be called
 // from many goroutines at once.
 type Manager struct {
-	store  Store
+	store  lock.Store
 	config Config
-	leases *leaseTable
+	leases *lease.Table
 
 	mu           sync.Mutex
-	turns        map[Name]*turn
+	turns        map[lock.Name]*turn
 	waiting      int // calls that wait, for any lock
 	waitingBytes int // that they keep
-	deliveries   map[Token]*delivery
-	untold       map[Token]bool // holds that nobody was told of and that are still to be ended
+	deliveries   map[lock.Token]*delivery
+	untold       map[lock.Token]bool // holds that nobody was told of and that are still to be ended
 
 	running    context.Context // until Close; ended with mu held
 	stop       context.CancelFunc
 	background sync.WaitGroup
 }
 
-// NewManager starts a Manager on a store, which stays the caller's to close, after
+// New starts a Manager on a store, which stays the caller's to close, after
 // the Manager. Every lease begins anew: how far it had been renewed before a
 // restart is not known, and no hold may end early.
-func NewManager(store Store, config Config) (*Manager, error) {
+func New(store lock.Store, config Config) (*Manager, error) {
 	if config.MaxWait == 0 {
 		config.MaxWait = 24 * time.Hour
 	}
@@ -78,28 +85,28 @@ func NewManager(store Store, config Config) (*Manager, error) {
 		config.Health = func(error) {}
 	}
 	if config.boottime == nil {
-		config.boottime = new(bootClock).now
+		config.boottime = new(lease.Clock).Now
 	}
 	m := &Manager{
 		store:  store,
 		config: config,
-		leases: newLeaseTable(config.boottime),
-		turns:  make(map[Name]*turn),
-		untold: make(map[Token]bool),
+		leases: lease.NewTable(config.boottime),
+		turns:  make(map[lock.Name]*turn),
+		untold: make(map[lock.Token]bool),
 
-		deliveries: make(map[Token]*delivery),
+		deliveries: make(map[lock.Token]*delivery),
 	}
 	m.running, m.stop = context.WithCancel(context.Background())
-	revision, locks := store.List(m.running, Pattern{}, Name{})
+	revision, locks := store.List(m.running, lock.Pattern{}, lock.Name{})
 	for l, err := range locks {
 		if err != nil {
 			m.stop()
 			return nil, fmt.Errorf("listing the held locks: %w", err)
 		}
-		m.leases.observe(l)
+		m.leases.Observe(l)
 	}
 	m.background.Go(func() { m.follow(m.running, revision) })
-	m.background.Go(func() { m.leases.run(m.running, m.expire) })
+	m.background.Go(func() { m.leases.Run(m.running, m.expire) })
 	return m, nil
 }
 
@@ -128,16 +135,16 @@ func (m *Manager) Close() {
 // follow keeps leases and queues in step with changes that come from elsewhere: from
 // the hands of people in the files, from other servers on the same store. Where the
 // store fails it goes on, after a pause, from the state that it finds then.
-func (m *Manager) follow(ctx context.Context, after Revision) {
+func (m *Manager) follow(ctx context.Context, after lock.Revision) {
 	missed := false      // changes after that revision may have been
 	var failed error     // what the last look at the store came upon
 	pause := followPause // before the next look, if this one fails
 	for {
 		events, err := m.followed(ctx, &after, missed)
 		switch {
-		case ctx.Err() != nil || errors.Is(err, ErrShuttingDown):
+		case ctx.Err() != nil || errors.Is(err, lock.ErrShuttingDown):
 			return
-		case errors.Is(err, ErrCompacted) && !missed:
+		case errors.Is(err, lock.ErrCompacted) && !missed:
 			missed = true // the changes in between are lost to us; what stands is not
 			continue
 		case err != nil:
@@ -174,7 +181,7 @@ const (
 // followed returns the next events and moves after to the last of them. If some were
 // missed it begins with the present state, and returns none where the store then stays
 // quiet.
-func (m *Manager) followed(ctx context.Context, after *Revision, missed bool) ([]Event, error) {
+func (m *Manager) followed(ctx context.Context, after *lock.Revision, missed bool) ([]lock.Event, error) {
 	waiting := ctx
 	if missed {
 		revision, err := m.catchUp(ctx)
@@ -198,13 +205,13 @@ func (m *Manager) followed(ctx context.Context, after *Revision, missed bool) ([
 
 // catchUp brings leases and queues in step with the store's present state, whose
 // revision it returns.
-func (m *Manager) catchUp(ctx context.Context) (Revision, error) {
-	revision, locks := m.store.List(ctx, Pattern{}, Name{})
+func (m *Manager) catchUp(ctx context.Context) (lock.Revision, error) {
+	revision, locks := m.store.List(ctx, lock.Pattern{}, lock.Name{})
 	for l, err := range locks {
 		if err != nil {
 			return 0, err
 		}
-		m.leases.observe(l)
+		m.leases.Observe(l)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -215,11 +222,11 @@ func (m *Manager) catchUp(ctx context.Context) (Revision, error) {
 }
 
 // heard brings leases and queues in step with events.
-func (m *Manager) heard(events []Event) {
-	m.leases.follow(events)
+func (m *Manager) heard(events []lock.Event) {
+	m.leases.Follow(events)
 	for _, event := range events {
-		if event.Type != Unlocked {
-			if event.Cause == File {
+		if event.Type != lock.Unlocked {
+			if event.Cause == lock.File {
 				if _, problem := event.Lock.Data.ExpireTime(event.Lock.AcquireTime); problem != "" {
 					m.config.Logger.Warn("expire is not acted upon", "name", event.Lock.Name, "problem", problem)
 				}
@@ -235,30 +242,30 @@ func (m *Manager) heard(events []Event) {
 }
 
 // commit commits one change, which goes on although the caller leaves.
-func (m *Manager) commit(ctx context.Context, change Change) (Event, error) {
+func (m *Manager) commit(ctx context.Context, change lock.Change) (lock.Event, error) {
 	events, err := m.store.Commit(context.WithoutCancel(ctx), change)
 	if err != nil {
-		return Event{}, err
+		return lock.Event{}, err
 	}
-	if change.Type == Extended {
-		return Event{Lock: change.Lock}, nil
+	if change.Type == lock.Extended {
+		return lock.Event{Lock: change.Lock}, nil
 	}
 	return events[0], nil
 }
 
 // present returns the lock as it stands; a free one has only its name.
-func (m *Manager) present(ctx context.Context, name Name) (Lock, error) {
+func (m *Manager) present(ctx context.Context, name lock.Name) (lock.Lock, error) {
 	l, err := m.store.Get(ctx, name)
-	if errors.Is(err, ErrNotLocked) {
-		return Lock{Name: name}, nil
+	if errors.Is(err, lock.ErrNotLocked) {
+		return lock.Lock{Name: name}, nil
 	}
 	return l, err
 }
 
 // described adds what only the Manager knows of a lock.
-func (m *Manager) described(l Lock) Lock {
-	l.Deadline = m.leases.deadline(l)
-	if warning := l.expireWarning(); warning != "" {
+func (m *Manager) described(l lock.Lock) lock.Lock {
+	l.Deadline = m.leases.Deadline(l)
+	if warning := l.ExpireWarning(); warning != "" {
 		l.Warnings = strings.TrimPrefix(l.Warnings+"\n"+warning, "\n")
 	}
 	m.mu.Lock()

@@ -1,4 +1,4 @@
-package lock_test
+package manager_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 var errStore = errors.New("the store is out of order")
@@ -39,7 +40,7 @@ func TestFollowingGoesOn(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := open(t)
 				var health reports
-				m := manageWith(t, store, lock.Config{Health: health.add})
+				m := manageWith(t, store, manager.Config{Health: health.add})
 				mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
 				bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: 2 * time.Hour})
 

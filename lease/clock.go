@@ -1,4 +1,7 @@
-package lock
+// Package lease knows when holds end. [Table] has the deadlines of all of them, and
+// [Clock] is what those of a time to live run on: it counts the time that a machine
+// sleeps, and nobody can set it. The client runs its side of a lease on the same clock.
+package lease
 
 import (
 	"math"
@@ -6,12 +9,12 @@ import (
 	"time"
 )
 
-// bootClock tells the time since boot, suspend included, as boottime does, but mostly
+// Clock tells the time since boot, suspend included, as boottime does, but mostly
 // without the system call that takes, which is a good part of what a renewal costs: the
 // clocks that time.Now reads need none. Between two suspends the boot clock goes as the
 // monotonic one does, and a suspend shows at once: when the machine wakes up, the wall
 // clock has gone ahead of the monotonic one by the time that it slept.
-type bootClock struct {
+type Clock struct {
 	mu   sync.Mutex
 	boot time.Duration // as it was read last
 	at   time.Time     // when that was, for the monotonic clock; zero: never
@@ -31,8 +34,8 @@ const (
 	bootTries = 10
 )
 
-// now returns the time since boot, right to a millisecond.
-func (c *bootClock) now() time.Duration {
+// Now returns the time since boot, right to a millisecond.
+func (c *Clock) Now() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
@@ -46,7 +49,7 @@ func (c *bootClock) now() time.Duration {
 }
 
 // read reads the three clocks at the same time, or nearly so.
-func (c *bootClock) read() {
+func (c *Clock) read() {
 	quickest := time.Duration(math.MaxInt64)
 	for try := 0; try < bootTries && quickest > bootError; try++ {
 		before := time.Now()

@@ -1,4 +1,4 @@
-package lock_test
+package manager_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // A store that panics under a request, which the service survives, keeps nobody else
@@ -15,17 +16,17 @@ import (
 func TestStorePanics(t *testing.T) {
 	tests := []struct {
 		name string
-		call func(ctx context.Context, m *lock.Manager, token lock.Token) error
+		call func(ctx context.Context, m *manager.Manager, token lock.Token) error
 	}{
-		{"Lock", func(ctx context.Context, m *lock.Manager, token lock.Token) error {
+		{"Lock", func(ctx context.Context, m *manager.Manager, token lock.Token) error {
 			_, err := m.Lock(ctx, lock.LockRequest{Name: nameA, Holder: "alice", Overwrite: true})
 			return err
 		}},
-		{"Renew", func(ctx context.Context, m *lock.Manager, token lock.Token) error {
+		{"Renew", func(ctx context.Context, m *manager.Manager, token lock.Token) error {
 			_, err := m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: token, TTL: time.Hour})
 			return err
 		}},
-		{"Unlock", func(ctx context.Context, m *lock.Manager, token lock.Token) error {
+		{"Unlock", func(ctx context.Context, m *manager.Manager, token lock.Token) error {
 			_, err := m.Unlock(ctx, lock.UnlockRequest{Name: nameA, Token: token})
 			return err
 		}},

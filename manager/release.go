@@ -1,38 +1,12 @@
-package lock
+package manager
 
 import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/pylok/pylok/lock"
 )
-
-// UnlockRequest asks for the end of a hold.
-type UnlockRequest struct {
-	Name Name
-	// Token is the hold to end; zero: the present one, if Holder may.
-	Token Token
-	// Holder is who asks, for a request without a token.
-	Holder string
-	// Force breaks somebody else's hold. It needs a Reason.
-	Force bool
-	// Reason is for the history, at most 1,024 bytes.
-	Reason string
-	// Data is a closing message for the event; nil: the hold's data.
-	Data *Data
-	// Actor goes into the history: the authenticated caller, else Holder.
-	Actor string
-}
-
-// Release is the answer to an UnlockRequest.
-type Release struct {
-	// Lock is the hold as it was.
-	Lock Lock
-	// Revision is that of its end.
-	Revision Revision
-	// Next is the hold that the lock was granted to in the same step; it is not
-	// held when nobody waited.
-	Next Lock
-}
 
 // Unlock ends a hold. With a token it ends exactly that hold. Without one it ends a
 // hold that is anonymous or has the request's non-empty holder. With Force it ends
@@ -41,16 +15,16 @@ type Release struct {
 // The errors are *Error with ErrNotLocked, ErrNotHolder, ErrInvalidArgument,
 // ErrReadOnly, ErrOutcomeUnknown or ErrShuttingDown, ctx's, and whatever the
 // store comes upon.
-func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Release, error) {
+func (m *Manager) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.Release, error) {
 	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
-		return Release{}, err
+		return lock.Release{}, err
 	}
 	if err := checkReason(request.Reason, request.Force); err != nil {
-		return Release{}, err
+		return lock.Release{}, err
 	}
 	t, err := m.enter(ctx, request.Name)
 	if err != nil {
-		return Release{}, err
+		return lock.Release{}, err
 	}
 	defer m.leave(t)
 	for {
@@ -59,18 +33,18 @@ func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Release, e
 			err = m.mayUnlock(l, request)
 		}
 		if err != nil {
-			return Release{}, err
+			return lock.Release{}, err
 		}
-		change := Change{
-			Cause:  Request,
+		change := lock.Change{
+			Cause:  lock.Request,
 			Actor:  request.Actor,
 			Reason: request.Reason,
 			Lock:   l,
 		}
 		if request.Force && (request.Holder == "" || request.Holder != l.Holder) {
-			change.Cause = Forced
+			change.Cause = lock.Forced
 		}
-		if change.Actor == "" && change.Cause == Request {
+		if change.Actor == "" && change.Cause == lock.Request {
 			change.Actor = l.Holder // who has the token is the holder
 		}
 		if request.Data != nil {
@@ -78,18 +52,18 @@ func (m *Manager) Unlock(ctx context.Context, request UnlockRequest) (Release, e
 		}
 		was := m.described(l)
 		event, next, err := m.release(ctx, t, l, change)
-		if errors.Is(err, ErrConflict) {
+		if errors.Is(err, lock.ErrConflict) {
 			continue
 		}
 		if err != nil {
-			return Release{}, err
+			return lock.Release{}, err
 		}
-		return Release{Lock: was, Revision: event.Revision, Next: next}, nil
+		return lock.Release{Lock: was, Revision: event.Revision, Next: next}, nil
 	}
 }
 
 // mayUnlock returns nil if the request may end the hold.
-func (m *Manager) mayUnlock(l Lock, request UnlockRequest) error {
+func (m *Manager) mayUnlock(l lock.Lock, request lock.UnlockRequest) error {
 	switch {
 	case !l.Held():
 		return notLocked(l.Name)
@@ -104,38 +78,38 @@ func (m *Manager) mayUnlock(l Lock, request UnlockRequest) error {
 	held := m.described(l)
 	asked := "anonymous"
 	if request.Holder != "" {
-		asked = quoteShort(request.Holder)
+		asked = lock.QuoteShort(request.Holder)
 	}
-	return &Error{
-		Reason:  ErrNotHolder,
+	return &lock.Error{
+		Reason:  lock.ErrNotHolder,
 		Message: fmt.Sprintf("%s; the request is %s. Send the hold's token, or break the hold with force and a reason", describeHold(held), asked),
 		Lock:    &held,
 	}
 }
 
 // staleToken refuses a token that is not the hold's.
-func (m *Manager) staleToken(l Lock, token Token) error {
+func (m *Manager) staleToken(l lock.Lock, token lock.Token) error {
 	l = m.described(l)
-	return &Error{
-		Reason:  ErrNotHolder,
+	return &lock.Error{
+		Reason:  lock.ErrNotHolder,
 		Message: fmt.Sprintf("the hold with token %d is over; %s with token %d. What token %d protected may have been changed by others since", token, describeHold(l), l.Token, token),
 		Lock:    &l,
 	}
 }
 
 // end commits the end of the hold l, as change has it. The caller has the turn.
-func (m *Manager) end(ctx context.Context, l Lock, change Change) (Event, error) {
+func (m *Manager) end(ctx context.Context, l lock.Lock, change lock.Change) (lock.Event, error) {
 	event, err := m.commit(ctx, ending(l, change))
 	if err == nil {
-		m.leases.drop(l.Name, l.Token)
+		m.leases.Drop(l.Name, l.Token)
 	}
 	return event, err
 }
 
 // ending makes change the end of the hold l; its Lock may be set, to l with a closing
 // message.
-func ending(l Lock, change Change) Change {
-	change.Type, change.Prev = Unlocked, l.Revision
+func ending(l lock.Lock, change lock.Change) lock.Change {
+	change.Type, change.Prev = lock.Unlocked, l.Revision
 	if change.Lock.Name.IsZero() {
 		change.Lock = l
 	}
@@ -144,11 +118,11 @@ func ending(l Lock, change Change) Change {
 
 // release is end for a lock that others may wait for: the next in line is granted it
 // along with the end. It returns the new hold, if there is one. The caller has the turn.
-func (m *Manager) release(ctx context.Context, t *turn, l Lock, change Change) (_ Event, next Lock, err error) {
+func (m *Manager) release(ctx context.Context, t *turn, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
 	w := t.next()
 	if w == nil {
 		event, err := m.end(ctx, l, change)
-		return event, Lock{}, err
+		return event, lock.Lock{}, err
 	}
 	event, next, err := m.handOver(ctx, t, w, l, change)
 	if err == nil && !next.Held() {
@@ -161,21 +135,21 @@ func (m *Manager) release(ctx context.Context, t *turn, l Lock, change Change) (
 // queue, for hardly more than the time of one commit. It tells the waiter what became of
 // it; whose request comes to nothing for now is put back, as by grantTo. It returns the
 // new hold, if there is one.
-func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l Lock, change Change) (_ Event, next Lock, err error) {
-	granted := Outcome{Err: ErrConflict}
+func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
+	granted := lock.Outcome{Err: lock.ErrConflict}
 	defer func() { m.keepPlace(t, w, granted.Err) }()
-	outcomes := m.store.CommitEach(context.WithoutCancel(ctx), ending(l, change), w.request.granting(0))
+	outcomes := m.store.CommitEach(context.WithoutCancel(ctx), ending(l, change), granting(&w.request, 0))
 	ended := outcomes[0]
 	granted = outcomes[1]
 	if ended.Err == nil {
-		m.leases.drop(l.Name, l.Token)
+		m.leases.Drop(l.Name, l.Token)
 	}
 	if staysInLine(granted.Err) {
-		return ended.Event, Lock{}, ended.Err
+		return ended.Event, lock.Lock{}, ended.Err
 	}
 	if granted.Err == nil {
-		m.leases.observe(granted.Event.Lock)
-		if errors.Is(ended.Err, ErrConflict) {
+		m.leases.Observe(granted.Event.Lock)
+		if errors.Is(ended.Err, lock.ErrConflict) {
 			ended.Err = notLocked(l.Name) // others had ended it; to try again would end the new one
 		}
 	}

@@ -1,4 +1,4 @@
-package lock_test
+package manager_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
 )
 
 // The tests of this file run in bubbles of testing/synctest: time is virtual, and
@@ -28,22 +29,22 @@ func open(t *testing.T) *hookedStore {
 }
 
 // manage starts a Manager whose leases run on the bubble's time.
-func manage(t *testing.T, store lock.Store) *lock.Manager {
+func manage(t *testing.T, store lock.Store) *manager.Manager {
 	t.Helper()
 	started := time.Now()
 	return manageBy(t, store, func() time.Duration { return time.Since(started) })
 }
 
 // manageBy starts a Manager whose leases run on a given clock.
-func manageBy(t *testing.T, store lock.Store, clock func() time.Duration) *lock.Manager {
+func manageBy(t *testing.T, store lock.Store, clock func() time.Duration) *manager.Manager {
 	t.Helper()
-	return manageWith(t, store, lock.Config{}.WithBoottime(clock))
+	return manageWith(t, store, manager.Config{}.WithBoottime(clock))
 }
 
 // manageWith starts a Manager that is set up in a way of its own.
-func manageWith(t *testing.T, store lock.Store, config lock.Config) *lock.Manager {
+func manageWith(t *testing.T, store lock.Store, config manager.Config) *manager.Manager {
 	t.Helper()
-	m, err := lock.NewManager(store, config)
+	m, err := manager.New(store, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func (s *hookedStore) others(t *testing.T, kind lock.EventType) {
 	}
 }
 
-func mustLock(t *testing.T, m *lock.Manager, r lock.LockRequest) lock.Lock {
+func mustLock(t *testing.T, m *manager.Manager, r lock.LockRequest) lock.Lock {
 	t.Helper()
 	grant, err := m.Lock(t.Context(), r)
 	if err != nil {
@@ -120,7 +121,7 @@ func mustLock(t *testing.T, m *lock.Manager, r lock.LockRequest) lock.Lock {
 	return grant.Lock
 }
 
-func status(t *testing.T, m *lock.Manager, name lock.Name) lock.Lock {
+func status(t *testing.T, m *manager.Manager, name lock.Name) lock.Lock {
 	t.Helper()
 	l, err := m.Status(t.Context(), name)
 	if err != nil {
@@ -130,7 +131,7 @@ func status(t *testing.T, m *lock.Manager, name lock.Name) lock.Lock {
 }
 
 // lockSoon calls Lock in the background and waits until that waits.
-func lockSoon(ctx context.Context, m *lock.Manager, r lock.LockRequest) *pending {
+func lockSoon(ctx context.Context, m *manager.Manager, r lock.LockRequest) *pending {
 	p := &pending{}
 	go func() {
 		p.grant, p.err = m.Lock(ctx, r)
@@ -543,7 +544,10 @@ func TestSlowWatch(t *testing.T) {
 			if len(types) == 2 { // reset, synced
 				l := mustLock(t, m, lock.LockRequest{Name: nameA})
 				for i := range changes {
-					data := parseData(t, fmt.Sprintf(`{"n":%d}`, i))
+					data, err := lock.ParseData(fmt.Appendf(nil, `{"n":%d}`, i))
+					if err != nil {
+						t.Error(err)
+					}
 					if _, err := m.Renew(t.Context(), lock.RenewRequest{Name: nameA, Token: l.Token, Data: &data}); err != nil {
 						t.Fatal(err)
 					}

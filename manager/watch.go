@@ -1,10 +1,12 @@
-package lock
+package manager
 
 import (
 	"context"
 	"errors"
 	"iter"
 	"time"
+
+	"github.com/pylok/pylok/lock"
 )
 
 const (
@@ -21,10 +23,10 @@ const (
 )
 
 // Status returns the lock as it stands. One that is free has only its name.
-func (m *Manager) Status(ctx context.Context, name Name) (Lock, error) {
+func (m *Manager) Status(ctx context.Context, name lock.Name) (lock.Lock, error) {
 	l, err := m.present(ctx, name)
 	if err != nil {
-		return Lock{}, err
+		return lock.Lock{}, err
 	}
 	return m.described(l), nil
 }
@@ -32,7 +34,7 @@ func (m *Manager) Status(ctx context.Context, name Name) (Lock, error) {
 // List returns up to limit held locks that p selects and that come after the name
 // after, in name order, all as of the revision that is returned too, and whether
 // there are more.
-func (m *Manager) List(ctx context.Context, p Pattern, after Name, limit int) (page []Lock, revision Revision, more bool, err error) {
+func (m *Manager) List(ctx context.Context, p lock.Pattern, after lock.Name, limit int) (page []lock.Lock, revision lock.Revision, more bool, err error) {
 	revision, locks := m.store.List(ctx, p, after)
 	for l, err := range locks {
 		if err == nil {
@@ -50,8 +52,8 @@ func (m *Manager) List(ctx context.Context, p Pattern, after Name, limit int) (p
 }
 
 // Revision returns the store's present revision.
-func (m *Manager) Revision(ctx context.Context) Revision {
-	revision, _ := m.store.List(ctx, Pattern{}, Name{})
+func (m *Manager) Revision(ctx context.Context) lock.Revision {
+	revision, _ := m.store.List(ctx, lock.Pattern{}, lock.Name{})
 	return revision
 }
 
@@ -64,19 +66,19 @@ func (m *Manager) Revision(ctx context.Context) Revision {
 //
 // The last pair has the error that ended the watch: ctx's, ErrShuttingDown or what
 // the store came upon.
-func (m *Manager) Watch(ctx context.Context, p Pattern, after Revision) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
+func (m *Manager) Watch(ctx context.Context, p lock.Pattern, after lock.Revision) iter.Seq2[lock.Event, error] {
+	return func(yield func(lock.Event, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer context.AfterFunc(m.running, func() { cancel(shuttingDown()) })()
-		err := m.watch(ctx, p, after, func(e Event) bool { return yield(e, nil) })
+		err := m.watch(ctx, p, after, func(e lock.Event) bool { return yield(e, nil) })
 		if errors.Is(err, errStopped) {
 			return
 		}
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		yield(Event{}, err)
+		yield(lock.Event{}, err)
 	}
 }
 
@@ -85,18 +87,18 @@ var errStopped = errors.New("the watch is not wanted any more")
 
 // watch is Watch with the yield function that a goroutine of its own would have.
 // It returns only with an error.
-func (m *Manager) watch(ctx context.Context, p Pattern, after Revision, yield func(Event) bool) error {
+func (m *Manager) watch(ctx context.Context, p lock.Pattern, after lock.Revision, yield func(lock.Event) bool) error {
 	reset := after == 0
 	past := m.Revision(ctx) // up to there it is the past that is told
 	syncedDue := true       // as soon as that has been told
 	lastTold := time.Now()  // when anything was yielded
-	tell := func(e Event) bool {
+	tell := func(e lock.Event) bool {
 		lastTold = time.Now()
 		return yield(e)
 	}
 	synced := func() bool {
 		syncedDue = false
-		return tell(Event{Type: Synced, Revision: after, Time: now()})
+		return tell(lock.Event{Type: lock.Synced, Revision: after, Time: now()})
 	}
 	for {
 		if reset {
@@ -113,7 +115,7 @@ func (m *Manager) watch(ctx context.Context, p Pattern, after Revision, yield fu
 		events, err := m.store.Events(quiet, after)
 		cancel()
 		switch {
-		case errors.Is(err, ErrCompacted):
+		case errors.Is(err, lock.ErrCompacted):
 			reset = true
 		case err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 			// Quiet for so long that a Synced is due.
@@ -133,18 +135,18 @@ func (m *Manager) watch(ctx context.Context, p Pattern, after Revision, yield fu
 }
 
 // tellAll yields a Reset and the present state, and returns its revision.
-func (m *Manager) tellAll(ctx context.Context, p Pattern, tell func(Event) bool) (Revision, error) {
-	if !tell(Event{Type: Reset, Time: now()}) {
+func (m *Manager) tellAll(ctx context.Context, p lock.Pattern, tell func(lock.Event) bool) (lock.Revision, error) {
+	if !tell(lock.Event{Type: lock.Reset, Time: now()}) {
 		return 0, errStopped
 	}
-	revision, locks := m.store.List(ctx, p, Name{})
+	revision, locks := m.store.List(ctx, p, lock.Name{})
 	for l, err := range locks {
 		if err != nil {
 			return 0, err
 		}
 		l := m.described(l)
 		l.Warnings = "" // as in every event
-		if !tell(Event{Type: Locked, Revision: l.Revision, Time: l.AcquireTime, Lock: l, Actor: l.Holder}) {
+		if !tell(lock.Event{Type: lock.Locked, Revision: l.Revision, Time: l.AcquireTime, Lock: l, Actor: l.Holder}) {
 			return 0, errStopped
 		}
 	}
@@ -156,7 +158,7 @@ func (m *Manager) tellAll(ctx context.Context, p Pattern, tell func(Event) bool)
 // Events that are no longer kept are passed over, but for breaks, which a store may
 // keep longer. A page may have fewer events than limit, even none, and still not be the
 // last: one call looks at a bounded number of events, and returns some 4 MiB of them.
-func (m *Manager) History(ctx context.Context, p Pattern, after Revision, limit int) (page []Event, next Revision, err error) {
+func (m *Manager) History(ctx context.Context, p lock.Pattern, after lock.Revision, limit int) (page []lock.Event, next lock.Revision, err error) {
 	until := m.Revision(ctx)
 	scanned, scannedBytes, pageBytes := 0, 0, 0
 	for after < until {
@@ -164,7 +166,7 @@ func (m *Manager) History(ctx context.Context, p Pattern, after Revision, limit 
 			return nil, 0, err
 		}
 		events, err := m.store.Events(ctx, after)
-		var compacted *CompactedError
+		var compacted *lock.CompactedError
 		if errors.As(err, &compacted) && compacted.Kept > after {
 			events, err = m.store.Breaks(ctx, after)
 			if err == nil && len(events) == 0 {

@@ -1,4 +1,4 @@
-package lock_test
+package manager_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // What waits is bounded over all locks, by number and by bytes, and who leaves makes room.
@@ -24,11 +25,11 @@ func TestLimitsOverAllLocks(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		config lock.Config
+		config manager.Config
 		data   lock.Data
 	}{
-		{"number", lock.Config{MaxWaitersTotal: 3}, lock.Data{}},
-		{"bytes", lock.Config{MaxWaitingBytes: 3500}, data(1000)},
+		{"number", manager.Config{MaxWaitersTotal: 3}, lock.Data{}},
+		{"bytes", manager.Config{MaxWaitingBytes: 3500}, data(1000)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

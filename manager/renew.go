@@ -1,30 +1,13 @@
-package lock
+package manager
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"time"
-)
 
-// RenewRequest asks to keep a hold longer, or to change its data.
-type RenewRequest struct {
-	Name Name
-	// Token is the hold's. It must not be zero.
-	Token Token
-	// TTL and ExpireTime are new terms, as in LockRequest; both zero: the
-	// hold's own.
-	TTL        time.Duration
-	ExpireTime time.Time
-	// Data replaces the hold's data; nil: it stays.
-	Data *Data
-	// Holder is who asks, at most 256 bytes. It decides nothing, and the hold's own
-	// stays.
-	Holder string
-	// Actor goes into the history: the authenticated caller, else Holder; where
-	// both are empty, the hold's holder.
-	Actor string
-}
+	"github.com/pylok/pylok/lock"
+)
 
 // Renew begins the lease anew, by its ttl or by the terms given, and replaces the
 // data if there is some. A renewal that succeeds keeps the hold for the whole ttl
@@ -34,33 +17,33 @@ type RenewRequest struct {
 // After the hold has ended, by its deadline too, the error is an *Error with
 // ErrNotHolder, or ErrNotLocked where the lock is free and the hold, as far as the
 // history tells, did not expire. Others are as for Lock.
-func (m *Manager) Renew(ctx context.Context, request RenewRequest) (Lock, error) {
+func (m *Manager) Renew(ctx context.Context, request lock.RenewRequest) (lock.Lock, error) {
 	if request.Token == 0 {
-		return Lock{}, Invalid("token", "give the token of the hold to renew; Lock and Status return it")
+		return lock.Lock{}, lock.Invalid("token", "give the token of the hold to renew; Lock and Status return it")
 	}
 	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
-		return Lock{}, err
+		return lock.Lock{}, err
 	}
 	if err := checkExpiry(request.TTL, &request.ExpireTime); err != nil {
-		return Lock{}, err
+		return lock.Lock{}, err
 	}
 	t, err := m.enter(ctx, request.Name)
 	if err != nil {
-		return Lock{}, err
+		return lock.Lock{}, err
 	}
 	l, err := m.renewInTurn(ctx, t, request)
 	switch {
 	case err != nil:
-		return Lock{}, err
+		return lock.Lock{}, err
 	case !l.Held(): // what is left to say takes time and decides nothing
-		return Lock{}, m.overError(ctx, request.Name, request.Token)
+		return lock.Lock{}, m.overError(ctx, request.Name, request.Token)
 	}
 	return m.described(l), nil
 }
 
 // renewInTurn is Renew for who has the turn, which it leaves. It returns the lock if
 // it is free.
-func (m *Manager) renewInTurn(ctx context.Context, t *turn, request RenewRequest) (Lock, error) {
+func (m *Manager) renewInTurn(ctx context.Context, t *turn, request lock.RenewRequest) (lock.Lock, error) {
 	defer m.leave(t)
 	for {
 		l, err := m.renewable(ctx, t, request)
@@ -78,56 +61,56 @@ func (m *Manager) renewInTurn(ctx context.Context, t *turn, request RenewRequest
 		case !request.ExpireTime.IsZero():
 			next.TTL, next.ExpireTime = 0, request.ExpireTime
 		case l.TTL == 0 && request.Data == nil:
-			return Lock{}, Invalid("ttl", "the hold has none to begin anew; say for how long it goes on, or until when")
+			return lock.Lock{}, lock.Invalid("ttl", "the hold has none to begin anew; say for how long it goes on, or until when")
 		}
-		change := Change{Cause: Request, Actor: request.Actor, Prev: l.Revision, Lock: next}
+		change := lock.Change{Cause: lock.Request, Actor: request.Actor, Prev: l.Revision, Lock: next}
 		if change.Actor == "" {
 			change.Actor = l.Holder
 		}
 		switch {
 		case request.Data != nil:
-			change.Type = Updated
+			change.Type = lock.Updated
 		case next.TTL != l.TTL || !next.ExpireTime.Equal(l.ExpireTime):
-			change.Type = Extended
+			change.Type = lock.Extended
 		}
 		if change.Type != 0 {
 			event, err := m.commit(ctx, change)
-			if errors.Is(err, ErrConflict) {
+			if errors.Is(err, lock.ErrConflict) {
 				continue
 			}
 			if err != nil {
-				return Lock{}, err
+				return lock.Lock{}, err
 			}
 			next = event.Lock
 		}
-		m.leases.renew(next)
+		m.leases.Renew(next)
 		return next, nil
 	}
 }
 
 // renewable returns the hold if the request may renew it, or the lock if it is free.
 // The caller has the turn.
-func (m *Manager) renewable(ctx context.Context, t *turn, request RenewRequest) (Lock, error) {
+func (m *Manager) renewable(ctx context.Context, t *turn, request lock.RenewRequest) (lock.Lock, error) {
 	l, err := m.present(ctx, request.Name)
-	for err == nil && l.Held() && m.leases.due(l) {
+	for err == nil && l.Held() && m.leases.Due(l) {
 		// The deadline has passed and this request came before the
 		// goroutine that expires: it is the deadline that counts.
-		if err = m.endLease(ctx, t, l); err == nil || errors.Is(err, ErrConflict) {
+		if err = m.endLease(ctx, t, l); err == nil || errors.Is(err, lock.ErrConflict) {
 			m.grantNext(t)
 			l, err = m.present(ctx, request.Name)
 		}
 	}
 	switch {
 	case err != nil:
-		return Lock{}, err
+		return lock.Lock{}, err
 	case l.Held() && l.Token != request.Token:
-		return Lock{}, m.staleToken(l, request.Token)
+		return lock.Lock{}, m.staleToken(l, request.Token)
 	}
 	return l, nil
 }
 
 // overError refuses a token whose hold is over, while nobody has the lock.
-func (m *Manager) overError(ctx context.Context, name Name, token Token) error {
+func (m *Manager) overError(ctx context.Context, name lock.Name, token lock.Token) error {
 	how, found, err := m.howEnded(ctx, name, token)
 	switch {
 	case ctx.Err() != nil:
@@ -135,15 +118,15 @@ func (m *Manager) overError(ctx context.Context, name Name, token Token) error {
 	case err != nil:
 		// The hold is over, and that its holder must be told.
 		m.config.Logger.Error("the history of a hold cannot be read", "name", name, "token", token, "error", err)
-	case how == Expired:
-		return &Error{
-			Reason:  ErrNotHolder,
+	case how == lock.Expired:
+		return &lock.Error{
+			Reason:  lock.ErrNotHolder,
 			Message: fmt.Sprintf("the hold with token %d has expired and %s is free; lock it again, and look at what it protects first", token, name),
-			Lock:    &Lock{Name: name},
+			Lock:    &lock.Lock{Name: name},
 		}
 	case !found:
-		return &Error{
-			Reason:  ErrNotLocked,
+		return &lock.Error{
+			Reason:  lock.ErrNotLocked,
 			Message: fmt.Sprintf("%s is not locked; the hold with token %d, if there was one, ended some time ago, and the history may tell how", name, token),
 		}
 	}
@@ -159,21 +142,21 @@ const (
 
 // howEnded returns what ended a hold of a lock that is free now, 0: it was never
 // granted. It reports false when it has not found that within the limits of the search.
-func (m *Manager) howEnded(ctx context.Context, name Name, token Token) (how Cause, found bool, err error) {
-	after, until := Revision(token), m.Revision(ctx)
+func (m *Manager) howEnded(ctx context.Context, name lock.Name, token lock.Token) (how lock.Cause, found bool, err error) {
+	after, until := lock.Revision(token), m.Revision(ctx)
 	for scanned, bytes := 0, 0; after < until; {
 		if scanned >= endScan || bytes >= endScanBytes {
 			return 0, false, nil
 		}
 		events, err := m.store.Events(ctx, after)
-		if errors.Is(err, ErrCompacted) {
+		if errors.Is(err, lock.ErrCompacted) {
 			return 0, false, nil
 		}
 		if err != nil {
 			return 0, false, err
 		}
 		for _, event := range events {
-			if event.Type == Unlocked && event.Lock.Name == name && event.Lock.Token == token {
+			if event.Type == lock.Unlocked && event.Lock.Name == name && event.Lock.Token == token {
 				return event.Cause, true, nil
 			}
 			scanned++
@@ -182,14 +165,4 @@ func (m *Manager) howEnded(ctx context.Context, name Name, token Token) (how Cau
 		after = events[len(events)-1].Revision
 	}
 	return 0, true, nil
-}
-
-// WithData returns the hold with other data. An end that came from the data key
-// expire follows the new data.
-func (l Lock) WithData(data Data) Lock {
-	if fromData, _ := l.Data.ExpireTime(l.AcquireTime); l.TTL == 0 && l.ExpireTime.Equal(fromData) {
-		l.ExpireTime, _ = data.ExpireTime(l.AcquireTime)
-	}
-	l.Data = data
-	return l
 }

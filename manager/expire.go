@@ -1,0 +1,56 @@
+package manager
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pylok/pylok/lease"
+	"github.com/pylok/pylok/lock"
+)
+
+// expire ends a hold whose lease has run out, unless it was renewed meanwhile.
+func (m *Manager) expire(ctx context.Context, ended *lease.Lease) error {
+	t, err := m.enter(ctx, ended.Name)
+	if err != nil {
+		return err
+	}
+	defer m.leave(t)
+	for {
+		l, err := m.present(ctx, ended.Name)
+		switch {
+		case err != nil:
+			return err
+		case l.Token != ended.Token:
+			m.leases.Drop(ended.Name, ended.Token)
+			return nil
+		case !m.leases.Due(l):
+			m.leases.Keep(ended, l)
+			return nil
+		}
+		err = m.endLease(ctx, t, l)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, lock.ErrConflict):
+			if why := err.Error(); why != ended.Failed {
+				ended.Failed = why
+				m.config.Logger.Error("a lease ran out and the hold could not be ended; trying again", "name", l.Name, "token", l.Token, "error", err)
+			}
+			return err
+		}
+	}
+}
+
+// endLease commits the end of a hold whose deadline has passed, and grants the lock to
+// the next in line. ErrConflict means that it has to be looked at again. The caller has
+// the turn.
+func (m *Manager) endLease(ctx context.Context, t *turn, l lock.Lock) error {
+	_, _, err := m.release(ctx, t, l, lock.Change{Cause: lock.Expired, Reason: "the lease ran out"})
+	if errors.Is(err, lock.ErrNotLocked) {
+		return lock.ErrConflict
+	}
+	if err == nil {
+		m.config.Logger.Info("lease ran out", "name", l.Name, "holder", l.Holder, "token", l.Token)
+	}
+	return err
+}
