@@ -224,7 +224,7 @@ func (b *bubble) forget() {
 // events returns the history of all locks, a line each.
 func (b *bubble) events() (lines []string) {
 	b.t.Helper()
-	events, _, err := b.manager.History(context.Background(), lock.Pattern{}, 0, 1000)
+	events, _, err := b.manager.History(context.Background(), lock.Caller{}, lock.Pattern{}, 0, 1000)
 	if err != nil {
 		b.t.Fatal(err)
 	}

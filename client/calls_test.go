@@ -72,7 +72,7 @@ func TestUnlockWithoutToken(t *testing.T) {
 		b.acquire(c, "x", client.WithHolder("alice"))
 		b.afterOne("Unlock", func() {
 			b.network.cut()
-			if _, err := b.manager.Lock(b.t.Context(), lock.LockRequest{Name: x, Holder: "alice"}); err != nil {
+			if _, err := b.manager.Lock(b.t.Context(), lock.Caller{}, lock.LockRequest{Name: x, Holder: "alice"}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -81,7 +81,7 @@ func TestUnlockWithoutToken(t *testing.T) {
 			t.Errorf("got %v, want an UnreachableError with Sent", err)
 		}
 		synctest.Wait()
-		if l, err := b.manager.Status(t.Context(), x); err != nil || l.Token != 3 {
+		if l, err := b.manager.Status(t.Context(), lock.Caller{}, x); err != nil || l.Token != 3 {
 			t.Errorf("got %+v, %v; want the second hold", l, err)
 		}
 		// One that never arrived is sent again.
@@ -276,7 +276,7 @@ func TestReading(t *testing.T) {
 		var want []string
 		for i := range n {
 			want = append(want, fmt.Sprintf("lb/%04d", i))
-			if _, err := b.manager.Lock(t.Context(), lock.LockRequest{Name: lock.MustParseName(want[i])}); err != nil {
+			if _, err := b.manager.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: lock.MustParseName(want[i])}); err != nil {
 				t.Fatal(err)
 			}
 		}

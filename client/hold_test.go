@@ -233,7 +233,7 @@ func TestHoldRenewsInVain(t *testing.T) {
 		{"free", func(b *bubble) { b.commit("x", lock.Unlocked, lock.Forced, "bob", "") }, "lost x (token 1): x is not locked"},
 		{"held by another", func(b *bubble) {
 			b.commit("x", lock.Unlocked, lock.Forced, "bob", "")
-			_, err := b.manager.Lock(b.t.Context(), lock.LockRequest{Name: lock.MustParseName("x"), Holder: "bob"})
+			_, err := b.manager.Lock(b.t.Context(), lock.Caller{}, lock.LockRequest{Name: lock.MustParseName("x"), Holder: "bob"})
 			if err != nil {
 				b.t.Error(err)
 			}
@@ -274,7 +274,7 @@ func TestHoldEndsBeforeItIsExplained(t *testing.T) {
 		hold := b.acquire(c, "x", client.WithTTL(30*time.Second))
 		b.beforeOne("Renew", func() {
 			b.commit("x", lock.Unlocked, lock.Forced, "bob", "in the way")
-			if _, err := b.manager.Lock(b.t.Context(), lock.LockRequest{Name: x, Holder: "carol"}); err != nil {
+			if _, err := b.manager.Lock(b.t.Context(), lock.Caller{}, lock.LockRequest{Name: x, Holder: "carol"}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -676,7 +676,7 @@ func TestRelease(t *testing.T) {
 			t.Errorf("Err is %v and the cause %v, want ErrReleased", err, context.Cause(hold.Context()))
 		}
 		<-hold.Done()
-		events, _, err := b.manager.History(t.Context(), lock.Pattern{}, 1, 10)
+		events, _, err := b.manager.History(t.Context(), lock.Caller{}, lock.Pattern{}, 1, 10)
 		if err != nil || len(events) != 1 {
 			t.Fatal(events, err)
 		}
@@ -723,7 +723,7 @@ func TestReleaseWithoutServer(t *testing.T) {
 			if err := hold.Release(ctx); err != nil {
 				t.Error(err)
 			}
-			if l, err := b.manager.Status(t.Context(), lock.MustParseName("x")); err != nil || l.Held() {
+			if l, err := b.manager.Status(t.Context(), lock.Caller{}, lock.MustParseName("x")); err != nil || l.Held() {
 				t.Errorf("got %+v, %v; want it free", l, err)
 			}
 		})

@@ -68,7 +68,7 @@ func TestCancelledAtTheGrant(t *testing.T) {
 						t.Errorf("got %v, want %v", err, test.want)
 					}
 					time.Sleep(2 * time.Hour) // for the handler
-					if l, err := b.manager.Status(t.Context(), x); err != nil || l.Held() {
+					if l, err := b.manager.Status(t.Context(), lock.Caller{}, x); err != nil || l.Held() {
 						t.Errorf("got %+v, %v; want it free", l, err)
 					}
 					want := []string{"1 locked request x", "2 unlocked request x"}
@@ -88,7 +88,7 @@ func TestCancelledAtTheGrant(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				b.afterOne("Lock", func() { cancel(); time.Sleep(time.Second) })
 				time.AfterFunc(time.Minute, func() {
-					if _, err := b.manager.Unlock(context.Background(), lock.UnlockRequest{Name: x, Token: held.Lock.Token}); err != nil {
+					if _, err := b.manager.Unlock(context.Background(), lock.Caller{}, lock.UnlockRequest{Name: x, Token: held.Lock.Token}); err != nil {
 						t.Error(err)
 					}
 				})
@@ -96,7 +96,7 @@ func TestCancelledAtTheGrant(t *testing.T) {
 					t.Errorf("got %v, want the end of the context", err)
 				}
 				time.Sleep(time.Minute)
-				if l, err := b.manager.Status(t.Context(), x); err != nil || l.Held() || l.Waiters > 0 {
+				if l, err := b.manager.Status(t.Context(), lock.Caller{}, x); err != nil || l.Held() || l.Waiters > 0 {
 					t.Errorf("got %+v, %v; want it free", l, err)
 				}
 			})
@@ -218,7 +218,7 @@ func TestOutcomeStaysUnknown(t *testing.T) {
 			if err := takers["Lock"](t.Context(), c, 0); err == nil || errors.Is(err, lock.ErrOutcomeUnknown) {
 				t.Errorf("got %v, want the fault", err)
 			}
-			if l, err := b.manager.Status(t.Context(), x); err != nil || l.Held() {
+			if l, err := b.manager.Status(t.Context(), lock.Caller{}, x); err != nil || l.Held() {
 				t.Errorf("got %+v, %v; want it free", l, err)
 			}
 		})
@@ -275,14 +275,14 @@ func TestCancelledWithinTheRoundTrip(t *testing.T) {
 			if err != nil {
 				next.Wait = 10 * time.Second // the server may still be undoing it
 			}
-			grant, granted := manager.Lock(t.Context(), next)
+			grant, granted := manager.Lock(t.Context(), lock.Caller{}, next)
 			if held, ok := errors.AsType[*lock.Error](granted); ok {
 				if err != nil {
 					left++
 				}
 				grant.Lock = *held.Lock
 			}
-			if _, err := manager.Unlock(t.Context(), lock.UnlockRequest{Name: x, Token: grant.Lock.Token}); err != nil {
+			if _, err := manager.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: x, Token: grant.Lock.Token}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -21,11 +21,11 @@ import (
 func (b *bubble) change(n int) {
 	b.t.Helper()
 	for range n {
-		l, err := b.manager.Status(b.t.Context(), x)
+		l, err := b.manager.Status(b.t.Context(), lock.Caller{}, x)
 		if err == nil && l.Held() {
-			_, err = b.manager.Renew(b.t.Context(), lock.RenewRequest{Name: x, Token: l.Token, Data: new(lock.Data)})
+			_, err = b.manager.Renew(b.t.Context(), lock.Caller{}, lock.RenewRequest{Name: x, Token: l.Token, Data: new(lock.Data)})
 		} else if err == nil {
-			_, err = b.manager.Lock(b.t.Context(), lock.LockRequest{Name: x})
+			_, err = b.manager.Lock(b.t.Context(), lock.Caller{}, lock.LockRequest{Name: x})
 		}
 		if err != nil {
 			b.t.Error(err)
@@ -122,7 +122,7 @@ func TestWatchBreaksInReset(t *testing.T) {
 		const n = 1000 // of 4 kB each: four times as much as is ever on the way
 		text := mustData(t, `{"msg":"`+strings.Repeat("m", 4000)+`"}`)
 		for i := range n {
-			if _, err := b.manager.Lock(t.Context(), lock.LockRequest{Name: lock.MustParseName(fmt.Sprint("n/", i)), Data: text}); err != nil {
+			if _, err := b.manager.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: lock.MustParseName(fmt.Sprint("n/", i)), Data: text}); err != nil {
 				t.Fatal(err)
 			}
 		}

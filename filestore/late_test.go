@@ -52,14 +52,14 @@ func TestLateLeases(t *testing.T) {
 	probe := func(i int) lock.Name { return lock.MustParseName(fmt.Sprintf("probe/%d", i)) }
 	began := time.Now()
 	atOnce(probes, func(i int) {
-		grant, err := m.Lock(t.Context(), lock.LockRequest{Name: probe(i)})
+		grant, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: probe(i)})
 		if err != nil {
 			t.Error(err)
 		}
 		tokens[i] = grant.Lock.Token
 	})
 	atOnce(probes, func(i int) {
-		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: probe(i), Token: tokens[i]}); err != nil {
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: probe(i), Token: tokens[i]}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -118,7 +118,7 @@ func (s *endedLeases) follow(t *testing.T, m *manager.Manager, leases int) <-cha
 	go func() {
 		defer close(done)
 		left := leases
-		for event, err := range m.Watch(t.Context(), lock.Pattern{}, after) {
+		for event, err := range m.Watch(t.Context(), lock.Caller{}, lock.Pattern{}, after) {
 			switch {
 			case err != nil:
 				t.Error(err)
@@ -181,7 +181,7 @@ func grantMany(t *testing.T, m *manager.Manager, leases int, ttl func() time.Dur
 	began := time.Now()
 	atOnce(leases, func(i int) {
 		ttl, called := ttl(), time.Now()
-		grant, err := m.Lock(t.Context(), lock.LockRequest{Name: manyName(i), Holder: "test", TTL: ttl})
+		grant, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: manyName(i), Holder: "test", TTL: ttl})
 		if err != nil {
 			t.Error(err)
 			return
@@ -211,11 +211,11 @@ func slowestCycle(t *testing.T, m *manager.Manager, done <-chan struct{}) (slowe
 }
 
 func lateCycle(ctx context.Context, m *manager.Manager, name lock.Name) error {
-	grant, err := m.Lock(ctx, lock.LockRequest{Name: name})
+	grant, err := m.Lock(ctx, lock.Caller{}, lock.LockRequest{Name: name})
 	if err != nil {
 		return err
 	}
-	_, err = m.Unlock(ctx, lock.UnlockRequest{Name: name, Token: grant.Lock.Token})
+	_, err = m.Unlock(ctx, lock.Caller{}, lock.UnlockRequest{Name: name, Token: grant.Lock.Token})
 	return err
 }
 

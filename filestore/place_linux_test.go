@@ -129,11 +129,11 @@ func serveAsOther(t *testing.T, root string) {
 		}
 		for i := range 20 {
 			name := lock.MustParseName(fmt.Sprintf("good/%d", i))
-			g, err := m.Lock(context.Background(), lock.LockRequest{Name: name, Holder: "bob"})
+			g, err := m.Lock(context.Background(), lock.Caller{}, lock.LockRequest{Name: name, Holder: "bob"})
 			if err != nil {
 				t.Fatalf("start %d: %v", start, err)
 			}
-			if _, err := m.Unlock(context.Background(), lock.UnlockRequest{Name: name, Token: g.Lock.Token}); err != nil {
+			if _, err := m.Unlock(context.Background(), lock.Caller{}, lock.UnlockRequest{Name: name, Token: g.Lock.Token}); err != nil {
 				t.Fatalf("start %d: %v", start, err)
 			}
 		}

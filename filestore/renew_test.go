@@ -35,7 +35,7 @@ func BenchmarkRenew(b *testing.B) {
 			requests := make([]lock.RenewRequest, leases)
 			atOnce(leases, func(i int) {
 				name := manyName(i)
-				grant, err := m.Lock(b.Context(), lock.LockRequest{Name: name, TTL: time.Hour + time.Duration(i)*time.Millisecond})
+				grant, err := m.Lock(b.Context(), lock.Caller{}, lock.LockRequest{Name: name, TTL: time.Hour + time.Duration(i)*time.Millisecond})
 				if err != nil {
 					b.Error(err)
 				}
@@ -44,7 +44,7 @@ func BenchmarkRenew(b *testing.B) {
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
-				if _, err := m.Renew(b.Context(), requests[i]); err != nil {
+				if _, err := m.Renew(b.Context(), lock.Caller{}, requests[i]); err != nil {
 					b.Fatal(err)
 				}
 				i = (i + 7919) % leases // in an order that is not that of the ends

@@ -96,7 +96,7 @@ func TestHistoryKeepsItsSize(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer m.Close()
-				history, _, err := m.History(t.Context(), lock.MustParsePattern("broken"), 0, 10)
+				history, _, err := m.History(t.Context(), lock.Caller{}, lock.MustParsePattern("broken"), 0, 10)
 				if err != nil || len(history) != 1 || history[0] != events[0] {
 					t.Errorf("the history is %+v, error %v; want the break alone", history, err)
 				}

@@ -21,11 +21,11 @@ func TestWaiterOnAFullDisk(t *testing.T) {
 	granted := make(chan error, 1)
 	name := lock.MustParseName("a")
 	go func() {
-		_, err := m.Lock(t.Context(), lock.LockRequest{Name: name, Holder: "carol", Wait: time.Hour})
+		_, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: name, Holder: "carol", Wait: time.Hour})
 		granted <- err
 	}()
 	waiters := func() int {
-		l, err := m.Status(t.Context(), name)
+		l, err := m.Status(t.Context(), lock.Caller{}, name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,13 +46,13 @@ func TestWaiterOnAFullDisk(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: name, Holder: "alice"}); err != nil {
+	if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: name, Holder: "alice"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
 		<-tried
 	}
-	if _, err := m.Lock(t.Context(), lock.LockRequest{Name: name, Holder: "dora"}); !errors.Is(err, lock.ErrReadOnly) {
+	if _, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: name, Holder: "dora"}); !errors.Is(err, lock.ErrReadOnly) {
 		t.Errorf("a request beside the waiter: %v, want %v", err, lock.ErrReadOnly)
 	}
 	if waiters() != 1 {

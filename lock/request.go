@@ -24,8 +24,6 @@ type LockRequest struct {
 	// Overwrite replaces a hold that is anonymous or has the same non-empty
 	// Holder.
 	Overwrite bool
-	// Actor goes into the history: the authenticated caller, else Holder.
-	Actor string
 	// Confirm, if it is set, is called once the lock has been granted to a request that
 	// stood in line, and returns an error if the caller cannot be told: then the grant
 	// is undone and the next in line has it, unless another sending of the same request
@@ -53,8 +51,6 @@ type UnlockRequest struct {
 	Reason string
 	// Data is a closing message for the event; nil: the hold's data.
 	Data *Data
-	// Actor goes into the history: the authenticated caller, else Holder.
-	Actor string
 }
 
 // Release is the answer to an UnlockRequest.
@@ -82,7 +78,4 @@ type RenewRequest struct {
 	// Holder is who asks, at most 256 bytes. It decides nothing, and the hold's own
 	// stays.
 	Holder string
-	// Actor goes into the history: the authenticated caller, else Holder; where
-	// both are empty, the hold's holder.
-	Actor string
 }

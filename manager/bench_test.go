@@ -21,11 +21,11 @@ func BenchmarkLockUnlock(b *testing.B) {
 	defer m.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		grant, err := m.Lock(b.Context(), lock.LockRequest{Name: nameA, Holder: "alice@ci-7", TTL: time.Hour})
+		grant, err := m.Lock(b.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "alice@ci-7", TTL: time.Hour})
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := m.Unlock(b.Context(), lock.UnlockRequest{Name: nameA, Token: grant.Lock.Token}); err != nil {
+		if _, err := m.Unlock(b.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: grant.Lock.Token}); err != nil {
 			b.Fatal(err)
 		}
 	}

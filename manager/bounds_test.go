@@ -47,7 +47,7 @@ func largeHistory(t *testing.T, changes int) (*countingStore, *manager.Manager, 
 		}
 		other = events[0].Lock
 	}
-	if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+	if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 		t.Fatal(err)
 	}
 	counting := &countingStore{Store: store}
@@ -58,7 +58,7 @@ func largeHistory(t *testing.T, changes int) (*countingStore, *manager.Manager, 
 func TestSearchForTheEndIsBounded(t *testing.T) {
 	store, m, held := largeHistory(t, 3000)
 	store.bytes = 0
-	_, err := m.Renew(t.Context(), lock.RenewRequest{Name: nameA, Token: held.Token, TTL: time.Hour})
+	_, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token, TTL: time.Hour})
 	if !errors.Is(err, lock.ErrNotLocked) || !strings.Contains(err.Error(), "ended some time ago") {
 		t.Errorf("got %v, want %v, some time ago", err, lock.ErrNotLocked)
 	}
@@ -83,7 +83,7 @@ func TestHistoryIsBounded(t *testing.T) {
 		got, after := 0, lock.Revision(0)
 		for {
 			store.bytes = 0
-			page, next, err := m.History(t.Context(), lock.MustParsePattern(test.pattern), after, 1000)
+			page, next, err := m.History(t.Context(), lock.Caller{}, lock.MustParsePattern(test.pattern), after, 1000)
 			if err != nil {
 				t.Fatal(err)
 			}

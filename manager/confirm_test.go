@@ -54,7 +54,7 @@ func TestConfirm(t *testing.T) {
 						return nil
 					}
 					go func() {
-						_, err := m.Lock(t.Context(), request)
+						_, err := m.Lock(t.Context(), lock.Caller{}, request)
 						if gone := errors.Is(err, errGone); gone != c.gone || err != nil && !gone {
 							t.Errorf("a caller who is gone, %v, is answered %v", c.gone, err)
 						}
@@ -64,16 +64,16 @@ func TestConfirm(t *testing.T) {
 				synctest.Wait()
 				next := make(chan lock.Grant, 1)
 				go func() {
-					g, _ := m.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "next", Wait: 30 * time.Minute})
+					g, _ := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "next", Wait: 30 * time.Minute})
 					next <- g
 				}()
 				synctest.Wait()
-				if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+				if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 					t.Fatal(err)
 				}
 				if test.again != 0 {
 					time.Sleep(test.again)
-					if g, err := m.Lock(t.Context(), request); err != nil || g.Lock.Holder != "bob" {
+					if g, err := m.Lock(t.Context(), lock.Caller{}, request); err != nil || g.Lock.Holder != "bob" {
 						t.Errorf("sent again: %+v, %v", g, err)
 					}
 				}

@@ -10,11 +10,11 @@ import (
 
 // expire ends a hold whose lease has run out, unless it was renewed meanwhile.
 func (m *Manager) expire(ctx context.Context, ended *lease.Lease) error {
-	t, err := m.enter(ctx, ended.Name)
+	q, err := m.enter(ctx, ended.Name)
 	if err != nil {
 		return err
 	}
-	defer m.leave(t)
+	defer m.leave(q)
 	for {
 		l, err := m.present(ctx, ended.Name)
 		switch {
@@ -27,7 +27,7 @@ func (m *Manager) expire(ctx context.Context, ended *lease.Lease) error {
 			m.leases.Keep(ended, l)
 			return nil
 		}
-		err = m.endLease(ctx, t, l)
+		err = m.endLease(ctx, q, l)
 		switch {
 		case err == nil:
 			return nil
@@ -42,10 +42,10 @@ func (m *Manager) expire(ctx context.Context, ended *lease.Lease) error {
 }
 
 // endLease commits the end of a hold whose deadline has passed, and grants the lock to
-// the next in line. ErrConflict means that it has to be looked at again. The caller has
-// the turn.
-func (m *Manager) endLease(ctx context.Context, t *turn, l lock.Lock) error {
-	_, _, err := m.release(ctx, t, l, lock.Change{Cause: lock.Expired, Reason: "the lease ran out"})
+// the next in line. ErrConflict means that it has to be looked at again. The caller must
+// hold the queue.
+func (m *Manager) endLease(ctx context.Context, q *queue, l lock.Lock) error {
+	_, _, err := m.release(ctx, q, l, lock.Change{Cause: lock.Expired, Reason: "the lease ran out"})
 	if errors.Is(err, lock.ErrNotLocked) {
 		return lock.ErrConflict
 	}

@@ -69,7 +69,7 @@ func TestFollowingGoesOn(t *testing.T) {
 				}
 
 				// It follows as before.
-				if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: other.Name, Token: other.Token}); err != nil {
+				if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: other.Name, Token: other.Token}); err != nil {
 					t.Fatal(err)
 				}
 				carol := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "carol", Wait: time.Second})

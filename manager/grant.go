@@ -22,21 +22,21 @@ import (
 // The errors are *Error with ErrLockHeld, ErrInvalidArgument, ErrDataTooLarge,
 // ErrTooManyLocks, ErrTooManyWaiters, ErrReadOnly, ErrOutcomeUnknown or
 // ErrShuttingDown, ctx's, and whatever the store comes upon.
-func (m *Manager) Lock(ctx context.Context, request lock.LockRequest) (lock.Grant, error) {
+func (m *Manager) Lock(ctx context.Context, caller lock.Caller, request lock.LockRequest) (lock.Grant, error) {
 	request, err := m.checkLock(request)
 	if err != nil {
 		return lock.Grant{}, err
 	}
-	t, err := m.enter(ctx, request.Name)
+	q, err := m.enter(ctx, request.Name)
 	if err != nil {
 		return lock.Grant{}, err
 	}
-	defer m.forget(t)
-	grant, inLine, err := m.grantOrQueue(ctx, t, request)
+	defer m.forget(q)
+	grant, inLine, err := m.grantOrQueue(ctx, q, caller, request)
 	if inLine == nil {
 		return grant, err
 	}
-	grant, err = m.await(t, inLine)
+	grant, err = m.await(q, inLine)
 	if err == nil {
 		err = m.tell(ctx, grant.Lock, request.Confirm)
 	}
@@ -46,10 +46,10 @@ func (m *Manager) Lock(ctx context.Context, request lock.LockRequest) (lock.Gran
 	return grant, nil
 }
 
-// grantOrQueue is Lock for who has the turn, up to where it stands in line. It passes
-// the turn.
-func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request lock.LockRequest) (lock.Grant, *call, error) {
-	defer t.pass()
+// grantOrQueue is Lock up to where the request stands in line. The caller must hold the
+// queue, which it passes on.
+func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller, request lock.LockRequest) (lock.Grant, *call, error) {
+	defer q.pass()
 	for {
 		l, err := m.present(ctx, request.Name)
 		if err != nil {
@@ -57,7 +57,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request lock.LockRe
 		}
 		var notNow error // why those in line cannot be granted the free lock
 		if !l.Held() {
-			held, err := m.grantNext(t)
+			held, err := m.grantNext(q)
 			if held {
 				continue // it was free for those in line
 			}
@@ -70,13 +70,13 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request lock.LockRe
 			return lock.Grant{Lock: m.described(l)}, nil, nil
 
 		case !l.Held() && notNow == nil, l.Held() && replaceable:
-			l, err := m.grant(ctx, request, l.Revision)
+			l, err := m.grant(ctx, caller, request, l.Revision)
 			if errors.Is(err, lock.ErrConflict) {
 				continue
 			}
 			if err == nil && ctx.Err() != nil {
 				err = m.undo(ctx, l)
-				m.handOverFree(t)
+				m.handOverFree(q)
 			}
 			if err != nil {
 				return lock.Grant{}, nil, err
@@ -89,70 +89,70 @@ func (m *Manager) grantOrQueue(ctx context.Context, t *turn, request lock.LockRe
 		case request.Wait == 0:
 			return lock.Grant{}, nil, heldError(m.described(l), 0)
 		}
-		c, err := m.standInLine(ctx, t, request)
+		c, err := m.standInLine(ctx, q, caller, request)
 		if err != nil {
 			return lock.Grant{}, nil, err
 		}
 		// The lock may have become free by other hands than a request's, and
 		// follow may have found nobody in line.
-		m.grantNext(t)
+		m.grantNext(q)
 		return lock.Grant{}, c, nil
 	}
 }
 
 // standInLine gives the request a place in the queue, unless it could not be granted the
-// lock anyway or too many wait. The caller has the turn, and ends what has begun here by
+// lock anyway or too many wait. The caller must hold the queue, and ends what has begun here by
 // leaveLine.
-func (m *Manager) standInLine(ctx context.Context, t *turn, request lock.LockRequest) (*call, error) {
-	if err := m.store.CheckSize(granting(&request, 0).Lock); err != nil {
+func (m *Manager) standInLine(ctx context.Context, q *queue, caller lock.Caller, request lock.LockRequest) (*call, error) {
+	if err := m.store.CheckSize(granting(caller, &request, 0).Lock); err != nil {
 		return nil, err
 	}
-	c := &call{ctx: ctx, deadline: time.Now().Add(request.Wait), bytes: bytesOf(&request), answer: make(chan answer, 1)}
-	if err := m.count(t, c); err != nil {
+	c := &call{ctx: ctx, deadline: time.Now().Add(request.Wait), bytes: bytesOf(caller, &request), answer: make(chan answer, 1)}
+	if err := m.count(q, c); err != nil {
 		return nil, err
 	}
-	if !t.wait(request, c) {
-		m.leaveLine(t, c)
-		return nil, tooManyWaiters(fmt.Sprintf("the request %s waits for %s already and was sent %d times", lock.QuoteShort(request.RequestID), t.name, maxCalls))
+	if !q.wait(caller, request, c) {
+		m.leaveLine(q, c)
+		return nil, tooManyWaiters(fmt.Sprintf("the request %s waits for %s already and was sent %d times", lock.QuoteShort(request.RequestID), q.name, maxCalls))
 	}
 	return c, nil
 }
 
 // count counts a call among those that wait, if there is room.
-func (m *Manager) count(t *turn, c *call) error {
+func (m *Manager) count(q *queue, c *call) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case t.waiting >= m.config.MaxWaiters:
-		return tooManyWaiters(fmt.Sprintf("%s already has %d waiters, the most that may stand in line for one lock", t.name, t.waiting))
+	case q.waiting >= m.config.MaxWaiters:
+		return tooManyWaiters(fmt.Sprintf("%s already has %d waiters, the most that may stand in line for one lock", q.name, q.waiting))
 	case m.waiting >= m.config.MaxWaitersTotal:
 		return tooManyWaiters(fmt.Sprintf("%d requests wait for locks, the most that the server lets wait in all", m.waiting))
 	case m.waitingBytes+c.bytes > m.config.MaxWaitingBytes:
 		return tooManyWaiters(fmt.Sprintf("the requests that wait for locks have %d bytes of data, and with this one's they would be over the %d that the server keeps in all", m.waitingBytes, m.config.MaxWaitingBytes))
 	}
-	t.waiting++
+	q.waiting++
 	m.waiting++
 	m.waitingBytes += c.bytes
 	return nil
 }
 
 // leaveLine ends what count has begun.
-func (m *Manager) leaveLine(t *turn, c *call) {
+func (m *Manager) leaveLine(q *queue, c *call) {
 	m.mu.Lock()
-	t.waiting--
+	q.waiting--
 	m.waiting--
 	m.waitingBytes -= c.bytes
 	m.mu.Unlock()
 }
 
 // bytesOf is how many bytes a request keeps while it waits, about.
-func bytesOf(r *lock.LockRequest) int {
-	return len(r.Name.String()) + r.Data.Size() + len(r.Holder) + len(r.RequestID) + len(r.Actor)
+func bytesOf(caller lock.Caller, r *lock.LockRequest) int {
+	return len(r.Name.String()) + r.Data.Size() + len(r.Holder) + len(r.RequestID) + len(caller.Name)
 }
 
 // await waits for the answer to a call that stands in line.
-func (m *Manager) await(t *turn, c *call) (lock.Grant, error) {
-	defer m.leaveLine(t, c)
+func (m *Manager) await(q *queue, c *call) (lock.Grant, error) {
+	defer m.leaveLine(q, c)
 	timer := time.NewTimer(time.Until(c.deadline))
 	defer timer.Stop()
 	var err error
@@ -165,12 +165,12 @@ func (m *Manager) await(t *turn, c *call) (lock.Grant, error) {
 	case <-m.running.Done():
 		err = shuttingDown()
 	}
-	if !t.withdraw(c) {
-		a, ok := t.lateAnswer(c)
+	if !q.withdraw(c) {
+		a, ok := q.lateAnswer(c)
 		if !ok {
 			return lock.Grant{}, &lock.Error{
 				Reason:  lock.ErrOutcomeUnknown,
-				Message: fmt.Sprintf("the wait ended while %s was being granted, and the grant has not ended for %v, maybe because the server's disk hangs; a grant that still comes about is undone. Ask again with the same request_id", t.name, answerLimit),
+				Message: fmt.Sprintf("the wait ended while %s was being granted, and the grant has not ended for %v, maybe because the server's disk hangs; a grant that still comes about is undone. Ask again with the same request_id", q.name, answerLimit),
 				Err:     err,
 			}
 		}
@@ -181,12 +181,12 @@ func (m *Manager) await(t *turn, c *call) (lock.Grant, error) {
 	if err != nil {
 		return lock.Grant{}, err
 	}
-	l, err := m.present(c.ctx, t.name)
+	l, err := m.present(c.ctx, q.name)
 	switch {
 	case err != nil:
 		return lock.Grant{}, err
 	case !l.Held():
-		if cause := t.notNow(); cause != nil {
+		if cause := q.notNow(); cause != nil {
 			return lock.Grant{}, cause
 		}
 	}
@@ -199,7 +199,7 @@ const answerLimit = 5 * time.Second
 
 // lateAnswer returns the answer to a call that withdrew while it was being granted the
 // lock, if it comes in time; else the call is not granted the lock any more.
-func (t *turn) lateAnswer(c *call) (answer, bool) {
+func (q *queue) lateAnswer(c *call) (answer, bool) {
 	timer := time.NewTimer(answerLimit)
 	defer timer.Stop()
 	select {
@@ -207,7 +207,7 @@ func (t *turn) lateAnswer(c *call) (answer, bool) {
 		return a, true
 	case <-timer.C:
 	}
-	if t.abandon(c) {
+	if q.abandon(c) {
 		return answer{}, false
 	}
 	return <-c.answer, true
@@ -215,11 +215,11 @@ func (t *turn) lateAnswer(c *call) (answer, bool) {
 
 // granting is the change that grants the lock to the request, over the lock's revision
 // prev.
-func granting(r *lock.LockRequest, prev lock.Revision) lock.Change {
+func granting(caller lock.Caller, r *lock.LockRequest, prev lock.Revision) lock.Change {
 	return lock.Change{
 		Type:  lock.Locked,
 		Cause: lock.Request,
-		Actor: r.Actor,
+		Actor: caller.Actor(r.Holder),
 		Prev:  prev,
 		Lock: lock.Lock{
 			Name:       r.Name,
@@ -233,8 +233,8 @@ func granting(r *lock.LockRequest, prev lock.Revision) lock.Change {
 }
 
 // grant commits a new hold for the request, over the lock's revision prev.
-func (m *Manager) grant(ctx context.Context, request lock.LockRequest, prev lock.Revision) (lock.Lock, error) {
-	event, err := m.commit(ctx, granting(&request, prev))
+func (m *Manager) grant(ctx context.Context, caller lock.Caller, request lock.LockRequest, prev lock.Revision) (lock.Lock, error) {
+	event, err := m.commit(ctx, granting(caller, &request, prev))
 	if err != nil {
 		return lock.Lock{}, err
 	}
@@ -245,25 +245,25 @@ func (m *Manager) grant(ctx context.Context, request lock.LockRequest, prev lock
 // grantNext grants a free lock to the first waiter who is still there, and reports
 // whether the lock is held now, if anybody was in line. An error means that the store
 // cannot make the grant for now: those in line keep their places, and it is tried again.
-// The caller has the turn.
-func (m *Manager) grantNext(t *turn) (held bool, notNow error) {
-	for t.waiters() > 0 && m.running.Err() == nil {
-		l, err := m.present(context.Background(), t.name)
+// The caller must hold the queue.
+func (m *Manager) grantNext(q *queue) (held bool, notNow error) {
+	for q.waiters() > 0 && m.running.Err() == nil {
+		l, err := m.present(context.Background(), q.name)
 		if err == nil && l.Held() {
 			return true, nil
 		}
-		w := t.next()
+		w := q.next()
 		if w == nil {
 			break
 		}
 		if err == nil {
-			l, err = m.grantTo(t, w)
+			l, err = m.grantTo(q, w)
 		}
 		switch {
 		case forNow(err):
 			return false, err
 		case staysInLine(err):
-		case m.answer(t, w, l, err):
+		case m.answer(q, w, l, err):
 			return true, nil
 		}
 	}
@@ -272,22 +272,22 @@ func (m *Manager) grantNext(t *turn) (held bool, notNow error) {
 
 // grantTo grants the lock to a waiter who was taken out of the queue. Whose request
 // comes to nothing for now is put back, also when the store panics.
-func (m *Manager) grantTo(t *turn, w *waiter) (_ lock.Lock, err error) {
+func (m *Manager) grantTo(q *queue, w *waiter) (_ lock.Lock, err error) {
 	err = lock.ErrConflict
-	defer func() { m.keepPlace(t, w, err) }()
-	return m.grant(context.Background(), w.request, 0)
+	defer func() { m.keepPlace(q, w, err) }()
+	return m.grant(context.Background(), w.caller, w.request, 0)
 }
 
 // keepPlace puts a waiter back who was taken out to be granted the lock and for whom the
 // outcome leaves hope.
-func (m *Manager) keepPlace(t *turn, w *waiter, outcome error) {
+func (m *Manager) keepPlace(q *queue, w *waiter, outcome error) {
 	if staysInLine(outcome) {
-		t.putBack(w)
+		q.putBack(w)
 	}
 	if forNow(outcome) {
-		m.handOverLater(t, outcome)
+		m.handOverLater(q, outcome)
 	} else {
-		t.canGrant()
+		q.canGrant()
 	}
 }
 
@@ -296,9 +296,9 @@ func (m *Manager) keepPlace(t *turn, w *waiter, outcome error) {
 func staysInLine(err error) bool { return errors.Is(err, lock.ErrConflict) || forNow(err) }
 
 // answer tells a waiter's callers what became of it, and reports whether the lock
-// is now theirs. The caller has the turn.
-func (m *Manager) answer(t *turn, w *waiter, l lock.Lock, err error) bool {
-	callers := t.decide(w)
+// is now theirs. The caller must hold the queue.
+func (m *Manager) answer(q *queue, w *waiter, l lock.Lock, err error) bool {
+	callers := q.decide(w)
 	if callers == 0 && err == nil {
 		err = m.undo(w.calls[0].ctx, l)
 	}
@@ -313,32 +313,32 @@ func (m *Manager) answer(t *turn, w *waiter, l lock.Lock, err error) bool {
 	return err == nil
 }
 
-// handOverSoon grants the lock to the next waiter in the background, when the turn
-// comes. The caller holds m.mu.
-func (m *Manager) handOverSoon(t *turn) {
-	if t.handingOver || m.running.Err() != nil || t.waiters() == 0 {
+// handOverSoon grants the lock to the next waiter in the background, when the queue
+// is free. The caller must hold m.mu.
+func (m *Manager) handOverSoon(q *queue) {
+	if q.handingOver || m.running.Err() != nil || q.waiters() == 0 {
 		return
 	}
-	t.handingOver = true
-	t.users++
+	q.handingOver = true
+	q.users++
 	m.background.Go(func() {
 		select {
-		case <-t.baton:
+		case <-q.sem:
 		case <-m.running.Done():
-			m.forget(t)
+			m.forget(q)
 			return
 		}
 		m.mu.Lock()
-		t.handingOver = false
+		q.handingOver = false
 		m.mu.Unlock()
-		m.grantNext(t)
-		m.leave(t)
+		m.grantNext(q)
+		m.leave(q)
 	})
 }
 
 // handOverFree is handOverSoon for the caller who has made the lock free.
-func (m *Manager) handOverFree(t *turn) {
+func (m *Manager) handOverFree(q *queue) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.handOverSoon(t)
+	m.handOverSoon(q)
 }

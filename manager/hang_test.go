@@ -38,15 +38,15 @@ func TestBehindAHangingStore(t *testing.T) {
 		alice := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "alice"})
 		behind := map[string]func() error{
 			"Lock": func() error {
-				_, err := m.Lock(context.Background(), lock.LockRequest{Name: nameA, Holder: "bob", Wait: 24 * time.Hour})
+				_, err := m.Lock(context.Background(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "bob", Wait: 24 * time.Hour})
 				return err
 			},
 			"Unlock": func() error {
-				_, err := m.Unlock(context.Background(), lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
+				_, err := m.Unlock(context.Background(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
 				return err
 			},
 			"Renew": func() error {
-				_, err := m.Renew(context.Background(), lock.RenewRequest{Name: nameA, Token: 1, TTL: time.Hour})
+				_, err := m.Renew(context.Background(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: 1, TTL: time.Hour})
 				return err
 			},
 		}
@@ -61,7 +61,7 @@ func TestBehindAHangingStore(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := m.Lock(ctx, lock.LockRequest{Name: nameA, Holder: "bob"}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := m.Lock(ctx, lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "bob"}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Lock with a deadline: %v, want %v", err, context.DeadlineExceeded)
 		}
 		mustLock(t, m, lock.LockRequest{Name: lock.MustParseName("b")})
@@ -73,7 +73,7 @@ func TestBehindAHangingStore(t *testing.T) {
 			t.Errorf("who was there first: ended %t, %v; want the lock", alice.done.Load(), alice.err)
 		}
 		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
-		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: alice.grant.Lock.Token}); err != nil {
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: alice.grant.Lock.Token}); err != nil {
 			t.Errorf("Unlock: %v", err)
 		}
 		if !bob.ended() || bob.err != nil {
@@ -120,7 +120,9 @@ func TestWaitEndsInAHangingStore(t *testing.T) {
 				carol := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "carol", Wait: 24 * time.Hour})
 				letGo := hang(t, store, "bob")
 				var unlocked error
-				go func() { _, unlocked = m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}) }()
+				go func() {
+					_, unlocked = m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "alice"})
+				}()
 				synctest.Wait()
 				if ends == "cancel" {
 					cancel()

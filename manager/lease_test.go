@@ -23,7 +23,7 @@ type ends map[lock.Token]time.Time
 // follow records the end of every hold after a revision in the background.
 func (e ends) follow(t *testing.T, m *manager.Manager, after lock.Revision) {
 	go func() {
-		for event, err := range m.Watch(t.Context(), lock.Pattern{}, after) {
+		for event, err := range m.Watch(t.Context(), lock.Caller{}, lock.Pattern{}, after) {
 			if err == nil && event.Type == lock.Unlocked {
 				e[event.Lock.Token] = time.Now()
 				if event.Cause != lock.Expired || event.Actor != event.Lock.Holder {
@@ -142,7 +142,7 @@ func TestADayOfLeases(t *testing.T) {
 						deadlines[i] = deadline
 						return
 					}
-					if _, err := m.Renew(t.Context(), lock.RenewRequest{Name: name, Token: l.Token}); err != nil {
+					if _, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: name, Token: l.Token}); err != nil {
 						t.Errorf("renewing %v after %v: %v", name, time.Since(began), err)
 						return
 					}
@@ -176,7 +176,7 @@ func TestLateRenewal(t *testing.T) {
 				if data {
 					r.Data = &lock.Data{}
 				}
-				_, err := m.Renew(t.Context(), r)
+				_, err := m.Renew(t.Context(), lock.Caller{}, r)
 				return err
 			}
 			time.Sleep(time.Second - 1)
@@ -213,7 +213,7 @@ func TestLateRenewalAfterSuspend(t *testing.T) {
 			synctest.Wait()
 			suspended.Store(int64(time.Hour))
 			for range 2 {
-				_, err := m.Renew(t.Context(), lock.RenewRequest{Name: nameA, Token: l.Token})
+				_, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: l.Token})
 				if !errors.Is(err, lock.ErrNotHolder) {
 					t.Errorf("waiter %v: a late renewal: got %v, want %v", waiter, err, lock.ErrNotHolder)
 				}
@@ -300,7 +300,7 @@ func TestRestart(t *testing.T) {
 			m = manage(t, store)
 			ended := ends{}
 			ended.follow(t, m, before)
-			if _, err := m.Renew(t.Context(), lock.RenewRequest{Name: renewed.Name, Token: renewed.Token}); err != nil {
+			if _, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: renewed.Name, Token: renewed.Token}); err != nil {
 				t.Errorf("down for %v: renewal after it: %v", down, err)
 			}
 			time.Sleep(2 * time.Hour)
@@ -333,7 +333,7 @@ func TestExtensionIsNotTakenBack(t *testing.T) {
 		l := mustLock(t, m, lock.LockRequest{Name: nameA, TTL: time.Second})
 		n := mustLock(t, m, lock.LockRequest{Name: lock.MustParseName("n")})
 		for _, l := range []lock.Lock{l, n} {
-			if _, err := m.Renew(t.Context(), lock.RenewRequest{Name: l.Name, Token: l.Token, TTL: time.Minute}); err != nil {
+			if _, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: l.Name, Token: l.Token, TTL: time.Minute}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -403,9 +403,9 @@ func TestLeaseEndsWithItsHold(t *testing.T) {
 			var err error
 			switch end {
 			case "unlock":
-				_, err = m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: l.Token})
+				_, err = m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: l.Token})
 			case "break":
-				_, err = m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
+				_, err = m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
 			case "others":
 				store.others(t, lock.Unlocked)
 			}
@@ -419,7 +419,7 @@ func TestLeaseEndsWithItsHold(t *testing.T) {
 			if got := status(t, m, nameA); got.Token != next.Token {
 				t.Errorf("%s: the next hold, which has no lease, has ended: %+v", end, got)
 			}
-			if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA}); err != nil {
+			if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -9,13 +9,13 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// lineOf returns a turn with n waiters in line, each with a request id.
-func lineOf(n int) *turn {
-	t := &turn{}
+// lineOf returns a queue with n waiters in line, each with a request id.
+func lineOf(n int) *queue {
+	q := &queue{}
 	for i := range n {
-		t.wait(lock.LockRequest{RequestID: fmt.Sprintf("request-%d", i)}, newCall())
+		q.wait(lock.Caller{}, lock.LockRequest{RequestID: fmt.Sprintf("request-%d", i)}, newCall())
 	}
-	return t
+	return q
 }
 
 func newCall() *call {
@@ -24,14 +24,14 @@ func newCall() *call {
 
 // visit is all that can happen to a line: a request joins, one is sent again and leaves,
 // the first is taken out and put back, the last leaves.
-func visit(t *turn, joins lock.LockRequest) {
+func visit(q *queue, joins lock.LockRequest) {
 	last, again := newCall(), newCall()
-	t.wait(joins, last)
-	t.wait(joins, again)
-	t.withdraw(again)
-	t.putBack(t.next())
-	t.waiters()
-	t.withdraw(last)
+	q.wait(lock.Caller{}, joins, last)
+	q.wait(lock.Caller{}, joins, again)
+	q.withdraw(again)
+	q.putBack(q.next())
+	q.waiters()
+	q.withdraw(last)
 }
 
 // TestCostOfStandingInLine: what happens to a line does not take longer in a long one.
@@ -39,7 +39,7 @@ func visit(t *turn, joins lock.LockRequest) {
 func TestCostOfStandingInLine(t *testing.T) {
 	const rounds, visits = 50, 20
 	for _, id := range []string{"", "joins"} {
-		lines := []*turn{lineOf(10), lineOf(16_000)}
+		lines := []*queue{lineOf(10), lineOf(16_000)}
 		quickest := []time.Duration{time.Hour, time.Hour}
 		for range rounds {
 			for i, line := range lines {

@@ -47,14 +47,14 @@ func TestLimitsOverAllLocks(t *testing.T) {
 					for i := range 3 {
 						waiting = append(waiting, lockSoon(ctx, m, request(i)))
 					}
-					if _, err := m.Lock(ctx, request(3)); !errors.Is(err, lock.ErrTooManyWaiters) {
+					if _, err := m.Lock(ctx, lock.Caller{}, request(3)); !errors.Is(err, lock.ErrTooManyWaiters) {
 						t.Errorf("the fourth to wait: %v, want %v", err, lock.ErrTooManyWaiters)
 					}
 					mustLock(t, m, lock.LockRequest{Name: nameA, Wait: time.Hour}) // a free lock is granted
-					if _, err := m.Unlock(ctx, lock.UnlockRequest{Name: nameA}); err != nil {
+					if _, err := m.Unlock(ctx, lock.Caller{}, lock.UnlockRequest{Name: nameA}); err != nil {
 						t.Fatal(err)
 					}
-					if _, err := m.Unlock(ctx, lock.UnlockRequest{Name: request(0).Name}); err != nil {
+					if _, err := m.Unlock(ctx, lock.Caller{}, lock.UnlockRequest{Name: request(0).Name}); err != nil {
 						t.Fatal(err)
 					}
 					if !waiting[0].ended() || waiting[0].err != nil {
@@ -95,7 +95,7 @@ func TestOneRequestSentManyTimes(t *testing.T) {
 		if refused != 36 {
 			t.Errorf("%d of 100 sendings were refused, want 36", refused)
 		}
-		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
 			t.Fatal(err)
 		}
 		for i, p := range sent[:64] {
@@ -133,7 +133,7 @@ func TestWaiterOnAFullDisk(t *testing.T) {
 						})
 						switch ends {
 						case "unlock":
-							if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+							if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
 								t.Errorf("Unlock: %v", err)
 							}
 						case "expiry":
@@ -144,7 +144,7 @@ func TestWaiterOnAFullDisk(t *testing.T) {
 						if bob.ended() || carol.ended() {
 							t.Fatalf("the waiters were answered: %v, %v", bob.err, carol.err)
 						}
-						if _, err := m.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "dora"}); !errors.Is(err, reason) {
+						if _, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "dora"}); !errors.Is(err, reason) {
 							t.Errorf("a request that does not wait: %v, want %v", err, reason)
 						}
 						dora := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "dora", Wait: 3 * time.Hour})

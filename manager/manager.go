@@ -51,7 +51,7 @@ type Manager struct {
 	leases *lease.Table
 
 	mu           sync.Mutex
-	turns        map[lock.Name]*turn
+	queues       map[lock.Name]*queue
 	waiting      int // calls that wait, for any lock
 	waitingBytes int // that they keep
 	deliveries   map[lock.Token]*delivery
@@ -91,7 +91,7 @@ func New(store lock.Store, config Config) (*Manager, error) {
 		store:  store,
 		config: config,
 		leases: lease.NewTable(config.boottime),
-		turns:  make(map[lock.Name]*turn),
+		queues: make(map[lock.Name]*queue),
 		untold: make(map[lock.Token]bool),
 
 		deliveries: make(map[lock.Token]*delivery),
@@ -215,8 +215,8 @@ func (m *Manager) catchUp(ctx context.Context) (lock.Revision, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, t := range m.turns {
-		m.handOverSoon(t)
+	for _, q := range m.queues {
+		m.handOverSoon(q)
 	}
 	return revision, nil
 }
@@ -234,8 +234,8 @@ func (m *Manager) heard(events []lock.Event) {
 			continue
 		}
 		m.mu.Lock()
-		if t := m.turns[event.Lock.Name]; t != nil {
-			m.handOverSoon(t)
+		if q := m.queues[event.Lock.Name]; q != nil {
+			m.handOverSoon(q)
 		}
 		m.mu.Unlock()
 	}
@@ -269,8 +269,8 @@ func (m *Manager) described(l lock.Lock) lock.Lock {
 		l.Warnings = strings.TrimPrefix(l.Warnings+"\n"+warning, "\n")
 	}
 	m.mu.Lock()
-	if t := m.turns[l.Name]; t != nil {
-		l.Waiters = t.waiters()
+	if q := m.queues[l.Name]; q != nil {
+		l.Waiters = q.waiters()
 	}
 	m.mu.Unlock()
 	return l

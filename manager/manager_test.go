@@ -114,7 +114,7 @@ func (s *hookedStore) others(t *testing.T, kind lock.EventType) {
 
 func mustLock(t *testing.T, m *manager.Manager, r lock.LockRequest) lock.Lock {
 	t.Helper()
-	grant, err := m.Lock(t.Context(), r)
+	grant, err := m.Lock(t.Context(), lock.Caller{}, r)
 	if err != nil {
 		t.Fatalf("Lock of %v by %q: %v", r.Name, r.Holder, err)
 	}
@@ -123,7 +123,7 @@ func mustLock(t *testing.T, m *manager.Manager, r lock.LockRequest) lock.Lock {
 
 func status(t *testing.T, m *manager.Manager, name lock.Name) lock.Lock {
 	t.Helper()
-	l, err := m.Status(t.Context(), name)
+	l, err := m.Status(t.Context(), lock.Caller{}, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func status(t *testing.T, m *manager.Manager, name lock.Name) lock.Lock {
 func lockSoon(ctx context.Context, m *manager.Manager, r lock.LockRequest) *pending {
 	p := &pending{}
 	go func() {
-		p.grant, p.err = m.Lock(ctx, r)
+		p.grant, p.err = m.Lock(ctx, lock.Caller{}, r)
 		p.done.Store(true)
 	}()
 	synctest.Wait()
@@ -168,7 +168,7 @@ func TestFreedBetweenLookAndWait(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := m.Lock(ctx, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour}); err != nil {
+		if _, err := m.Lock(ctx, lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour}); err != nil {
 			t.Errorf("the request waits for a free lock: %v", err)
 		}
 	})
@@ -202,7 +202,7 @@ func TestLeaveDuringConflict(t *testing.T) {
 				close(left)
 				return nil
 			})
-			if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+			if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 				t.Fatal(err)
 			}
 			<-left
@@ -241,12 +241,12 @@ func TestEndedByOthersMeanwhile(t *testing.T) {
 			})
 			switch end {
 			case "unlock":
-				if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA}); !errors.Is(err, lock.ErrNotLocked) {
+				if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA}); !errors.Is(err, lock.ErrNotLocked) {
 					t.Errorf("Unlock: got %v, want %v", err, lock.ErrNotLocked)
 				}
 			case "renew":
 				time.Sleep(time.Minute) // it wakes no later than the lease's end
-				if _, err := m.Renew(t.Context(), lock.RenewRequest{Name: nameA, Token: held.Token}); !errors.Is(err, lock.ErrNotHolder) {
+				if _, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token}); !errors.Is(err, lock.ErrNotHolder) {
 					t.Errorf("Renew: got %v, want %v", err, lock.ErrNotHolder)
 				}
 			default:
@@ -290,7 +290,7 @@ func TestUndoOfAnEditedGrant(t *testing.T) {
 				})
 				bob := lockSoon(ctx, m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
 				if waits {
-					if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+					if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -319,7 +319,7 @@ func TestWaiterRefused(t *testing.T) {
 			}
 			return nil
 		})
-		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
 			t.Errorf("Unlock: %v", err)
 		}
 		if !bob.ended() || !errors.Is(bob.err, lock.ErrDataTooLarge) {
@@ -352,7 +352,7 @@ func TestWaitAgain(t *testing.T) {
 		if !first.ended() || !second.ended() || third.ended() || carol.ended() {
 			t.Errorf("ended: first %v, second %v, third %v, carol %v; want the first two", first.done.Load(), second.done.Load(), third.done.Load(), carol.done.Load())
 		}
-		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 			t.Fatal(err)
 		}
 		if !third.ended() || third.err != nil || third.grant.Lock.Holder != "bob" {
@@ -371,14 +371,14 @@ func TestWaitRunsOut(t *testing.T) {
 		m := manage(t, open(t))
 		held := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
 		began := time.Now()
-		_, err := m.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "bob", Wait: 5 * time.Minute})
+		_, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "bob", Wait: 5 * time.Minute})
 		if waited := time.Since(began); waited != 5*time.Minute || !errors.Is(err, lock.ErrLockHeld) || !strings.Contains(err.Error(), "after waiting 5m0s") {
 			t.Errorf("a wait of 5 minutes ended after %v with %v", waited, err)
 		}
 		for i := range 50 {
 			bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Second})
 			time.Sleep(time.Second)
-			if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+			if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 				t.Fatal(err)
 			}
 			if !bob.ended() || !errors.Is(bob.err, lock.ErrLockHeld) {
@@ -393,7 +393,7 @@ func TestGrantSaysHowLongItWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := manage(t, open(t))
 		mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice", TTL: 90 * time.Second})
-		grant, err := m.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+		grant, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
 		if err != nil || grant.Queued != 90*time.Second || grant.Lock.Holder != "bob" {
 			t.Errorf("got %+v, %v; want a grant queued for 90 s", grant, err)
 		}
@@ -411,7 +411,7 @@ func TestCompareAndSwapGuards(t *testing.T) {
 			var bob error
 			store.beforeCommit.set(func(change *lock.Change) error {
 				store.beforeCommit.remove()
-				_, bob = other.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "bob"})
+				_, bob = other.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "bob"})
 				if broken {
 					l, err := store.Store.Get(t.Context(), nameA)
 					change.Prev = l.Revision
@@ -419,7 +419,7 @@ func TestCompareAndSwapGuards(t *testing.T) {
 				}
 				return nil
 			})
-			_, alice := m.Lock(t.Context(), lock.LockRequest{Name: nameA, Holder: "alice"})
+			_, alice := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "alice"})
 			both := alice == nil && bob == nil
 			if both != broken || bob != nil {
 				t.Errorf("compare-and-swap broken %v: alice got %v, bob %v", broken, alice, bob)
@@ -454,7 +454,7 @@ func TestSyncedOnAQuietWatch(t *testing.T) {
 			}
 			last, synced := time.Now(), 0
 			revision := lock.Revision(0)
-			for event, err := range m.Watch(ctx, lock.MustParsePattern("lb/**"), 0) {
+			for event, err := range m.Watch(ctx, lock.Caller{}, lock.MustParsePattern("lb/**"), 0) {
 				switch {
 				case err != nil:
 					if !errors.Is(err, context.DeadlineExceeded) {
@@ -504,7 +504,7 @@ func TestSyncedForASlowReader(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var got []string
-			for event, err := range m.Watch(ctx, lock.Pattern{}, after) {
+			for event, err := range m.Watch(ctx, lock.Caller{}, lock.Pattern{}, after) {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -536,7 +536,7 @@ func TestSlowWatch(t *testing.T) {
 		m := manage(t, store)
 		const changes = 10_000 // more than the store keeps
 		var types []lock.EventType
-		for event, err := range m.Watch(t.Context(), lock.Pattern{}, 0) {
+		for event, err := range m.Watch(t.Context(), lock.Caller{}, lock.Pattern{}, 0) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -548,7 +548,7 @@ func TestSlowWatch(t *testing.T) {
 					if err != nil {
 						t.Error(err)
 					}
-					if _, err := m.Renew(t.Context(), lock.RenewRequest{Name: nameA, Token: l.Token, Data: &data}); err != nil {
+					if _, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: l.Token, Data: &data}); err != nil {
 						t.Fatal(err)
 					}
 				}

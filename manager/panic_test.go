@@ -19,15 +19,15 @@ func TestStorePanics(t *testing.T) {
 		call func(ctx context.Context, m *manager.Manager, token lock.Token) error
 	}{
 		{"Lock", func(ctx context.Context, m *manager.Manager, token lock.Token) error {
-			_, err := m.Lock(ctx, lock.LockRequest{Name: nameA, Holder: "alice", Overwrite: true})
+			_, err := m.Lock(ctx, lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "alice", Overwrite: true})
 			return err
 		}},
 		{"Renew", func(ctx context.Context, m *manager.Manager, token lock.Token) error {
-			_, err := m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: token, TTL: time.Hour})
+			_, err := m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: token, TTL: time.Hour})
 			return err
 		}},
 		{"Unlock", func(ctx context.Context, m *manager.Manager, token lock.Token) error {
-			_, err := m.Unlock(ctx, lock.UnlockRequest{Name: nameA, Token: token})
+			_, err := m.Unlock(ctx, lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: token})
 			return err
 		}},
 	}
@@ -46,7 +46,7 @@ func TestStorePanics(t *testing.T) {
 					mustPanic(t, func() error { return test.call(t.Context(), m, held.Token) })
 					store.afterGet.remove()
 					store.beforeCommit.remove()
-					if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+					if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
 						t.Errorf("Unlock: %v", err)
 					}
 					mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "bob"})
@@ -71,11 +71,11 @@ func TestStorePanicsForWaiter(t *testing.T) {
 		store.beforeCommit.set(func(*lock.Change) error { panic(t.Name()) })
 		carol := lock.LockRequest{Name: nameA, Holder: "carol"}
 		mustPanic(t, func() error {
-			_, err := m.Lock(t.Context(), carol)
+			_, err := m.Lock(t.Context(), lock.Caller{}, carol)
 			return err
 		})
 		store.beforeCommit.remove()
-		if _, err := m.Lock(t.Context(), carol); !errors.Is(err, lock.ErrLockHeld) {
+		if _, err := m.Lock(t.Context(), lock.Caller{}, carol); !errors.Is(err, lock.ErrLockHeld) {
 			t.Errorf("a later request: got error %v, want %v, for the waiter comes first", err, lock.ErrLockHeld)
 		}
 		if !bob.ended() || bob.err != nil {
@@ -94,7 +94,7 @@ func TestStorePanicsDuringHandOver(t *testing.T) {
 		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
 		store.beforeCommit.set(func(*lock.Change) error { panic(t.Name()) })
 		unlock := func() error {
-			_, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token})
+			_, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token})
 			return err
 		}
 		mustPanic(t, unlock)

@@ -13,28 +13,29 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// turn makes the requests for one lock take turns, and keeps those that wait. It
-// lives in Manager.turns as long as anybody uses it.
-type turn struct {
+// queue makes the requests for one lock one after the other, and keeps those that wait
+// for it. It is in Manager.queues as long as anybody uses it.
+type queue struct {
 	name        lock.Name
 	users       int  // requests and waiters that refer to it; guarded by Manager.mu
 	waiting     int  // calls that stand in line or are being granted; guarded by Manager.mu
-	handingOver bool // a hand-over waits for the baton; guarded by Manager.mu
+	handingOver bool // a hand-over waits to hold the queue; guarded by Manager.mu
 
-	// baton has one element; who has taken it has the turn. Goroutines that
-	// wait for it are served in the order they came.
-	baton  chan struct{}
-	passed atomic.Uint64 // how often the baton was
+	// sem has one element; who has received it holds the queue: decides about the
+	// lock. Goroutines that wait for it are served in the order they came.
+	sem    chan struct{}
+	passes atomic.Uint64 // how often it was passed on
 
-	mu     sync.Mutex
-	queue  list.List          // of *waiter, the next to be granted first
-	places map[string]*waiter // those in the queue that have a request id, by that
-	again  retry              // of a grant that the store could not make for now
+	mu        sync.Mutex
+	line      list.List          // of *waiter, the next to be granted first
+	byRequest map[string]*waiter // those in the queue that have a request id, by that
+	again     retry              // of a grant that the store could not make for now
 }
 
 // waiter is a place in the queue. A request that is sent again while it waits
 // shares the place with its first sending.
 type waiter struct {
+	caller  lock.Caller
 	request lock.LockRequest
 	calls   []*call
 	since   time.Time
@@ -50,8 +51,8 @@ type call struct {
 	deadline time.Time   // end of the wait that it asked for
 	bytes    int         // that it keeps
 	answer   chan answer // buffered: nobody waits for a caller to listen
-	leaving  bool        // withdrew while it was being granted; guarded by turn.mu
-	left     bool        // and did not stay for the answer; guarded by turn.mu
+	leaving  bool        // withdrew while it was being granted; guarded by queue.mu
+	left     bool        // and did not stay for the answer; guarded by queue.mu
 }
 
 type answer struct {
@@ -68,96 +69,96 @@ func (c *call) alive(now time.Time) bool {
 	return c.ctx.Err() == nil && now.Before(c.deadline)
 }
 
-// enter returns the name's turn once it is the caller's. On an error of ctx, or
-// on Close, the caller has no turn.
-func (m *Manager) enter(ctx context.Context, name lock.Name) (*turn, error) {
+// enter returns the name's queue once the caller holds it, which ends with leave. It
+// fails with an error of ctx, on Close, and after holdLimit.
+func (m *Manager) enter(ctx context.Context, name lock.Name) (*queue, error) {
 	m.mu.Lock()
-	t := m.turns[name]
-	if t == nil {
-		t = &turn{name: name, baton: make(chan struct{}, 1)}
-		t.baton <- struct{}{}
-		m.turns[name] = t
+	q := m.queues[name]
+	if q == nil {
+		q = &queue{name: name, sem: make(chan struct{}, 1)}
+		q.sem <- struct{}{}
+		m.queues[name] = q
 	}
-	t.users++
+	q.users++
 	m.mu.Unlock()
 	select {
-	case <-t.baton: // as a rule nobody else has it
+	case <-q.sem: // as a rule nobody else has it
 	default:
-		if err := m.queueForBaton(ctx, t); err != nil {
-			m.forget(t)
+		if err := m.hold(ctx, q); err != nil {
+			m.forget(q)
 			return nil, err
 		}
 	}
 	// Both may have come at the same time.
 	switch {
 	case ctx.Err() != nil:
-		m.leave(t)
+		m.leave(q)
 		return nil, ctx.Err()
 	case m.running.Err() != nil:
-		m.leave(t)
+		m.leave(q)
 		return nil, shuttingDown()
 	}
-	return t, nil
+	return q, nil
 }
 
-// turnLimit is how long one request may have the turn before those behind it are sent
-// away. The store alone can take so long: a disk that hangs. The request itself has the
-// turn until the store is done, for what becomes of it decides what the next may do.
-const turnLimit = 30 * time.Second
+// holdLimit is how long one request may hold the queue before those behind it are sent
+// away. The store alone can take so long: a disk that hangs. The request itself holds the
+// queue until the store is done, for what becomes of it decides what the next may do.
+const holdLimit = 30 * time.Second
 
-// queueForBaton waits for the turn. An error means that the caller does not have it.
-func (m *Manager) queueForBaton(ctx context.Context, t *turn) error {
-	passed := t.passed.Load()
-	timer := time.NewTimer(turnLimit)
+// hold waits until the caller holds the queue. On an error it does not.
+func (m *Manager) hold(ctx context.Context, q *queue) error {
+	passed := q.passes.Load()
+	timer := time.NewTimer(holdLimit)
 	defer timer.Stop()
 	for {
 		select {
-		case <-t.baton:
+		case <-q.sem:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-m.running.Done():
 			return shuttingDown()
 		case <-timer.C:
-			now := t.passed.Load()
+			now := q.passes.Load()
 			if now == passed {
 				return &lock.Error{
 					Reason:  lock.ErrReadOnly,
-					Message: fmt.Sprintf("another change of %s has not ended for more than %v, maybe because the server's disk hangs; nothing changed, ask again later", t.name, turnLimit),
+					Message: fmt.Sprintf("another change of %s has not ended for more than %v, maybe because the server's disk hangs; nothing changed, ask again later", q.name, holdLimit),
 				}
 			}
 			passed = now
-			timer.Reset(turnLimit)
+			timer.Reset(holdLimit)
 		}
 	}
 }
 
-// pass gives the turn to the next.
-func (t *turn) pass() {
-	t.passed.Add(1)
-	t.baton <- struct{}{}
+// pass lets the next hold the queue. The caller must hold it.
+func (q *queue) pass() {
+	q.passes.Add(1)
+	q.sem <- struct{}{}
 }
 
-// leave ends a use of t that has the turn.
-func (m *Manager) leave(t *turn) {
-	t.pass()
-	m.forget(t)
+// leave ends a use of q that holds it.
+func (m *Manager) leave(q *queue) {
+	q.pass()
+	m.forget(q)
 }
 
-// forget ends one use of t.
-func (m *Manager) forget(t *turn) {
+// forget ends a use of q that does not hold it.
+func (m *Manager) forget(q *queue) {
 	m.mu.Lock()
-	t.users--
-	if t.users == 0 {
-		delete(m.turns, t.name)
+	q.users--
+	if q.users == 0 {
+		delete(m.queues, q.name)
 	}
 	m.mu.Unlock()
 }
 
-func (t *turn) waiters() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.queue.Len()
+func (q *queue) waiters() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.line.Len()
 }
 
 // maxCalls is how often a request may be sent while it waits. The sendings whose
@@ -166,10 +167,10 @@ const maxCalls = 64
 
 // wait joins the queue: the place of an earlier sending of the same request, else
 // a new one at the end. It reports false when that place is full.
-func (t *turn) wait(request lock.LockRequest, c *call) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if w := t.places[request.RequestID]; w != nil {
+func (q *queue) wait(caller lock.Caller, request lock.LockRequest, c *call) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if w := q.byRequest[request.RequestID]; w != nil {
 		if len(w.calls) >= maxCalls {
 			return false
 		}
@@ -177,36 +178,36 @@ func (t *turn) wait(request lock.LockRequest, c *call) bool {
 		w.calls = append(w.calls, c)
 		return true
 	}
-	c.waiter = &waiter{request: request, calls: []*call{c}, since: time.Now()}
-	t.stand(c.waiter, t.queue.PushBack(c.waiter))
+	c.waiter = &waiter{caller: caller, request: request, calls: []*call{c}, since: time.Now()}
+	q.stand(c.waiter, q.line.PushBack(c.waiter))
 	return true
 }
 
-// stand takes note of a waiter's place in the queue. The caller holds t.mu.
-func (t *turn) stand(w *waiter, place *list.Element) {
+// stand takes note of a waiter's place in the queue. The caller must hold q.mu.
+func (q *queue) stand(w *waiter, place *list.Element) {
 	w.place = place
 	if id := w.request.RequestID; id != "" {
-		if t.places == nil {
-			t.places = make(map[string]*waiter)
+		if q.byRequest == nil {
+			q.byRequest = make(map[string]*waiter)
 		}
-		t.places[id] = w
+		q.byRequest[id] = w
 	}
 }
 
-// take takes a waiter out of the queue. The caller holds t.mu.
-func (t *turn) take(w *waiter) {
-	t.queue.Remove(w.place)
+// take takes a waiter out of the queue. The caller must hold q.mu.
+func (q *queue) take(w *waiter) {
+	q.line.Remove(w.place)
 	w.place = nil
 	if id := w.request.RequestID; id != "" {
-		delete(t.places, id)
+		delete(q.byRequest, id)
 	}
 }
 
 // withdraw takes a call out of the queue. It reports false when the waiter is
 // being granted: then an answer comes, errPutBack if that fails.
-func (t *turn) withdraw(c *call) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (q *queue) withdraw(c *call) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	w := c.waiter
 	if w.gone {
 		return true
@@ -217,7 +218,7 @@ func (t *turn) withdraw(c *call) bool {
 	}
 	w.calls = slices.DeleteFunc(w.calls, func(other *call) bool { return other == c })
 	if len(w.calls) == 0 {
-		t.take(w)
+		q.take(w)
 		w.gone = true
 	}
 	return true
@@ -225,18 +226,18 @@ func (t *turn) withdraw(c *call) bool {
 
 // abandon is for a call that does not stay for the answer; a lock that is granted to
 // it alone is released again. It reports false when the answer is on its way.
-func (t *turn) abandon(c *call) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (q *queue) abandon(c *call) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	c.left = !c.waiter.decided
 	return c.left
 }
 
 // decide returns how many calls take the answer when the waiter is granted the lock: none
 // if nobody is there any more, else all that have not left, those too whose ctx has ended.
-func (t *turn) decide(w *waiter) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (q *queue) decide(w *waiter) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	callers := 0
 	for _, c := range w.calls {
 		if !c.left {
@@ -252,13 +253,13 @@ func (t *turn) decide(w *waiter) int {
 
 // next takes the first waiter who is still there out of the queue, or returns
 // nil. Those before it, who have left or run out of time, lose their places.
-func (t *turn) next() *waiter {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (q *queue) next() *waiter {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	now := time.Now()
-	for t.queue.Len() > 0 {
-		w := t.queue.Front().Value.(*waiter)
-		t.take(w)
+	for q.line.Len() > 0 {
+		w := q.line.Front().Value.(*waiter)
+		q.take(w)
 		if slices.ContainsFunc(w.calls, func(c *call) bool { return c.alive(now) }) {
 			return w
 		}
@@ -268,9 +269,9 @@ func (t *turn) next() *waiter {
 }
 
 // putBack undoes next. Calls that withdrew meanwhile are told so.
-func (t *turn) putBack(w *waiter) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (q *queue) putBack(w *waiter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	w.calls = slices.DeleteFunc(w.calls, func(c *call) bool {
 		if c.leaving {
 			c.answer <- answer{err: errPutBack}
@@ -281,7 +282,7 @@ func (t *turn) putBack(w *waiter) {
 		w.gone = true
 		return
 	}
-	t.stand(w, t.queue.PushFront(w))
+	q.stand(w, q.line.PushFront(w))
 }
 
 // retry is when to try again what the store could not do for now.
@@ -303,34 +304,34 @@ func forNow(err error) bool {
 }
 
 // canGrant takes note that the store can make grants.
-func (t *turn) canGrant() {
-	t.mu.Lock()
-	t.again.cause, t.again.pause = nil, 0
-	t.mu.Unlock()
+func (q *queue) canGrant() {
+	q.mu.Lock()
+	q.again.cause, q.again.pause = nil, 0
+	q.mu.Unlock()
 }
 
 // notNow returns why the store could not make the last grant, nil: it could.
-func (t *turn) notNow() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.again.cause
+func (q *queue) notNow() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.again.cause
 }
 
 // handOverLater hands over after a pause, which grows from try to try, because for now
 // the store cannot make the grant.
-func (m *Manager) handOverLater(t *turn, cause error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.again.cause = cause
-	if t.again.timer {
+func (m *Manager) handOverLater(q *queue, cause error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.again.cause = cause
+	if q.again.timer {
 		return
 	}
-	t.again.timer = true
-	t.again.pause = min(max(2*t.again.pause, minRetryPause), maxRetryPause)
-	time.AfterFunc(t.again.pause, func() {
-		t.mu.Lock()
-		t.again.timer = false
-		t.mu.Unlock()
-		m.handOverFree(t)
+	q.again.timer = true
+	q.again.pause = min(max(2*q.again.pause, minRetryPause), maxRetryPause)
+	time.AfterFunc(q.again.pause, func() {
+		q.mu.Lock()
+		q.again.timer = false
+		q.mu.Unlock()
+		m.handOverFree(q)
 	})
 }

@@ -15,18 +15,18 @@ import (
 // The errors are *Error with ErrNotLocked, ErrNotHolder, ErrInvalidArgument,
 // ErrReadOnly, ErrOutcomeUnknown or ErrShuttingDown, ctx's, and whatever the
 // store comes upon.
-func (m *Manager) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.Release, error) {
+func (m *Manager) Unlock(ctx context.Context, caller lock.Caller, request lock.UnlockRequest) (lock.Release, error) {
 	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
 		return lock.Release{}, err
 	}
 	if err := checkReason(request.Reason, request.Force); err != nil {
 		return lock.Release{}, err
 	}
-	t, err := m.enter(ctx, request.Name)
+	q, err := m.enter(ctx, request.Name)
 	if err != nil {
 		return lock.Release{}, err
 	}
-	defer m.leave(t)
+	defer m.leave(q)
 	for {
 		l, err := m.present(ctx, request.Name)
 		if err == nil {
@@ -37,7 +37,7 @@ func (m *Manager) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.
 		}
 		change := lock.Change{
 			Cause:  lock.Request,
-			Actor:  request.Actor,
+			Actor:  caller.Actor(request.Holder),
 			Reason: request.Reason,
 			Lock:   l,
 		}
@@ -51,7 +51,7 @@ func (m *Manager) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.
 			change.Lock.Data = *request.Data
 		}
 		was := m.described(l)
-		event, next, err := m.release(ctx, t, l, change)
+		event, next, err := m.release(ctx, q, l, change)
 		if errors.Is(err, lock.ErrConflict) {
 			continue
 		}
@@ -97,7 +97,7 @@ func (m *Manager) staleToken(l lock.Lock, token lock.Token) error {
 	}
 }
 
-// end commits the end of the hold l, as change has it. The caller has the turn.
+// end commits the end of the hold l, as change has it. The caller must hold the queue.
 func (m *Manager) end(ctx context.Context, l lock.Lock, change lock.Change) (lock.Event, error) {
 	event, err := m.commit(ctx, ending(l, change))
 	if err == nil {
@@ -117,16 +117,16 @@ func ending(l lock.Lock, change lock.Change) lock.Change {
 }
 
 // release is end for a lock that others may wait for: the next in line is granted it
-// along with the end. It returns the new hold, if there is one. The caller has the turn.
-func (m *Manager) release(ctx context.Context, t *turn, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
-	w := t.next()
+// along with the end. It returns the new hold, if there is one. The caller must hold the queue.
+func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
+	w := q.next()
 	if w == nil {
 		event, err := m.end(ctx, l, change)
 		return event, lock.Lock{}, err
 	}
-	event, next, err := m.handOver(ctx, t, w, l, change)
+	event, next, err := m.handOver(ctx, q, w, l, change)
 	if err == nil && !next.Held() {
-		m.handOverFree(t) // to who is next now
+		m.handOverFree(q) // to who is next now
 	}
 	return event, next, err
 }
@@ -135,10 +135,10 @@ func (m *Manager) release(ctx context.Context, t *turn, l lock.Lock, change lock
 // queue, for hardly more than the time of one commit. It tells the waiter what became of
 // it; whose request comes to nothing for now is put back, as by grantTo. It returns the
 // new hold, if there is one.
-func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
+func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
 	granted := lock.Outcome{Err: lock.ErrConflict}
-	defer func() { m.keepPlace(t, w, granted.Err) }()
-	outcomes := m.store.CommitEach(context.WithoutCancel(ctx), ending(l, change), granting(&w.request, 0))
+	defer func() { m.keepPlace(q, w, granted.Err) }()
+	outcomes := m.store.CommitEach(context.WithoutCancel(ctx), ending(l, change), granting(w.caller, &w.request, 0))
 	ended := outcomes[0]
 	granted = outcomes[1]
 	if ended.Err == nil {
@@ -153,7 +153,7 @@ func (m *Manager) handOver(ctx context.Context, t *turn, w *waiter, l lock.Lock,
 			ended.Err = notLocked(l.Name) // others had ended it; to try again would end the new one
 		}
 	}
-	if m.answer(t, w, granted.Event.Lock, granted.Err) {
+	if m.answer(q, w, granted.Event.Lock, granted.Err) {
 		next = m.described(granted.Event.Lock)
 	}
 	return ended.Event, next, ended.Err

@@ -17,7 +17,7 @@ import (
 // After the hold has ended, by its deadline too, the error is an *Error with
 // ErrNotHolder, or ErrNotLocked where the lock is free and the hold, as far as the
 // history tells, did not expire. Others are as for Lock.
-func (m *Manager) Renew(ctx context.Context, request lock.RenewRequest) (lock.Lock, error) {
+func (m *Manager) Renew(ctx context.Context, caller lock.Caller, request lock.RenewRequest) (lock.Lock, error) {
 	if request.Token == 0 {
 		return lock.Lock{}, lock.Invalid("token", "give the token of the hold to renew; Lock and Status return it")
 	}
@@ -27,11 +27,11 @@ func (m *Manager) Renew(ctx context.Context, request lock.RenewRequest) (lock.Lo
 	if err := checkExpiry(request.TTL, &request.ExpireTime); err != nil {
 		return lock.Lock{}, err
 	}
-	t, err := m.enter(ctx, request.Name)
+	q, err := m.enter(ctx, request.Name)
 	if err != nil {
 		return lock.Lock{}, err
 	}
-	l, err := m.renewInTurn(ctx, t, request)
+	l, err := m.renewHeld(ctx, q, caller, request)
 	switch {
 	case err != nil:
 		return lock.Lock{}, err
@@ -41,12 +41,12 @@ func (m *Manager) Renew(ctx context.Context, request lock.RenewRequest) (lock.Lo
 	return m.described(l), nil
 }
 
-// renewInTurn is Renew for who has the turn, which it leaves. It returns the lock if
-// it is free.
-func (m *Manager) renewInTurn(ctx context.Context, t *turn, request lock.RenewRequest) (lock.Lock, error) {
-	defer m.leave(t)
+// renewHeld is Renew up to where there is nothing to renew: it returns the lock if that is
+// free. The caller must hold the queue, which it leaves.
+func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, request lock.RenewRequest) (lock.Lock, error) {
+	defer m.leave(q)
 	for {
-		l, err := m.renewable(ctx, t, request)
+		l, err := m.renewable(ctx, q, request)
 		if err != nil || !l.Held() {
 			return l, err
 		}
@@ -63,7 +63,7 @@ func (m *Manager) renewInTurn(ctx context.Context, t *turn, request lock.RenewRe
 		case l.TTL == 0 && request.Data == nil:
 			return lock.Lock{}, lock.Invalid("ttl", "the hold has none to begin anew; say for how long it goes on, or until when")
 		}
-		change := lock.Change{Cause: lock.Request, Actor: request.Actor, Prev: l.Revision, Lock: next}
+		change := lock.Change{Cause: lock.Request, Actor: caller.Actor(request.Holder), Prev: l.Revision, Lock: next}
 		if change.Actor == "" {
 			change.Actor = l.Holder
 		}
@@ -89,14 +89,14 @@ func (m *Manager) renewInTurn(ctx context.Context, t *turn, request lock.RenewRe
 }
 
 // renewable returns the hold if the request may renew it, or the lock if it is free.
-// The caller has the turn.
-func (m *Manager) renewable(ctx context.Context, t *turn, request lock.RenewRequest) (lock.Lock, error) {
+// The caller must hold the queue.
+func (m *Manager) renewable(ctx context.Context, q *queue, request lock.RenewRequest) (lock.Lock, error) {
 	l, err := m.present(ctx, request.Name)
 	for err == nil && l.Held() && m.leases.Due(l) {
 		// The deadline has passed and this request came before the
 		// goroutine that expires: it is the deadline that counts.
-		if err = m.endLease(ctx, t, l); err == nil || errors.Is(err, lock.ErrConflict) {
-			m.grantNext(t)
+		if err = m.endLease(ctx, q, l); err == nil || errors.Is(err, lock.ErrConflict) {
+			m.grantNext(q)
 			l, err = m.present(ctx, request.Name)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // undo releases a hold whose caller left before it was told. Where the store cannot do it
-// for now, it is tried again. It returns the error to answer with. The caller has the
-// turn.
+// for now, it is tried again. It returns the error to answer with. The caller must
+// hold the queue.
 func (m *Manager) undo(ctx context.Context, l lock.Lock) error {
 	err := m.endUntold(context.WithoutCancel(ctx), l)
 	if err != nil {
@@ -20,7 +20,7 @@ func (m *Manager) undo(ctx context.Context, l lock.Lock) error {
 }
 
 // endUntold ends a hold that nobody was told of, also when others change its data
-// meanwhile. The caller has the turn.
+// meanwhile. The caller must hold the queue.
 func (m *Manager) endUntold(ctx context.Context, l lock.Lock) error {
 	for granted := l.Token; l.Token == granted; {
 		_, err := m.end(ctx, l, lock.Change{
@@ -39,7 +39,7 @@ func (m *Manager) endUntold(ctx context.Context, l lock.Lock) error {
 }
 
 // undoLater tries to end a hold that nobody was told of until it is over or somebody has
-// it after all, if what the store came upon may pass. The caller has the turn.
+// it after all, if what the store came upon may pass. The caller must hold the queue.
 func (m *Manager) undoLater(l lock.Lock, cause error) {
 	if !mayPass(cause) {
 		return
@@ -54,7 +54,7 @@ func (m *Manager) undoLater(l lock.Lock, cause error) {
 // mayPass reports whether the end of a hold that came to nothing may succeed later.
 func mayPass(err error) bool { return forNow(err) || errors.Is(err, lock.ErrLockFile) }
 
-// undoAfter is one try after a pause. The caller holds m.mu.
+// undoAfter is one try after a pause. The caller must hold m.mu.
 func (m *Manager) undoAfter(l lock.Lock, pause time.Duration) {
 	if m.running.Err() != nil {
 		return
@@ -78,11 +78,11 @@ func (m *Manager) undoAfter(l lock.Lock, pause time.Duration) {
 // undoAgain ends a hold, unless somebody has it after all, and hands the lock on. With an
 // error it is still to be undone.
 func (m *Manager) undoAgain(l lock.Lock) error {
-	t, err := m.enter(m.running, l.Name)
+	q, err := m.enter(m.running, l.Name)
 	if err != nil {
 		return err
 	}
-	defer m.leave(t)
+	defer m.leave(q)
 	m.mu.Lock()
 	untold := m.untold[l.Token]
 	m.mu.Unlock()
@@ -94,12 +94,12 @@ func (m *Manager) undoAgain(l lock.Lock) error {
 		err = m.endUntold(context.WithoutCancel(m.running), present)
 	}
 	if err == nil {
-		m.grantNext(t)
+		m.grantNext(q)
 	}
 	return err
 }
 
-// adopt notes that somebody has the hold, or that it is over. Who has the turn knows that
+// adopt notes that somebody has the hold, or that it is over. Who holds the queue knows that
 // it is not undone from then on.
 func (m *Manager) adopt(token lock.Token) {
 	m.mu.Lock()

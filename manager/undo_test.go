@@ -28,7 +28,7 @@ func TestUndoLater(t *testing.T) {
 						return nil
 					})
 					request := lock.LockRequest{Name: nameA, Holder: "alice", RequestID: "r1"}
-					if _, err := m.Lock(ctx, request); !errors.Is(err, context.Canceled) || !errors.Is(err, reason) {
+					if _, err := m.Lock(ctx, lock.Caller{}, request); !errors.Is(err, context.Canceled) || !errors.Is(err, reason) {
 						t.Fatalf("Lock: %v, want %v and %v", err, context.Canceled, reason)
 					}
 					held := status(t, m, nameA)
@@ -41,7 +41,7 @@ func TestUndoLater(t *testing.T) {
 					case "Lock":
 						mustLock(t, m, request)
 					case "Renew":
-						if _, err := m.Renew(t.Context(), lock.RenewRequest{Name: nameA, Token: held.Token, TTL: 12 * time.Hour}); err != nil {
+						if _, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token, TTL: 12 * time.Hour}); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -79,7 +79,7 @@ func TestGiveBackLater(t *testing.T) {
 			})
 			return errGone
 		}})
-		if _, err := m.Unlock(t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
 			t.Fatal(err)
 		}
 		if !bob.ended() || !errors.Is(bob.err, errGone) {

@@ -23,7 +23,7 @@ const (
 )
 
 // Status returns the lock as it stands. One that is free has only its name.
-func (m *Manager) Status(ctx context.Context, name lock.Name) (lock.Lock, error) {
+func (m *Manager) Status(ctx context.Context, caller lock.Caller, name lock.Name) (lock.Lock, error) {
 	l, err := m.present(ctx, name)
 	if err != nil {
 		return lock.Lock{}, err
@@ -34,7 +34,7 @@ func (m *Manager) Status(ctx context.Context, name lock.Name) (lock.Lock, error)
 // List returns up to limit held locks that p selects and that come after the name
 // after, in name order, all as of the revision that is returned too, and whether
 // there are more.
-func (m *Manager) List(ctx context.Context, p lock.Pattern, after lock.Name, limit int) (page []lock.Lock, revision lock.Revision, more bool, err error) {
+func (m *Manager) List(ctx context.Context, caller lock.Caller, p lock.Pattern, after lock.Name, limit int) (page []lock.Lock, revision lock.Revision, more bool, err error) {
 	revision, locks := m.store.List(ctx, p, after)
 	for l, err := range locks {
 		if err == nil {
@@ -66,7 +66,7 @@ func (m *Manager) Revision(ctx context.Context) lock.Revision {
 //
 // The last pair has the error that ended the watch: ctx's, ErrShuttingDown or what
 // the store came upon.
-func (m *Manager) Watch(ctx context.Context, p lock.Pattern, after lock.Revision) iter.Seq2[lock.Event, error] {
+func (m *Manager) Watch(ctx context.Context, caller lock.Caller, p lock.Pattern, after lock.Revision) iter.Seq2[lock.Event, error] {
 	return func(yield func(lock.Event, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
@@ -158,7 +158,7 @@ func (m *Manager) tellAll(ctx context.Context, p lock.Pattern, tell func(lock.Ev
 // Events that are no longer kept are passed over, but for breaks, which a store may
 // keep longer. A page may have fewer events than limit, even none, and still not be the
 // last: one call looks at a bounded number of events, and returns some 4 MiB of them.
-func (m *Manager) History(ctx context.Context, p lock.Pattern, after lock.Revision, limit int) (page []lock.Event, next lock.Revision, err error) {
+func (m *Manager) History(ctx context.Context, caller lock.Caller, p lock.Pattern, after lock.Revision, limit int) (page []lock.Event, next lock.Revision, err error) {
 	until := m.Revision(ctx)
 	scanned, scannedBytes, pageBytes := 0, 0, 0
 	for after < until {

@@ -123,9 +123,9 @@ func BenchmarkWatch(b *testing.B) {
 				deliver(b, subscribers, shared, dial, pylokv1.LockService_Watch_FullMethodName, after, func(i int) {
 					var err error
 					if i%2 == 0 {
-						_, err = r.manager.Lock(b.Context(), lock.LockRequest{Name: name, Data: data, Holder: "alice@ci-7", TTL: time.Hour})
+						_, err = r.manager.Lock(b.Context(), lock.Caller{}, lock.LockRequest{Name: name, Data: data, Holder: "alice@ci-7", TTL: time.Hour})
 					} else {
-						_, err = r.manager.Unlock(b.Context(), lock.UnlockRequest{Name: name, Holder: "alice@ci-7"})
+						_, err = r.manager.Unlock(b.Context(), lock.Caller{}, lock.UnlockRequest{Name: name, Holder: "alice@ci-7"})
 					}
 					if err != nil {
 						b.Error(err)

@@ -24,7 +24,7 @@ func TestGrantBehindADeadLink(t *testing.T) {
 	r := serve(t, setup{})
 	r.service.confirmWithin = 500 * time.Millisecond
 	name := lock.MustParseName("a")
-	held, err := r.manager.Lock(t.Context(), lock.LockRequest{Name: name, Holder: "alice"})
+	held, err := r.manager.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: name, Holder: "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,14 +34,14 @@ func TestGrantBehindADeadLink(t *testing.T) {
 	r.waiters(t, "a", 1)
 	next := make(chan lock.Grant, 1)
 	go func() {
-		g, err := r.manager.Lock(t.Context(), lock.LockRequest{Name: name, Holder: "next", Wait: time.Hour})
+		g, err := r.manager.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: name, Holder: "next", Wait: time.Hour})
 		if err != nil {
 			t.Error(err)
 		}
 		next <- g
 	}()
 	for { // in line
-		l, err := r.manager.Status(t.Context(), name)
+		l, err := r.manager.Status(t.Context(), lock.Caller{}, name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestGrantBehindADeadLink(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	silentFor(r, silentAfter)
-	if _, err := r.manager.Unlock(t.Context(), lock.UnlockRequest{Name: name, Token: held.Lock.Token}); err != nil {
+	if _, err := r.manager.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: name, Token: held.Lock.Token}); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -64,7 +64,7 @@ func TestGrantBehindADeadLink(t *testing.T) {
 			t.Errorf("granted %+v", g.Lock)
 		}
 	case <-time.After(time.Minute):
-		l, err := r.manager.Status(t.Context(), name)
+		l, err := r.manager.Status(t.Context(), lock.Caller{}, name)
 		t.Fatalf("the lock is %+v (%v), want the next in line to have it", l, err)
 	}
 	ownnet.SetLoopback(t, true)
@@ -108,14 +108,14 @@ func TestGrantToASilentClient(t *testing.T) {
 		r.waiters(t, "a", 1)
 		silentFor(r, time.Hour)
 		// By the manager: a call would be heard.
-		if _, err := r.manager.Unlock(t.Context(), lock.UnlockRequest{Name: lock.MustParseName("a"), Token: lock.Token(hold.GetToken())}); err != nil {
+		if _, err := r.manager.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: lock.MustParseName("a"), Token: lock.Token(hold.GetToken())}); err != nil {
 			t.Fatal(err)
 		}
 		response := <-answered
 		if response.GetLock().GetHolder() != "bob" {
 			t.Fatalf("granted %v", response)
 		}
-		if _, err := r.manager.Unlock(t.Context(), lock.UnlockRequest{Name: lock.MustParseName("a"), Token: lock.Token(response.GetLock().GetToken())}); err != nil {
+		if _, err := r.manager.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: lock.MustParseName("a"), Token: lock.Token(response.GetLock().GetToken())}); err != nil {
 			t.Fatal(err)
 		}
 	}

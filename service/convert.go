@@ -47,7 +47,6 @@ func lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, error) {
 		Wait:       wait,
 		RequestID:  request.GetRequestId(),
 		Overwrite:  request.GetOverwrite(),
-		Actor:      request.GetHolder(),
 	}, nil
 }
 
@@ -67,7 +66,6 @@ func unlockRequest(request *pylokv1.UnlockRequest) (lock.UnlockRequest, error) {
 		Force:  request.GetForce(),
 		Reason: request.GetReason(),
 		Data:   data,
-		Actor:  request.GetHolder(),
 	}, nil
 }
 
@@ -91,7 +89,6 @@ func renewRequest(request *pylokv1.RenewRequest) (lock.RenewRequest, error) {
 		ExpireTime: expire,
 		Data:       data,
 		Holder:     request.GetHolder(),
-		Actor:      request.GetHolder(),
 	}, nil
 }
 

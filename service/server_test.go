@@ -270,7 +270,7 @@ func TestStop(t *testing.T) {
 			t.Errorf("a call ended with %v, want %v", code, codes.Unavailable)
 		}
 	}
-	l, err := r.manager.Status(context.Background(), lock.MustParseName("a"))
+	l, err := r.manager.Status(context.Background(), lock.Caller{}, lock.MustParseName("a"))
 	if err != nil || uint64(l.Token) != hold.GetToken() {
 		t.Errorf("after the stop: got %v, %v, want the hold as it was", l, err)
 	}

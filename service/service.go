@@ -70,7 +70,7 @@ func (s *Service) Lock(ctx context.Context, request *pylokv1.LockRequest) (_ *py
 	request.Data = nil
 	request.ProtoReflect().SetUnknown(nil)
 	wanted.Confirm = s.confirm
-	grant, err := s.manager.Lock(ctx, wanted)
+	grant, err := s.manager.Lock(ctx, lock.Caller{}, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (s *Service) Unlock(ctx context.Context, request *pylokv1.UnlockRequest) (_
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.manager.Unlock(ctx, wanted)
+	release, err := s.manager.Unlock(ctx, lock.Caller{}, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (s *Service) Renew(ctx context.Context, request *pylokv1.RenewRequest) (_ *
 	if err != nil {
 		return nil, err
 	}
-	l, err := s.manager.Renew(ctx, wanted)
+	l, err := s.manager.Renew(ctx, lock.Caller{}, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (s *Service) Status(ctx context.Context, request *pylokv1.StatusRequest) (_
 	if err != nil {
 		return nil, err
 	}
-	l, err := s.manager.Status(ctx, name)
+	l, err := s.manager.Status(ctx, lock.Caller{}, name)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (s *Service) List(ctx context.Context, request *pylokv1.ListRequest) (_ *py
 	if err != nil {
 		return nil, err
 	}
-	locks, revision, more, err := s.manager.List(ctx, pattern, after, size)
+	locks, revision, more, err := s.manager.List(ctx, lock.Caller{}, pattern, after, size)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockServic
 	if err != nil {
 		return s.statusError(err, request)
 	}
-	for event, err := range s.manager.Watch(stream.Context(), pattern, lock.Revision(request.GetAfterRevision())) {
+	for event, err := range s.manager.Watch(stream.Context(), lock.Caller{}, pattern, lock.Revision(request.GetAfterRevision())) {
 		if err != nil {
 			return s.statusError(err, request)
 		}
@@ -220,7 +220,7 @@ func (s *Service) History(ctx context.Context, request *pylokv1.HistoryRequest) 
 	if err != nil {
 		return nil, err
 	}
-	events, next, err := s.manager.History(ctx, pattern, after, size)
+	events, next, err := s.manager.History(ctx, lock.Caller{}, pattern, after, size)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func TestInterruptedAtTheGrant(t *testing.T) {
 			waits := strings.Contains(test.args, "--wait")
 			var before lock.Grant
 			if waits {
-				if before, err = manager.Lock(t.Context(), lock.LockRequest{Name: x, Holder: "bob"}); err != nil {
+				if before, err = manager.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: x, Holder: "bob"}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -81,11 +81,11 @@ func TestInterruptedAtTheGrant(t *testing.T) {
 			}()
 			if waits {
 				for l := (lock.Lock{}); l.Waiters == 0; {
-					if l, err = manager.Status(t.Context(), x); err != nil {
+					if l, err = manager.Status(t.Context(), lock.Caller{}, x); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if _, err := manager.Unlock(t.Context(), lock.UnlockRequest{Name: x, Token: before.Lock.Token}); err != nil {
+				if _, err := manager.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: x, Token: before.Lock.Token}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -96,7 +96,7 @@ func TestInterruptedAtTheGrant(t *testing.T) {
 			if got := <-code; got != test.code || stdout.Len() > 0 {
 				t.Errorf("exit code %d, want %d; stdout %q, stderr %q", got, test.code, stdout.String(), stderr.String())
 			}
-			if l, err := manager.Status(t.Context(), x); err != nil || l.Held() {
+			if l, err := manager.Status(t.Context(), lock.Caller{}, x); err != nil || l.Held() {
 				t.Errorf("x is held with token %d (%v); want it free", l.Token, err)
 			}
 		})

@@ -108,7 +108,7 @@ var nameA = lock.MustParseName("lb/a")
 
 // request is a LockRequest for lb/a.
 func request(holder string, edits ...func(*lock.LockRequest)) lock.LockRequest {
-	r := lock.LockRequest{Name: nameA, Holder: holder, Actor: holder}
+	r := lock.LockRequest{Name: nameA, Holder: holder}
 	for _, edit := range edits {
 		edit(&r)
 	}
@@ -125,7 +125,7 @@ func withRequestID(id string) func(*lock.LockRequest) {
 // mustLock grants the lock.
 func (m *managed) mustLock(r lock.LockRequest) lock.Lock {
 	m.t.Helper()
-	grant, err := m.Lock(m.t.Context(), r)
+	grant, err := m.Lock(m.t.Context(), lock.Caller{}, r)
 	if err != nil {
 		m.t.Fatalf("Lock by %q: %v", r.Holder, err)
 	}
@@ -136,7 +136,7 @@ func (m *managed) mustLock(r lock.LockRequest) lock.Lock {
 func (m *managed) mustUnlock(name lock.Name) lock.Revision {
 	m.t.Helper()
 	l := m.status(name)
-	release, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: name, Token: l.Token})
+	release, err := m.Unlock(m.t.Context(), lock.Caller{}, lock.UnlockRequest{Name: name, Token: l.Token})
 	if err != nil {
 		m.t.Fatalf("Unlock of %v: %v", name, err)
 	}
@@ -145,7 +145,7 @@ func (m *managed) mustUnlock(name lock.Name) lock.Revision {
 
 func (m *managed) status(name lock.Name) lock.Lock {
 	m.t.Helper()
-	l, err := m.Status(m.t.Context(), name)
+	l, err := m.Status(m.t.Context(), lock.Caller{}, name)
 	if err != nil {
 		m.t.Fatalf("Status of %v: %v", name, err)
 	}
@@ -162,7 +162,7 @@ type result struct {
 func (m *managed) lockSoon(ctx context.Context, r lock.LockRequest) <-chan result {
 	results := make(chan result, 1)
 	go func() {
-		grant, err := m.Lock(ctx, r)
+		grant, err := m.Lock(ctx, lock.Caller{}, r)
 		results <- result{grant, err}
 	}()
 	return results
@@ -234,7 +234,7 @@ func wantRefusal(t *testing.T, what string, err error, reason lock.Reason, prese
 // history returns all events of a lock, in short.
 func (m *managed) history(name lock.Name) (lines []string) {
 	m.t.Helper()
-	events, next, err := m.History(m.t.Context(), lock.MustParsePattern(name.String()), 0, 10_000)
+	events, next, err := m.History(m.t.Context(), lock.Caller{}, lock.MustParsePattern(name.String()), 0, 10_000)
 	if err != nil || next != 0 {
 		m.t.Fatalf("History: next %d, error %v", next, err)
 	}
@@ -259,8 +259,8 @@ func testLock(m *managed) {
 	free := m.status(nameA)
 	wantLock(m.t, "Status of a free lock", free, lock.Lock{Name: nameA})
 
-	grant, err := m.Lock(m.t.Context(), lock.LockRequest{
-		Name: nameA, Data: data, Holder: "alice", TTL: time.Hour, RequestID: "r1", Actor: "alice@corp",
+	grant, err := m.Lock(m.t.Context(), lock.Caller{Name: "alice@corp"}, lock.LockRequest{
+		Name: nameA, Data: data, Holder: "alice", TTL: time.Hour, RequestID: "r1",
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -279,7 +279,7 @@ func testLock(m *managed) {
 	got.Deadline = l.Deadline
 	wantLock(m.t, "Status of a held lock", got, l)
 
-	events, _, err := m.History(m.t.Context(), lock.Pattern{}, 0, 10)
+	events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, 0, 10)
 	if err != nil || len(events) != 1 || events[0].Actor != "alice@corp" || events[0].Cause != lock.Request || events[0].Type != lock.Locked {
 		m.t.Errorf("History: got %+v, %v; want one locked event by alice@corp", events, err)
 	}
@@ -317,11 +317,11 @@ func testLockHeld(m *managed) {
 		{"overwrite by nobody", request("", overwriting)},
 	}
 	for _, test := range tests {
-		_, err := m.Lock(m.t.Context(), test.LockRequest)
+		_, err := m.Lock(m.t.Context(), lock.Caller{}, test.LockRequest)
 		wantRefusal(m.t, test.name, err, lock.ErrLockHeld, alice, "held by alice since")
 	}
 	anonymous := m.mustLock(lock.LockRequest{Name: lock.MustParseName("anonymous")})
-	_, err := m.Lock(m.t.Context(), lock.LockRequest{Name: anonymous.Name})
+	_, err := m.Lock(m.t.Context(), lock.Caller{}, lock.LockRequest{Name: anonymous.Name})
 	wantRefusal(m.t, "an anonymous request for an anonymous hold", err, lock.ErrLockHeld, anonymous)
 	m.wantHistory(nameA, "locked request alice")
 }
@@ -352,7 +352,7 @@ func testOverwrite(m *managed) {
 	}
 	var last lock.Token
 	for _, step := range steps {
-		grant, err := m.Lock(m.t.Context(), request(step.holder, overwriting))
+		grant, err := m.Lock(m.t.Context(), lock.Caller{}, request(step.holder, overwriting))
 		if !step.ok {
 			wantError(m.t, step.name, err, lock.ErrLockHeld)
 			continue
@@ -377,7 +377,7 @@ func testOverwrite(m *managed) {
 		}
 		last = l.Token
 	}
-	events, _, err := m.History(m.t.Context(), lock.Pattern{}, m.Revision(m.t.Context())-2*rounds, 2*rounds)
+	events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, m.Revision(m.t.Context())-2*rounds, 2*rounds)
 	if err != nil || len(events) != 2*rounds {
 		m.t.Fatalf("History: got %d events, %v", len(events), err)
 	}
@@ -418,7 +418,7 @@ func testLockRefused(m *managed) {
 		}, lock.ErrDataTooLarge},
 	}
 	for _, test := range tests {
-		_, err := m.Lock(m.t.Context(), request("alice", test.edit))
+		_, err := m.Lock(m.t.Context(), lock.Caller{}, request("alice", test.edit))
 		wantError(m.t, test.name, err, test.want)
 		var refusal *lock.Error
 		if errors.As(err, &refusal) && test.field != "" && refusal.Field != test.field {
@@ -443,7 +443,7 @@ func testLockOneWinner(m *managed) {
 		for i := range callers {
 			go func() {
 				<-start
-				grant, err := m.Lock(m.t.Context(), request(fmt.Sprintf("caller-%d", i)))
+				grant, err := m.Lock(m.t.Context(), lock.Caller{}, request(fmt.Sprintf("caller-%d", i)))
 				results <- result{grant, err}
 			}()
 		}
@@ -513,14 +513,14 @@ func testUnlock(m *managed) {
 		if test.held != "-" {
 			held = m.mustLock(lock.LockRequest{Name: name, Holder: test.held})
 		}
-		r := lock.UnlockRequest{Name: name, Holder: test.holder, Force: test.force, Actor: "actor", Reason: "because"}
+		r := lock.UnlockRequest{Name: name, Holder: test.holder, Force: test.force, Reason: "because"}
 		switch test.token {
 		case theToken:
 			r.Token = held.Token
 		case anotherToken:
 			r.Token = held.Token + 1000
 		}
-		release, err := m.Unlock(m.t.Context(), r)
+		release, err := m.Unlock(m.t.Context(), lock.Caller{Name: "actor"}, r)
 		if !errors.Is(err, test.want) {
 			m.t.Errorf("%s: got error %v, want %v", what, err, test.want)
 			continue
@@ -542,7 +542,7 @@ func testUnlock(m *managed) {
 		if now.Held() {
 			m.t.Errorf("%s: the lock is still held", what)
 		}
-		events, _, err := m.History(m.t.Context(), lock.MustParsePattern(name.String()), held.Revision, 10)
+		events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.MustParsePattern(name.String()), held.Revision, 10)
 		if err != nil || len(events) != 1 {
 			m.t.Fatalf("%s: History: %+v, %v", what, events, err)
 		}
@@ -558,26 +558,26 @@ func testUnlockTells(m *managed) {
 		m.t.Fatal(err)
 	}
 	held := m.mustLock(request("alice", func(r *lock.LockRequest) { r.Data, _ = lock.NewData(map[string]any{"msg": "at work"}) }))
-	release, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Token: held.Token, Data: &closing})
+	release, err := m.Unlock(m.t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token, Data: &closing})
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	wantLock(m.t, "the lock as it was", release.Lock, held)
-	events, _, err := m.History(m.t.Context(), lock.Pattern{}, held.Revision, 10)
+	events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, held.Revision, 10)
 	if err != nil || len(events) != 1 || events[0].Lock.Data != closing || events[0].Revision != release.Revision || events[0].Lock.Token != held.Token {
 		m.t.Errorf("History: got %+v, %v; want the closing message", events, err)
 	}
 
-	_, err = m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Reason: strings.Repeat("x", 1025)})
+	_, err = m.Unlock(m.t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Reason: strings.Repeat("x", 1025)})
 	wantError(m.t, "a long reason", err, lock.ErrInvalidArgument)
-	_, err = m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Holder: "a\x00"})
+	_, err = m.Unlock(m.t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "a\x00"})
 	wantError(m.t, "a holder that is no text", err, lock.ErrInvalidArgument)
 
 	m.mustLock(lock.LockRequest{Name: nameA, Holder: "alice"})
 	for _, blank := range []string{"", " ", " \t\n", "\u00a0\u3000", "\u200b"} {
 		for _, r := range []lock.UnlockRequest{{Holder: "bob"}, {Holder: "alice"}, {Token: m.status(nameA).Token}} {
 			r.Name, r.Force, r.Reason = nameA, true, blank
-			_, err = m.Unlock(m.t.Context(), r)
+			_, err = m.Unlock(m.t.Context(), lock.Caller{}, r)
 			what := fmt.Sprintf("force for the reason %q by %q with token %d", blank, r.Holder, r.Token)
 			wantError(m.t, what, err, lock.ErrInvalidArgument)
 			if refused, ok := errors.AsType[*lock.Error](err); !ok || refused.Field != "reason" {
@@ -602,7 +602,7 @@ func testUnlockTellsNext(m *managed) {
 		{lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs", Holder: "boss"}, bob},
 		{lock.UnlockRequest{Name: nameA, Holder: "bob"}, carol},
 	} {
-		release, err := m.Unlock(m.t.Context(), test.unlock)
+		release, err := m.Unlock(m.t.Context(), lock.Caller{}, test.unlock)
 		if err != nil {
 			m.t.Fatal(err)
 		}
@@ -612,7 +612,7 @@ func testUnlockTellsNext(m *managed) {
 		}
 		held = got
 	}
-	if release, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Holder: "carol"}); err != nil || release.Next.Held() {
+	if release, err := m.Unlock(m.t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "carol"}); err != nil || release.Next.Held() {
 		m.t.Errorf("the last one's end: got %+v, %v", release, err)
 	}
 }
@@ -624,7 +624,7 @@ func testActors(m *managed) {
 		m.t.Fatal(err)
 	}
 	last := func() lock.Event {
-		events, _, err := m.History(m.t.Context(), lock.Pattern{}, m.Revision(m.t.Context())-1, 10)
+		events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, m.Revision(m.t.Context())-1, 10)
 		if err != nil || len(events) != 1 {
 			m.t.Fatalf("History: got %+v, %v", events, err)
 		}
@@ -646,9 +646,9 @@ func testActors(m *managed) {
 			l = m.mustLock(request("alice"))
 		}
 		if test.unlock {
-			_, err = m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Token: l.Token, Force: test.force, Reason: "it hangs", Actor: test.actor})
+			_, err = m.Unlock(m.t.Context(), lock.Caller{Name: test.actor}, lock.UnlockRequest{Name: nameA, Token: l.Token, Force: test.force, Reason: "it hangs"})
 		} else {
-			_, err = m.Renew(m.t.Context(), lock.RenewRequest{Name: nameA, Token: l.Token, Data: &data, Actor: test.actor})
+			_, err = m.Renew(m.t.Context(), lock.Caller{Name: test.actor}, lock.RenewRequest{Name: nameA, Token: l.Token, Data: &data})
 		}
 		if err != nil {
 			m.t.Fatalf("%s: %v", test.what, err)
@@ -657,7 +657,7 @@ func testActors(m *managed) {
 			m.t.Errorf("%s: got the event %+v, want the actor %q and the holder alice", test.what, e, test.want)
 		}
 	}
-	_, err = m.Renew(m.t.Context(), lock.RenewRequest{Name: nameA, Token: 1, Holder: "a\x00"})
+	_, err = m.Renew(m.t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: 1, Holder: "a\x00"})
 	wantError(m.t, "Renew by a holder that is no text", err, lock.ErrInvalidArgument)
 
 	m.mustLock(request("alice", func(r *lock.LockRequest) { r.TTL = 100 * time.Millisecond }))
@@ -697,12 +697,12 @@ func testWarnings(m *managed) {
 		}
 		name := lock.MustParseName(fmt.Sprintf("warned/%d", i))
 		locked := m.mustLock(lock.LockRequest{Name: name, Data: data, TTL: test.ttl, ExpireTime: test.end})
-		_, err = m.Lock(m.t.Context(), lock.LockRequest{Name: name})
+		_, err = m.Lock(m.t.Context(), lock.Caller{}, lock.LockRequest{Name: name})
 		refused, ok := errors.AsType[*lock.Error](err)
 		if !ok || refused.Lock == nil {
 			m.t.Fatalf("Lock of a held lock: got %v", err)
 		}
-		page, _, _, err := m.List(m.t.Context(), lock.MustParsePattern(name.String()), lock.Name{}, 1)
+		page, _, _, err := m.List(m.t.Context(), lock.Caller{}, lock.MustParsePattern(name.String()), lock.Name{}, 1)
 		if err != nil || len(page) != 1 {
 			m.t.Fatalf("List: got %+v, %v", page, err)
 		}
@@ -714,7 +714,7 @@ func testWarnings(m *managed) {
 	}
 	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
 	defer cancel()
-	for e, err := range m.Watch(ctx, lock.Pattern{}, 0) {
+	for e, err := range m.Watch(ctx, lock.Caller{}, lock.Pattern{}, 0) {
 		if err != nil || e.Lock.Warnings != "" {
 			m.t.Errorf("an event has warnings: %+v, %v", e, err)
 		}
@@ -726,22 +726,22 @@ func testWarnings(m *managed) {
 
 func testRenew(m *managed) {
 	ctx := m.t.Context()
-	_, err := m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: 1})
+	_, err := m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: 1})
 	wantError(m.t, "Renew of a free lock", err, lock.ErrNotLocked)
 
 	held := m.mustLock(request("alice", func(r *lock.LockRequest) { r.TTL = time.Hour }))
 	revision := m.Revision(ctx)
-	_, err = m.Renew(ctx, lock.RenewRequest{Name: nameA})
+	_, err = m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA})
 	wantError(m.t, "Renew without a token", err, lock.ErrInvalidArgument)
-	_, err = m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: held.Token + 1000})
+	_, err = m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token + 1000})
 	wantRefusal(m.t, "Renew with another token", err, lock.ErrNotHolder, held, fmt.Sprint(held.Token))
-	_, err = m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: held.Token, TTL: time.Millisecond})
+	_, err = m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token, TTL: time.Millisecond})
 	wantError(m.t, "Renew with a short ttl", err, lock.ErrInvalidArgument)
 
 	renew := func(what string, r lock.RenewRequest, want lock.Lock) lock.Lock {
 		m.t.Helper()
 		r.Name, r.Token = nameA, held.Token
-		l, err := m.Renew(ctx, r)
+		l, err := m.Renew(ctx, lock.Caller{}, r)
 		if err != nil {
 			m.t.Fatalf("%s: %v", what, err)
 		}
@@ -766,14 +766,14 @@ func testRenew(m *managed) {
 		m.t.Errorf("renewals made the revision %d, want %d", got, revision)
 	}
 	m.wantHistory(nameA, "locked request alice")
-	_, err = m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: held.Token})
+	_, err = m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token})
 	wantError(m.t, "Renew of a hold without ttl by its own", err, lock.ErrInvalidArgument)
 
 	data, err := lock.NewData(map[string]any{"step": 2.0})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	l, err := m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: held.Token, Data: &data, TTL: time.Minute})
+	l, err := m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token, Data: &data, TTL: time.Minute})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -786,17 +786,17 @@ func testRenew(m *managed) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	_, err = m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: held.Token, Data: &large})
+	_, err = m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token, Data: &large})
 	wantError(m.t, "Renew with large data", err, lock.ErrDataTooLarge)
 	if got := m.status(nameA); got.Data != data || got.Revision != l.Revision {
 		m.t.Errorf("after ErrDataTooLarge the lock is %+v", got)
 	}
 
 	m.mustUnlock(nameA)
-	_, err = m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: held.Token})
+	_, err = m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token})
 	wantError(m.t, "Renew after Unlock", err, lock.ErrNotLocked)
 	next := m.mustLock(request("bob"))
-	_, err = m.Renew(ctx, lock.RenewRequest{Name: nameA, Token: held.Token})
+	_, err = m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token})
 	wantRefusal(m.t, "Renew of a hold that another has replaced", err, lock.ErrNotHolder, next, "bob")
 }
 
@@ -805,7 +805,7 @@ func testCallerGone(m *managed) {
 	gone, cancel := context.WithCancel(m.t.Context())
 	cancel()
 	for range 20 {
-		_, err := m.Lock(gone, request("alice"))
+		_, err := m.Lock(gone, lock.Caller{}, request("alice"))
 		wantError(m.t, "Lock", err, context.Canceled)
 	}
 	if got := m.history(nameA); len(got) != 0 {
@@ -822,7 +822,7 @@ func testCallerLeaves(m *managed) {
 		}
 	}
 	m.store.beforeCommit.Store(&hook)
-	_, err := m.Lock(ctx, request("alice"))
+	_, err := m.Lock(ctx, lock.Caller{}, request("alice"))
 	wantError(m.t, "Lock", err, context.Canceled)
 	m.store.beforeCommit.Store(nil)
 	if got := m.status(nameA); got.Held() {
@@ -836,7 +836,7 @@ func testCallerLeaves(m *managed) {
 	ctx, cancel = context.WithCancel(m.t.Context())
 	defer cancel()
 	m.store.beforeCommit.Store(&hook)
-	_, err = m.Lock(ctx, request("alice", overwriting))
+	_, err = m.Lock(ctx, lock.Caller{}, request("alice", overwriting))
 	wantError(m.t, "Lock with overwrite", err, context.Canceled)
 	m.store.beforeCommit.Store(nil)
 	m.granted("the waiter after an undone grant", bob)
@@ -880,7 +880,7 @@ func testFirstComeFirstServed(m *managed) {
 				return
 			default:
 			}
-			if grant, err := m.Lock(m.t.Context(), request("pusher")); err == nil {
+			if grant, err := m.Lock(m.t.Context(), lock.Caller{}, request("pusher")); err == nil {
 				m.t.Errorf("a request passed the waiters: %+v", grant.Lock)
 				return
 			}
@@ -925,11 +925,11 @@ func testHandedOver(m *managed) {
 		free func(held lock.Lock) error
 	}{
 		{"unlock", 0, func(held lock.Lock) error {
-			_, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Holder: "alice"})
+			_, err := m.Unlock(m.t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "alice"})
 			return err
 		}},
 		{"break", 0, func(held lock.Lock) error {
-			_, err := m.Unlock(m.t.Context(), lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
+			_, err := m.Unlock(m.t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Force: true, Reason: "it hangs"})
 			return err
 		}},
 		{"expiry", 100 * time.Millisecond, func(lock.Lock) error { return nil }},
@@ -977,7 +977,7 @@ func testFreedByOthers(m *managed) {
 func testWaitRunsOut(m *managed) {
 	held := m.mustLock(request("alice"))
 	began := time.Now()
-	_, err := m.Lock(m.t.Context(), request("bob", func(r *lock.LockRequest) { r.Wait = 30 * time.Millisecond }))
+	_, err := m.Lock(m.t.Context(), lock.Caller{}, request("bob", func(r *lock.LockRequest) { r.Wait = 30 * time.Millisecond }))
 	if waited := time.Since(began); waited < 30*time.Millisecond {
 		m.t.Errorf("the wait of 30 ms ended after %v", waited)
 	}
@@ -997,11 +997,11 @@ func testTooManyWaiters(m *managed) {
 	ctx, cancel := context.WithCancel(m.t.Context())
 	second := m.wait(ctx, request("second", waiting))
 	third := m.wait(m.t.Context(), request("third", waiting))
-	_, err := m.Lock(m.t.Context(), request("fourth", waiting))
+	_, err := m.Lock(m.t.Context(), lock.Caller{}, request("fourth", waiting))
 	wantError(m.t, "the fourth waiter of three", err, lock.ErrTooManyWaiters)
-	_, err = m.Lock(m.t.Context(), request("first", waiting, withRequestID("r1")))
+	_, err = m.Lock(m.t.Context(), lock.Caller{}, request("first", waiting, withRequestID("r1")))
 	wantError(m.t, "the fourth call of three", err, lock.ErrTooManyWaiters)
-	_, err = m.Lock(m.t.Context(), request("fourth"))
+	_, err = m.Lock(m.t.Context(), lock.Caller{}, request("fourth"))
 	wantError(m.t, "a request that does not wait", err, lock.ErrLockHeld)
 
 	cancel()
@@ -1021,7 +1021,7 @@ func testTooManyWaiters(m *managed) {
 // testTooMuchToWaitWith: data that no lock file can hold are refused before they wait.
 func testTooMuchToWaitWith(m *managed) {
 	m.mustLock(request("alice"))
-	_, err := m.Lock(m.t.Context(), request("bob", waiting, func(r *lock.LockRequest) {
+	_, err := m.Lock(m.t.Context(), lock.Caller{}, request("bob", waiting, func(r *lock.LockRequest) {
 		r.Data, _ = lock.NewData(map[string]any{"bulk": strings.Repeat("x", lock.MaxFileBytes)})
 	}))
 	wantError(m.t, "a request that cannot be granted", err, lock.ErrDataTooLarge)
@@ -1062,7 +1062,7 @@ func testCloseEndsWaits(m *managed) {
 		m.refused("a waiter at Close", r, lock.ErrShuttingDown)
 	}
 	for range 20 {
-		_, err := m.Lock(m.t.Context(), lock.LockRequest{Name: lock.MustParseName("b")})
+		_, err := m.Lock(m.t.Context(), lock.Caller{}, lock.LockRequest{Name: lock.MustParseName("b")})
 		wantError(m.t, "Lock after Close", err, lock.ErrShuttingDown)
 	}
 	if l, err := m.store.Get(m.t.Context(), nameA); err != nil || l.Holder != "alice" {
@@ -1082,7 +1082,7 @@ func (m *managed) watch(pattern string, after lock.Revision) *watch {
 	ctx, cancel := context.WithCancel(context.WithValue(m.t.Context(), watching{}, true))
 	w := &watch{m: m, events: make(chan lock.Event), ended: make(chan error, 1), cancel: cancel}
 	go func() {
-		for event, err := range m.Watch(ctx, lock.MustParsePattern(pattern), after) {
+		for event, err := range m.Watch(ctx, lock.Caller{}, lock.MustParsePattern(pattern), after) {
 			if err != nil {
 				w.ended <- err
 				return
@@ -1157,7 +1157,7 @@ func testWatchAll(m *managed) {
 		m.t.Errorf("the watch yielded %+v, want revision %d", got, l.Revision)
 	}
 	data := lock.Data{}
-	if _, err := m.Renew(m.t.Context(), lock.RenewRequest{Name: l.Name, Token: l.Token, Data: &data}); err != nil {
+	if _, err := m.Renew(m.t.Context(), lock.Caller{}, lock.RenewRequest{Name: l.Name, Token: l.Token, Data: &data}); err != nil {
 		m.t.Fatal(err)
 	}
 	w.want("updated e")
@@ -1237,7 +1237,7 @@ type watching struct{}
 func testWatchEnds(m *managed) {
 	m.lockAll("a", "b")
 	seen := 0
-	for _, err := range m.Watch(m.t.Context(), lock.Pattern{}, 0) {
+	for _, err := range m.Watch(m.t.Context(), lock.Caller{}, lock.Pattern{}, 0) {
 		if err != nil {
 			m.t.Error(err)
 		}
@@ -1278,7 +1278,7 @@ func testManagerList(m *managed) {
 		if test.after != "" {
 			after = lock.MustParseName(test.after)
 		}
-		page, at, more, err := m.List(m.t.Context(), lock.MustParsePattern(test.pattern), after, test.limit)
+		page, at, more, err := m.List(m.t.Context(), lock.Caller{}, lock.MustParsePattern(test.pattern), after, test.limit)
 		var got []string
 		for _, l := range page {
 			got = append(got, l.Name.String())
@@ -1292,7 +1292,7 @@ func testManagerList(m *managed) {
 
 func testHistory(m *managed) {
 	ctx := m.t.Context()
-	if events, next, err := m.History(ctx, lock.Pattern{}, 0, 10); len(events) != 0 || next != 0 || err != nil {
+	if events, next, err := m.History(ctx, lock.Caller{}, lock.Pattern{}, 0, 10); len(events) != 0 || next != 0 || err != nil {
 		m.t.Errorf("the history of nothing: got %+v, %d, %v", events, next, err)
 	}
 	for range 10 {
@@ -1308,7 +1308,7 @@ func testHistory(m *managed) {
 		var all []lock.Event
 		after, pages := lock.Revision(0), 0
 		for {
-			page, next, err := m.History(ctx, lock.MustParsePattern(test.pattern), after, test.limit)
+			page, next, err := m.History(ctx, lock.Caller{}, lock.MustParsePattern(test.pattern), after, test.limit)
 			if err != nil || len(page) > test.limit {
 				m.t.Fatalf("History(%q, %d, %d): %d events, error %v", test.pattern, after, test.limit, len(page), err)
 			}
@@ -1333,7 +1333,7 @@ func testHistory(m *managed) {
 			m.t.Errorf("History(%q) in pages of %d has %d events, want %d", test.pattern, test.limit, len(all), test.want)
 		}
 	}
-	if events, next, err := m.History(ctx, lock.Pattern{}, m.Revision(ctx), 10); len(events) != 0 || next != 0 || err != nil {
+	if events, next, err := m.History(ctx, lock.Caller{}, lock.Pattern{}, m.Revision(ctx), 10); len(events) != 0 || next != 0 || err != nil {
 		m.t.Errorf("the history after the present: got %+v, %d, %v", events, next, err)
 	}
 
@@ -1344,7 +1344,7 @@ func testHistory(m *managed) {
 		return nil
 	}
 	m.store.beforeEvents.Store(&hook)
-	events, next, err := m.History(ctx, lock.Pattern{}, 0, 100)
+	events, next, err := m.History(ctx, lock.Caller{}, lock.Pattern{}, 0, 100)
 	if err != nil || next != 0 || len(events) == 0 || events[0].Revision <= 30 {
 		m.t.Errorf("History where the first 30 are no longer kept: %d events, next %d, error %v", len(events), next, err)
 	}
