@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/lock"
@@ -34,7 +35,7 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 		locks:    newTree(),
 		extended: make(map[lock.Name]struct{}),
 	}
-	s.complaints = newComplaints(s.config.Logger)
+	s.complaints = complaints.New(s.config.Logger)
 	if _, err := fsys.Lstat(ownDir); errors.Is(err, fs.ErrNotExist) {
 		return reportAdoption(s, report)
 	}
@@ -103,7 +104,7 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 		return nil
 	})
 	for _, dir := range slices.Sorted(maps.Keys(r.unlisted)) {
-		report(fmt.Sprintf("the directory %s cannot be read (%v): its locks are taken to be as the journal has them, and others in it stay unseen", dir, reasonOf(r.unlisted[dir])))
+		report(fmt.Sprintf("the directory %s cannot be read (%v): its locks are taken to be as the journal has them, and others in it stay unseen", dir, disk.ReasonOf(r.unlisted[dir])))
 	}
 	return err
 }

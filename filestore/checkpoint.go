@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/complaints"
+	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/lock"
 )
@@ -53,7 +55,7 @@ func (s *Store) checkpoints(ctx context.Context, last lock.Revision) {
 			continue
 		}
 		made, err := s.makeCheckpoint(false)
-		s.complaints.result(noCheckpoint, err)
+		s.complaints.Result(complaints.NoCheckpoint, err)
 		if err != nil {
 			continue
 		}
@@ -113,7 +115,7 @@ func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 	}
 	// In order: a gap would look like damage.
 	for len(s.pruned) > 0 {
-		if err := s.files.Remove(s.pruned[0]); err != nil && !isAbsent(err) {
+		if err := s.files.Remove(s.pruned[0]); err != nil && !disk.IsAbsent(err) {
 			s.complain(err)
 			break
 		}

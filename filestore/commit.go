@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/complaints"
+	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/filestore/internal/lockfile"
 	"github.com/pylok/pylok/lock"
@@ -540,7 +542,7 @@ func (s *Store) placeError(name lock.Name, err error) error {
 // lookError says why a held lock's file cannot be looked at: whatever it is, it says
 // nothing of other files.
 func (s *Store) lookError(name lock.Name, err error) error {
-	if isOurs(err) {
+	if disk.IsExhausted(err) {
 		return readOnly(err)
 	}
 	return s.fileError(name, err)
@@ -595,7 +597,7 @@ func (s *Store) unstage(c *commit) {
 // complain logs a failure that costs nothing but room.
 func (s *Store) complain(err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.complaints.bad(notCleaned, "", err)
+		s.complaints.Bad(complaints.NotCleaned, "", err)
 	}
 }
 
@@ -775,7 +777,7 @@ func outcomeUnknown(err error) error {
 func readOnly(err error) error {
 	return &lock.Error{
 		Reason:  lock.ErrReadOnly,
-		Message: fmt.Sprintf("the store cannot write (%v); nothing changed. Unlocking may still work; ask again when there is room", reasonOf(err)),
+		Message: fmt.Sprintf("the store cannot write (%v); nothing changed. Unlocking may still work; ask again when there is room", disk.ReasonOf(err)),
 		Err:     err,
 	}
 }

@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,77 +8,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
+	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/lock"
 )
-
-func TestComplaints(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := new(logged)
-		c := newComplaints(log.logger())
-		lines := func(want int, parts ...string) {
-			t.Helper()
-			text := log.String()
-			log.text.Reset()
-			if n := strings.Count(text, "\n"); n != want {
-				t.Errorf("there are %d lines, want %d:\n%s", n, want, text)
-			}
-			for _, part := range parts {
-				if !strings.Contains(text, part) {
-					t.Errorf("the log has no %q:\n%s", part, text)
-				}
-			}
-		}
-		denied, broken := errors.New("denied"), errors.New("broken")
-		for range 10 {
-			c.bad("it fails", "d", denied)
-			time.Sleep(time.Second)
-		}
-		lines(1, `level=WARN msg="it fails" directory=d error=denied times=1`)
-		c.bad("it fails", "e", denied)
-		lines(1, "directory=e")
-		for range 2 {
-			c.bad("it fails", "d", broken)
-		}
-		lines(1, "error=broken times=11")
-		time.Sleep(repeatAfter)
-		c.bad("it fails", "d", broken)
-		lines(1, "error=broken times=13")
-		for range 2 {
-			c.well("it fails", "d")
-		}
-		lines(1, `level=INFO msg="no longer: it fails" directory=d times=13`)
-		c.well("it fails", "nowhere")
-		for range 20 { // now and then
-			c.bad("it fails", "d", broken)
-			c.well("it fails", "d")
-			time.Sleep(time.Second)
-		}
-		lines(0)
-		time.Sleep(restAfter)
-		c.bad("it fails", "d", broken)
-		lines(1, "error=broken times=1")
-		c.forget("it fails", "d")
-		c.well("it fails", "d")
-		lines(0)
-
-		for i := range 3 * mostPlaces {
-			c.bad("much fails", fmt.Sprint("d", i), denied)
-		}
-		lines(mostPlaces+1, "in more places")
-		for i := range 3 * mostPlaces {
-			c.well("much fails", fmt.Sprint("d", i))
-		}
-		lines(mostPlaces)
-		time.Sleep(restAfter)
-		c.bad("all fails", "", denied)
-		if n := len(c.about); n > 3 { // e, the others of what fails much, and this
-			t.Errorf("%d are remembered", n)
-		}
-	})
-}
 
 // TestUnreadableDirectories: directories that cannot be read are told once each, and once
 // more when they can be read again; then what is in them is seen.
@@ -102,7 +34,7 @@ func TestUnreadableDirectories(t *testing.T) {
 		return nil
 	})
 	soon(t, "all have been tried many times", func() bool { return tried.Load() > 10*directories })
-	if n := strings.Count(log.String(), unreadableDirectory); n != directories {
+	if n := strings.Count(log.String(), complaints.UnreadableDirectory); n != directories {
 		t.Errorf("there are %d lines for %d directories:\n%s", n, directories, log)
 	}
 	for i := range directories {
@@ -113,7 +45,7 @@ func TestUnreadableDirectories(t *testing.T) {
 		name := fmt.Sprintf("lost+found-%d", i)
 		await(t, s, name+"/x", lock.Lock.Held)
 		soon(t, "it is told", func() bool {
-			return strings.Contains(log.String(), `"no longer: `+unreadableDirectory+`" directory=`+name+" ")
+			return strings.Contains(log.String(), `"no longer: `+complaints.UnreadableDirectory+`" directory=`+name+" ")
 		})
 	}
 }
@@ -133,13 +65,13 @@ func TestNoMoreWatches(t *testing.T) {
 		}
 		n.watchAgain() // they are gone
 	}
-	if text := log.String(); strings.Count(text, noNotifications) != 1 {
+	if text := log.String(); strings.Count(text, complaints.NoNotifications) != 1 {
 		t.Errorf("want one line of\n%s", text)
 	}
 	for i := range 20 {
 		n.forget(fmt.Sprint("d", i))
 	}
-	if text := log.String(); strings.Count(text, "no longer: "+noNotifications) != 1 {
+	if text := log.String(); strings.Count(text, "no longer: "+complaints.NoNotifications) != 1 {
 		t.Errorf("want one line more of\n%s", text)
 	}
 }

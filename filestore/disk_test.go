@@ -368,8 +368,9 @@ func (d *testDisk) Hold() disk.Held { return heldTestDisk{d} }
 
 type heldTestDisk struct{ *testDisk }
 
-func (heldTestDisk) Release() {}
-func (heldTestDisk) Drop()    {}
+func (heldTestDisk) Release()      {}
+func (heldTestDisk) Drop()         {}
+func (heldTestDisk) Forget(string) {}
 
 func (d *testDisk) Mount() string {
 	if d.mount != "" {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -117,7 +116,7 @@ var errBlocked = errors.New("something above it in the root is not a directory")
 // look describes the lock file; the zero fingerprint means that there is none.
 func (f *files) look(name lock.Name) (fingerprint, error) {
 	stat, err := f.Lstat(fileOf(name))
-	if isAbsent(err) {
+	if disk.IsAbsent(err) {
 		return fingerprint{}, nil
 	}
 	if err != nil {
@@ -126,28 +125,10 @@ func (f *files) look(name lock.Name) (fingerprint, error) {
 	return fingerprintOf(stat), nil
 }
 
-// isAbsent reports whether err means that there is no such file in the root: the
-// name is missing, or something on the way to it is not a directory, or is a link.
-func isAbsent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || isBlocked(err)
-}
-
-// isBlocked reports whether err means that something on the way to a file is not a
-// directory.
-func isBlocked(err error) bool {
-	return errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)
-}
-
 // isByOthers reports whether a lock file could not be replaced or removed because
 // of what others have done to its place meanwhile: the disk is well.
 func isByOthers(err error) bool {
-	return isAbsent(err) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist)
-}
-
-// isOurs reports whether err is the process's or the machine's trouble and says nothing
-// of a file: it has no more descriptors or memory.
-func isOurs(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+	return disk.IsAbsent(err) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist)
 }
 
 // lockFile is a lock file as it was found.
@@ -165,7 +146,7 @@ func (f lockFile) exists() bool { return f.print != fingerprint{} }
 // unreadable makes of an error in reading a file the file's Problem. The file is read
 // again with each look at it: its times may never tell that it can be read.
 func (f *lockFile) unreadable(err error) lockFile {
-	f.Problem, f.unread = "the file cannot be read: "+reasonOf(err), true
+	f.Problem, f.unread = "the file cannot be read: "+disk.ReasonOf(err), true
 	f.print.fresh = true
 	return *f
 }
@@ -176,17 +157,17 @@ func (f *files) read(name lock.Name, known *entry) (lockFile, error) {
 }
 
 // readAt reads a file as a lock file. What is there but cannot be read has a Problem; the
-// error is one of those of isOurs. A file that is as the server writes that of known,
-// which may be nil, is not parsed.
+// error is one of those of disk.IsExhausted. A file that is as the server writes that of
+// known, which may be nil, is not parsed.
 func (f *files) readAt(file string, known *entry) (lockFile, error) {
 	const tries = 3
 	var found lockFile
 	for range tries {
 		stat, err := f.Lstat(file)
-		if isAbsent(err) {
+		if disk.IsAbsent(err) {
 			return lockFile{}, nil
 		}
-		if isOurs(err) {
+		if disk.IsExhausted(err) {
 			return lockFile{}, err
 		}
 		if err != nil { // which file is it?
@@ -203,9 +184,9 @@ func (f *files) readAt(file string, known *entry) (lockFile, error) {
 		}
 		text, stable, err := f.readText(file, stat)
 		switch {
-		case isAbsent(err), errors.Is(err, syscall.ELOOP):
+		case disk.IsAbsent(err), errors.Is(err, syscall.ELOOP):
 			continue // it has become something else
-		case isOurs(err):
+		case disk.IsExhausted(err):
 			return lockFile{}, err
 		case err != nil:
 			return found.unreadable(err), nil
@@ -242,17 +223,6 @@ func (f *files) readText(name string, stat disk.Stat) (text []byte, stable bool,
 	}
 	after, err := file.Stat()
 	return text, after == stat, err
-}
-
-// reasonOf leaves out the file's name, which the reader of a message knows.
-func reasonOf(err error) string {
-	for {
-		pathError, ok := errors.AsType[*fs.PathError](err)
-		if !ok {
-			return err.Error()
-		}
-		err = pathError.Err
-	}
 }
 
 func notRegular(mode fs.FileMode) string {
@@ -319,7 +289,7 @@ func (f *files) walk(visit func(listing) error, unreadable func(dir string, err 
 				pending = append(pending, below...)
 				switch {
 				case failure == nil:
-				case errors.As(failure, &unlisted) && dir != "." && !isOurs(failure):
+				case errors.As(failure, &unlisted) && dir != "." && !disk.IsExhausted(failure):
 					unreadable(dir, unlisted.err)
 				case err == nil:
 					err = failure
@@ -345,7 +315,7 @@ func (e *listError) Unwrap() error { return e.err }
 // visit calls visit with a directory, and returns the directories below it.
 func (f *files) visit(dir string, visit func(listing) error) (below []string, strays int, err error) {
 	d, err := f.OpenDir(dir)
-	if isAbsent(err) {
+	if disk.IsAbsent(err) {
 		return nil, 0, nil // removed meanwhile
 	}
 	l := listing{dir: dir, at: d}
@@ -364,29 +334,13 @@ func (f *files) visit(dir string, visit func(listing) error) (below []string, st
 	l.locks = make([]listed, 0, len(entries))
 	for _, entry := range entries {
 		file := path.Join(dir, entry.Name())
-		if name, isLock := nameOf(file); isLock {
+		if name, isLock := lockfile.NameOf(file); isLock {
 			l.locks = append(l.locks, listed{name, entry.Name()})
-		} else if canHoldLocks(file, entry) {
+		} else if entry.IsDir() && lockfile.MayBeIn(file) {
 			below = append(below, file)
 		} else if file != ownDir {
 			strays++
 		}
 	}
 	return below, strays, visit(l)
-}
-
-// nameOf returns the lock whose file a path in the root is.
-func nameOf(file string) (lock.Name, bool) {
-	text, isLock := strings.CutSuffix(file, lock.FileSuffix)
-	if !isLock {
-		return lock.Name{}, false
-	}
-	name, err := lock.ParseName(text)
-	return name, err == nil
-}
-
-// canHoldLocks reports whether an entry is a directory that may lead to lock files.
-func canHoldLocks(file string, entry fs.DirEntry) bool {
-	_, err := lock.ParseName(file + "/x")
-	return err == nil && entry.IsDir()
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/lock"
@@ -228,7 +229,7 @@ func (s *Store) reserveAhead(ctx context.Context) {
 		case <-s.floor.low:
 		}
 		err := s.reserve(lock.Revision(s.floor.reserved.Load()))
-		s.complaints.result(notReserved, err)
+		s.complaints.Result(complaints.NotReserved, err)
 		if err == nil {
 			continue
 		}
@@ -264,7 +265,7 @@ func (s *Store) writeMarks(m mark) error {
 	if s.config.StateDir == "" {
 		return nil
 	}
-	s.complaints.result(notMarkedOutside, writeOutside(s.config.StateDir, m))
+	s.complaints.Result(complaints.NotMarkedOutside, writeOutside(s.config.StateDir, m))
 	return nil
 }
 
@@ -317,7 +318,7 @@ func (r *recovery) readMarks() error {
 // giveUpPast makes a root whose journal directory somebody moved away one that has no
 // past, so that a start that does not come to its end leaves no journal that is too short.
 func (r *recovery) giveUpPast() error {
-	if err := r.files.Remove(batchFile); err != nil && !isAbsent(err) {
+	if err := r.files.Remove(batchFile); err != nil && !disk.IsAbsent(err) {
 		return err
 	}
 	if !r.before.isKnown() {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -59,7 +60,7 @@ func (s *Store) inspectOnce(names []lock.Name) (again []lock.Name, err error) {
 		known := find(v.locks, name)
 		found, err := here.read(name, known)
 		if err != nil {
-			s.complaints.bad(noDescriptors, "", err)
+			s.complaints.Bad(complaints.NoDescriptors, "", err)
 			return nil, errors.Join(s.await(c), readOnly(err))
 		}
 		c.found = append(c.found, inspected{name, known, found})
@@ -87,7 +88,7 @@ func (s *Store) await(c *commit) error {
 	}
 	<-c.done
 	if !errors.Is(c.err, lock.ErrReadOnly) { // which is logged
-		s.complaints.result(notTakenIn, c.err)
+		s.complaints.Result(complaints.NotTakenIn, c.err)
 	}
 	return c.err
 }

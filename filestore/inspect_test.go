@@ -65,8 +65,9 @@ func (d hookedDisk) Hold() disk.Held { return heldHookedDisk{d} }
 
 type heldHookedDisk struct{ hookedDisk }
 
-func (heldHookedDisk) Release() {}
-func (heldHookedDisk) Drop()    {}
+func (heldHookedDisk) Release()      {}
+func (heldHookedDisk) Drop()         {}
+func (heldHookedDisk) Forget(string) {}
 
 type hookedFile struct {
 	disk.File

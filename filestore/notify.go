@@ -9,8 +9,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/inotify"
+	"github.com/pylok/pylok/filestore/internal/lockfile"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -76,13 +78,13 @@ func (n *notifier) watchOpen(dir string, d disk.Dir) {
 // used up.
 func (n *notifier) watchFailed(dir string, err error) {
 	n.unwatched[dir] = true
-	n.store.complaints.bad(noNotifications, "", err)
+	n.store.complaints.Bad(complaints.NoNotifications, "", err)
 }
 
 // forget notes that a directory is watched, or gone.
 func (n *notifier) forget(dir string) {
 	if delete(n.unwatched, dir); len(n.unwatched) == 0 {
-		n.store.complaints.well(noNotifications, "")
+		n.store.complaints.Well(complaints.NoNotifications, "")
 	}
 }
 
@@ -146,7 +148,7 @@ func (n *notifier) readAndInspect() error {
 		if at == nil {
 			at = &suspect{}
 			base := string(e.Name)
-			at.name, _ = nameOf(path.Join(e.Dir, base))
+			at.name, _ = lockfile.NameOf(path.Join(e.Dir, base))
 			suspects[place{e.Dir, base}] = at
 		}
 		at.written = at.written || e.Written

@@ -30,8 +30,9 @@ type plainHeld struct {
 	held disk.Held
 }
 
-func (h plainHeld) Release() { h.held.Release() }
-func (h plainHeld) Drop()    { h.held.Drop() }
+func (h plainHeld) Release()          { h.held.Release() }
+func (h plainHeld) Drop()             { h.held.Drop() }
+func (h plainHeld) Forget(dir string) { h.held.Forget(dir) }
 
 // TestOwnChanges has the poller, inotify and who follows files look on as fast as they can
 // while the server changes them: nothing that it does is taken for somebody else's doing.

@@ -40,8 +40,9 @@ func (d *slowDisk) Hold() disk.Held { return heldSlowDisk{d} }
 
 type heldSlowDisk struct{ *slowDisk }
 
-func (heldSlowDisk) Release() {}
-func (heldSlowDisk) Drop()    {}
+func (heldSlowDisk) Release()      {}
+func (heldSlowDisk) Drop()         {}
+func (heldSlowDisk) Forget(string) {}
 
 type slowFile struct {
 	disk.File

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -113,11 +114,13 @@ func (f *files) putBack(moved string, name lock.Name, because error) error {
 // be empty. Of that kind are directories and, where the system protects hard links, files
 // of other users.
 func (f *files) moveBack(moved string, name lock.Name) error {
-	err := f.RenameNew(moved, fileOf(name))
-	if errors.Is(err, errors.ErrUnsupported) {
-		err = f.Rename(moved, fileOf(name))
-	}
-	return err
+	return f.inPlace(name, func() error {
+		err := f.RenameNew(moved, fileOf(name))
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = f.Rename(moved, fileOf(name))
+		}
+		return err
+	})
 }
 
 // displacedError: the place of a file that was to be put back has been taken. Nobody's
@@ -161,7 +164,7 @@ func (f *files) exchangeBack(name lock.Name, p fingerprint, moved string, becaus
 	const tries = 100 // each means that somebody else was in between
 	for range tries {
 		switch err := f.Exchange(moved, fileOf(name)); {
-		case isAbsent(err): // somebody removed what was there
+		case disk.IsAbsent(err): // somebody removed what was there
 			return errors.Join(because, f.Remove(moved))
 		case err != nil:
 			return errors.Join(because, errMisplaced, err)
@@ -260,7 +263,7 @@ func (f *files) rewrite(name lock.Name, want fingerprint, text []byte, fresh, mo
 // somebody else has put there since stays.
 func (f *files) takeBack(name lock.Name, p fingerprint, moved string) error {
 	err := f.Rename(fileOf(name), moved)
-	if isAbsent(err) {
+	if disk.IsAbsent(err) {
 		return nil // somebody removed it
 	}
 	if err != nil {
@@ -274,12 +277,18 @@ func (f *files) takeBack(name lock.Name, p fingerprint, moved string) error {
 }
 
 // link gives a file in .pylok a lock's place, which must be empty: else the error is
-// fs.ErrExist. Missing directories are made, as often as others remove them.
+// fs.ErrExist.
 func (f *files) link(from string, name lock.Name) error {
+	return f.inPlace(name, func() error { return f.Link(from, fileOf(name)) })
+}
+
+// inPlace calls do, which gives a file a lock's place. Missing directories are made, as
+// often as they are removed, which the server does too with those that it made.
+func (f *files) inPlace(name lock.Name, do func() error) error {
 	const tries = 10_000 // each means that somebody removed the directory just then
 	var err error
 	for range tries {
-		err = f.Link(from, fileOf(name))
+		err = do()
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -292,7 +301,7 @@ func (f *files) link(from string, name lock.Name) error {
 	switch {
 	case errors.Is(err, syscall.ELOOP):
 		return fmt.Errorf("%w but a symbolic link, which is not followed", errBlocked)
-	case isBlocked(err):
+	case disk.IsBlocked(err):
 		return errBlocked
 	}
 	return err
@@ -334,5 +343,5 @@ func whyOfTheFile(err error) string {
 	case errors.Is(err, fs.ErrNotExist):
 		return "its directory is removed over and over again"
 	}
-	return reasonOf(err)
+	return disk.ReasonOf(err)
 }

@@ -10,7 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/lockfile"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -108,7 +110,7 @@ func (p *poller) poll(ctx context.Context) bool {
 	p.learn()
 	p.inspect()
 	if !p.starved {
-		p.store.complaints.well(noDescriptors, "")
+		p.store.complaints.Well(complaints.NoDescriptors, "")
 	}
 	return ctx.Err() == nil
 }
@@ -173,7 +175,7 @@ func (p *poller) wait(ctx context.Context, pause time.Duration) bool {
 // goes on.
 func (p *poller) list(ctx context.Context, dir string) bool {
 	stat, err := p.store.files.Lstat(dir)
-	if err == nil && !stat.Mode.IsDir() || isAbsent(err) {
+	if err == nil && !stat.Mode.IsDir() || disk.IsAbsent(err) {
 		if dir != "." {
 			p.miss(dir)
 		}
@@ -188,14 +190,14 @@ func (p *poller) list(ctx context.Context, dir string) bool {
 		return true
 	}
 	entries, err := p.watchAndList(dir)
-	if isAbsent(err) {
+	if disk.IsAbsent(err) {
 		return true // removed meanwhile
 	}
 	if err != nil {
 		p.unreadable(dir, err)
 		return true
 	}
-	p.store.complaints.well(unreadableDirectory, dir)
+	p.store.complaints.Well(complaints.UnreadableDirectory, dir)
 	fresh := isFresh(stat)
 	if before := state.stat; before.Inode != 0 && (before.Inode != stat.Inode || before.Birth != stat.Birth) {
 		p.miss(dir) // what was in it is elsewhere
@@ -205,7 +207,7 @@ func (p *poller) list(ctx context.Context, dir string) bool {
 			return false
 		}
 		name := path.Join(dir, entry.Name())
-		if n, ok := nameOf(name); ok {
+		if n, ok := lockfile.NameOf(name); ok {
 			// The newest view, taken after the watch has begun: what
 			// changes from here on is told by that.
 			if v := p.store.view.Load(); v != nil && find(v.locks, n) == nil {
@@ -213,7 +215,7 @@ func (p *poller) list(ctx context.Context, dir string) bool {
 			}
 			continue
 		}
-		if _, known := p.dirs[name]; !known && canHoldLocks(name, entry) && !p.list(ctx, name) {
+		if _, known := p.dirs[name]; !known && entry.IsDir() && lockfile.MayBeIn(name) && !p.list(ctx, name) {
 			return false
 		}
 	}
@@ -234,8 +236,8 @@ func (p *poller) watchAndList(dir string) ([]fs.DirEntry, error) {
 
 // unreadable notes that a directory cannot be read, and has the next poll list it.
 func (p *poller) unreadable(dir string, err error) {
-	p.starved = p.starved || isOurs(err)
-	p.store.complaints.unreadable(dir, err)
+	p.starved = p.starved || disk.IsExhausted(err)
+	p.store.complaints.Unreadable(dir, err)
 	p.dirs[dir] = dirState{fresh: true}
 }
 
@@ -248,7 +250,7 @@ func (p *poller) miss(dir string) {
 			return false
 		}
 		p.notifier.forget(other)
-		p.store.complaints.forget(unreadableDirectory, other)
+		p.store.complaints.Forget(complaints.UnreadableDirectory, other)
 		return true
 	})
 	v := p.store.view.Load()
@@ -293,12 +295,12 @@ func (p *poller) look(ctx context.Context, prefix, from string) (next string, mo
 		if in != dir {
 			shut()
 			dir = in
-			if open, err = p.store.files.OpenDir(path.Clean(dir)); err != nil && !isAbsent(err) {
+			if open, err = p.store.files.OpenDir(path.Clean(dir)); err != nil && !disk.IsAbsent(err) {
 				p.unreadable(path.Clean(dir), err)
 			}
 		}
 		if err != nil {
-			if isAbsent(err) {
+			if disk.IsAbsent(err) {
 				p.suspect(e.lock.Name)
 			}
 			return true
@@ -330,7 +332,7 @@ func (p *poller) suspect(name lock.Name) {
 func (p *poller) inspect() {
 	began := time.Now()
 	err := p.store.inspect(p.suspects) // logged, and tried again
-	p.starved = p.starved || isOurs(err)
+	p.starved = p.starved || disk.IsExhausted(err)
 	p.suspects = nil
 	p.woke = p.woke.Add(time.Since(began))
 }

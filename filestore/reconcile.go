@@ -3,6 +3,7 @@ package filestore
 import (
 	"time"
 
+	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/lock"
 )
@@ -31,7 +32,7 @@ func (s *Store) isStill(f inspected) bool {
 	now, err := s.work.look(f.name)
 	switch {
 	case err != nil:
-		return f.unread && !isOurs(err)
+		return f.unread && !disk.IsExhausted(err)
 	case f.print.ctime == -1:
 		return true // it will be another in any case
 	}

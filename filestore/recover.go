@@ -129,7 +129,7 @@ func (s *Store) recover(ctx context.Context) (*recovery, error) {
 // recoverWithoutSnapshot begins a recovery again, after it has removed the snapshot,
 // so that no later start believes it.
 func (s *Store) recoverWithoutSnapshot(known marks) (*recovery, error) {
-	if err := s.files.Remove(snapshotFile); err != nil && !isAbsent(err) {
+	if err := s.files.Remove(snapshotFile); err != nil && !disk.IsAbsent(err) {
 		return nil, err
 	}
 	if err := s.files.SyncDir(ownDir); err != nil {
@@ -408,7 +408,7 @@ func (r *recovery) findSuspects(ctx context.Context) (suspects []unread, unreada
 		defer mu.Unlock()
 		r.dirs[dir] = dirState{fresh: true} // the poller is to try again
 		r.unlisted[dir] = err
-		r.complaints.unreadable(dir, err)
+		r.complaints.Unreadable(dir, err)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -677,7 +677,7 @@ func (r *recovery) carryOutNow(name lock.Name, found lockFile, v verdict) error 
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errChanged), errors.Is(err, fs.ErrExist), isAbsent(err):
+		case errors.Is(err, errChanged), errors.Is(err, fs.ErrExist), disk.IsAbsent(err):
 			r.noteDisplaced(err)
 			if found, err = r.files.read(name, nil); err != nil {
 				return fmt.Errorf("looking at the lock file of %s: %w", name, err)

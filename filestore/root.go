@@ -69,7 +69,7 @@ func (s *Store) lookForRoot() {
 	err := s.files.Whereabouts()
 	before := s.away.Load()
 	switch {
-	case isOurs(err):
+	case disk.IsExhausted(err):
 	case err == nil && before != nil:
 		s.away.Store(nil)
 		s.config.Logger.Info("the root is in its place again")

@@ -168,7 +168,7 @@ func (w *written) close(file *writtenFile) error {
 // forget takes its second name from a file.
 func (s *Store) forget(file writtenFile) error {
 	s.complain(s.written.close(&file))
-	if err := s.work.Remove(file.name); err != nil && !isAbsent(err) {
+	if err := s.work.Remove(file.name); err != nil && !disk.IsAbsent(err) {
 		return err
 	}
 	if e := find(s.locks, file.lock); e != nil && e.print.inode == file.inode {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/btree"
 
+	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/lock"
@@ -105,7 +106,7 @@ type Store struct {
 	view atomic.Pointer[view] // what readers see; nil: closed
 
 	revisits   revisits // lock files to be looked at again
-	complaints *complaints
+	complaints *complaints.Log
 
 	reading      sync.RWMutex // held for reading by who reads files beside the committer
 	readingEnded bool         // guarded by reading
@@ -236,7 +237,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 		files:         files{FS: fsys, root: root},
 		arrival:       make(chan struct{}, 1),
 		revisits:      newRevisits(),
-		complaints:    newComplaints(config.Logger),
+		complaints:    complaints.New(config.Logger),
 		unsettledMore: make(chan struct{}, 1),
 		done:          make(chan struct{}),
 		settling:      make(chan struct{}, 1),

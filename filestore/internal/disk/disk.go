@@ -33,8 +33,13 @@ type FS interface {
 	Lstat(name string) (Stat, error)
 	// OpenDir opens a directory, to look at many of its files.
 	OpenDir(name string) (Dir, error)
-	// MkdirAll makes a directory and those above it that are missing.
+	// MkdirAll makes a directory and those above it that are missing, and marks those
+	// that it makes.
 	MkdirAll(name string, perm fs.FileMode) error
+	// RemoveDir removes a directory that is empty and that MkdirAll made, also on behalf
+	// of another process. The error is ErrNotMade, which changes nothing, if it did not,
+	// or if somebody has changed the directory's mode, owner or attributes since.
+	RemoveDir(name string) error
 	// Link gives a file a second name, which must not exist.
 	Link(oldName, newName string) error
 	// Rename gives a file another name, in place of what has that name.
@@ -45,7 +50,7 @@ type FS interface {
 	// Exchange exchanges what two names stand for, at once. The error is
 	// errors.ErrUnsupported where the file system cannot.
 	Exchange(a, b string) error
-	// Remove removes a file or an empty directory.
+	// Remove removes a file that is no directory.
 	Remove(name string) error
 	// SyncDir makes a directory's own entries durable.
 	SyncDir(name string) error
@@ -76,6 +81,9 @@ type Held interface {
 	// is still the one that was there; after it each is looked for before it is
 	// used again.
 	Release()
+	// Forget closes a directory, which has been removed: as long as it is open, the
+	// operating system keeps it, and its watches.
+	Forget(dir string)
 	// Drop closes the directories.
 	Drop()
 }

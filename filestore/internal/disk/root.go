@@ -101,10 +101,7 @@ func (r *osRoot) descend(dir string, perm fs.FileMode) (fd int, err error) {
 		}
 		below, err := openDirAt(fd, name, flags)
 		if err == unix.ENOENT && perm != 0 {
-			err = retry(func() error { return unix.Mkdirat(fd, name, uint32(perm.Perm())) })
-			if err == nil || err == unix.EEXIST {
-				below, err = openDirAt(fd, name, flags)
-			}
+			below, err = makeDirAt(fd, name, perm, flags)
 		}
 		if fd != top {
 			unix.Close(fd)
@@ -115,6 +112,21 @@ func (r *osRoot) descend(dir string, perm fs.FileMode) (fd int, err error) {
 		fd = below
 	}
 	return fd, nil
+}
+
+// makeDirAt makes a directory in another, unless somebody has just done so, and opens it.
+func makeDirAt(dir int, name string, perm fs.FileMode, flags int) (fd int, err error) {
+	err = retry(func() error { return unix.Mkdirat(dir, name, uint32(perm.Perm())) })
+	if err == unix.EEXIST {
+		return openDirAt(dir, name, flags)
+	}
+	if err != nil {
+		return -1, err
+	}
+	if fd, err = openDirAt(dir, name, unix.O_RDONLY); err == nil {
+		markMade(fd)
+	}
+	return fd, err
 }
 
 // openDirAt opens a directory that is directly in another. The error is ELOOP for a
@@ -168,6 +180,13 @@ func (r *osRoot) Release() {
 // Drop implements Held.
 func (r *osRoot) Drop() {
 	for dir, d := range r.held {
+		r.drop(dir, d)
+	}
+}
+
+// Forget implements Held.
+func (r *osRoot) Forget(dir string) {
+	if d := r.held[dir]; d != nil {
 		r.drop(dir, d)
 	}
 }

@@ -127,6 +127,7 @@ func (m *memory) Remove(name string) error {
 }
 
 func (m *memory) MkdirAll(name string, _ fs.FileMode) error { return m.start("mkdir", name) }
+func (m *memory) RemoveDir(name string) error               { return m.start("rmdir", name) }
 func (m *memory) SyncDir(name string) error                 { return m.start("syncdir", name) }
 func (m *memory) Sync() error                               { panic("no part of the journal") }
 func (m *memory) Link(string, string) error                 { panic("no part of the journal") }

@@ -1,10 +1,14 @@
-package filestore
+// Package complaints logs what goes wrong again and again: once for each thing and place,
+// again when its cause changes, when it is well again and every hour, with how often it was.
+package complaints
 
 import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pylok/pylok/filestore/internal/disk"
 )
 
 const (
@@ -16,9 +20,9 @@ const (
 	mostPlaces = 100
 )
 
-// complaints logs what goes wrong again and again: once for each thing and place, again
-// when its cause changes, when it is well again and every hour, with how often it was.
-type complaints struct {
+// Log is what has been complained of in a log. Its methods may be called at any time by
+// anybody.
+type Log struct {
 	log  *slog.Logger
 	open atomic.Int32 // things that are wrong
 
@@ -38,15 +42,16 @@ type complained struct {
 	times  int       // that it was wrong, since it was well
 }
 
-func newComplaints(log *slog.Logger) *complaints {
-	return &complaints{log: log, about: make(map[complaint]*complained), count: make(map[string]int)}
+// New returns a Log that writes to log.
+func New(log *slog.Logger) *Log {
+	return &Log{log: log, about: make(map[complaint]*complained), count: make(map[string]int)}
 }
 
-// bad notes that something is wrong at a place, because of err.
-func (c *complaints) bad(what, place string, err error) {
+// Bad notes that something is wrong at a place, because of err.
+func (c *Log) Bad(what, place string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cause := reasonOf(err)
+	cause := disk.ReasonOf(err)
 	about := complaint{what, place}
 	if c.about[about] == nil && place != "" && c.count[what] >= mostPlaces {
 		about.place, cause = "", "in more places"
@@ -74,8 +79,8 @@ func (c *complaints) bad(what, place string, err error) {
 	}
 }
 
-// well notes that something is not wrong at a place.
-func (c *complaints) well(what, place string) {
+// Well notes that something is not wrong at a place.
+func (c *Log) Well(what, place string) {
 	if c.open.Load() == 0 {
 		return
 	}
@@ -94,8 +99,8 @@ func (c *complaints) well(what, place string) {
 	}
 }
 
-// forget notes that a place is not there any more.
-func (c *complaints) forget(what, place string) {
+// Forget notes that a place is not there any more.
+func (c *Log) Forget(what, place string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.about[complaint{what, place}]; t != nil {
@@ -104,7 +109,7 @@ func (c *complaints) forget(what, place string) {
 }
 
 // tidy drops what has been well for some time.
-func (c *complaints) tidy(now time.Time) {
+func (c *Log) tidy(now time.Time) {
 	for about, t := range c.about {
 		if t.cause == "" && now.Sub(t.at) >= restAfter {
 			c.drop(about, t)
@@ -112,7 +117,7 @@ func (c *complaints) tidy(now time.Time) {
 	}
 }
 
-func (c *complaints) drop(about complaint, t *complained) {
+func (c *Log) drop(about complaint, t *complained) {
 	delete(c.about, about)
 	c.count[about.what]--
 	if t.cause != "" {
@@ -129,30 +134,30 @@ func attributes(about complaint, more ...any) []any {
 
 // What goes wrong again and again.
 const (
-	unreadableDirectory = "a directory cannot be read; its locks are as they were known, and what changes in it stays unseen"
-	noDescriptors       = "lock files cannot be read now; they are read again later"
-	noNotifications     = "no notifications of directories; polling alone finds changes in them"
-	noCheckpoint        = "no checkpoint could be made; a start after a crash takes longer"
-	notTakenIn          = "what others did to lock files cannot be taken in; it is looked at again later"
-	notCleaned          = "cleaning up"
-	notReserved         = "revisions cannot be reserved; when those are used up that are, no change will be made"
-	notMarkedOutside    = "the mark outside the root cannot be written; an older copy of the root may not be told from it"
+	UnreadableDirectory = "a directory cannot be read; its locks are as they were known, and what changes in it stays unseen"
+	NoDescriptors       = "lock files cannot be read now; they are read again later"
+	NoNotifications     = "no notifications of directories; polling alone finds changes in them"
+	NoCheckpoint        = "no checkpoint could be made; a start after a crash takes longer"
+	NotTakenIn          = "what others did to lock files cannot be taken in; it is looked at again later"
+	NotCleaned          = "cleaning up"
+	NotReserved         = "revisions cannot be reserved; when those are used up that are, no change will be made"
+	NotMarkedOutside    = "the mark outside the root cannot be written; an older copy of the root may not be told from it"
 )
 
-// unreadable notes that a directory cannot be read.
-func (c *complaints) unreadable(dir string, err error) {
-	if isOurs(err) {
-		c.bad(noDescriptors, "", err)
+// Unreadable notes that a directory cannot be read.
+func (c *Log) Unreadable(dir string, err error) {
+	if disk.IsExhausted(err) {
+		c.Bad(NoDescriptors, "", err)
 	} else {
-		c.bad(unreadableDirectory, dir, err)
+		c.Bad(UnreadableDirectory, dir, err)
 	}
 }
 
-// result notes what came of something that goes wrong at no place of its own.
-func (c *complaints) result(what string, err error) {
+// Result notes what came of something that goes wrong at no place of its own.
+func (c *Log) Result(what string, err error) {
 	if err == nil {
-		c.well(what, "")
+		c.Well(what, "")
 	} else {
-		c.bad(what, "", err)
+		c.Bad(what, "", err)
 	}
 }
