@@ -197,9 +197,9 @@ func (b *bubble) commit(name string, eventType lock.EventType, cause lock.Cause,
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	_, err = b.store.Commit(b.t.Context(), lock.Change{
+	_, err = b.store.Commit(b.t.Context(), []lock.Change{{
 		Type: eventType, Cause: cause, Actor: actor, Reason: reason, Prev: l.Revision, Lock: l,
-	})
+	}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func (b *bubble) forget() {
 	other := lock.Lock{Name: lock.MustParseName("other")}
 	for range 5000 {
 		for _, eventType := range []lock.EventType{lock.Locked, lock.Unlocked} {
-			events, err := b.store.Commit(b.t.Context(), lock.Change{Type: eventType, Cause: lock.Request, Prev: other.Revision, Lock: other})
+			events, err := b.store.Commit(b.t.Context(), []lock.Change{{Type: eventType, Cause: lock.Request, Prev: other.Revision, Lock: other}})
 			if err != nil {
 				b.t.Fatal(err)
 			}

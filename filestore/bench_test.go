@@ -57,7 +57,7 @@ func cycle(b *testing.B, s lock.Store, name lock.Name, data lock.Data, left *ato
 		if held.Held() {
 			change.Type, change.Prev, change.Lock = lock.Unlocked, held.Revision, held
 		}
-		events, err := s.Commit(ctx, change)
+		events, err := s.Commit(ctx, []lock.Change{change})
 		if err != nil {
 			b.Error(err)
 			return

@@ -24,6 +24,7 @@ const maxBatch = 1024
 // must not come between the steps of a batch.
 type commit struct {
 	changes []lock.Change
+	guards  []lock.Guard
 	found   []inspected // files that others may have changed
 	again   []lock.Name // of these: such as have changed since they were read
 	learnt  []learnt    // files that nobody has changed
@@ -38,7 +39,7 @@ type commit struct {
 	outside *commit
 }
 
-// names calls yield with each lock that a commit is about.
+// names calls yield with each lock that a commit may change.
 func (c *commit) names(yield func(lock.Name) bool) {
 	for _, change := range c.changes {
 		if !yield(change.Lock.Name) {
@@ -52,14 +53,32 @@ func (c *commit) names(yield func(lock.Name) bool) {
 	}
 }
 
-// takes returns how many locks were free before, by what is staged.
-func (c *commit) takes() (n int) {
-	for _, st := range c.steps {
-		if st.before == nil {
+// adds returns how many more locks are held after a commit.
+func (c *commit) adds() (n int) {
+	for _, change := range c.changes {
+		switch {
+		case change.Type == lock.Unlocked:
+			n--
+		case change.Type == lock.Locked && change.Prev == 0:
 			n++
 		}
 	}
 	return n
+}
+
+// isEnded reports whether the commit ends a hold of the lock with one of the first n
+// changes.
+func (c *commit) isEnded(name lock.Name, n int) bool {
+	return slices.ContainsFunc(c.changes[:n], func(before lock.Change) bool {
+		return before.Type == lock.Unlocked && before.Lock.Name == name
+	})
+}
+
+// isGranted reports whether the commit grants the lock with one of the changes from n on.
+func (c *commit) isGranted(name lock.Name, n int) bool {
+	return slices.ContainsFunc(c.changes[n:], func(after lock.Change) bool {
+		return after.Type == lock.Locked && after.Lock.Name == name
+	})
 }
 
 // step is a staged change: what it does to the files, the journal and the state.
@@ -136,10 +155,10 @@ func (s *Store) commitAll(commits []*commit) {
 	}
 }
 
-// commitAlone makes commits that nothing is before, and reports whether they were that:
+// commitAlone makes a commit that nothing is before, and reports whether it was that:
 // who commits alone need not wait until two others wake up, one after the other, and
 // then until it is woken up itself.
-func (s *Store) commitAlone(commits []*commit) bool {
+func (s *Store) commitAlone(c *commit) bool {
 	if !s.committing.TryLock() {
 		return false
 	}
@@ -153,14 +172,14 @@ func (s *Store) commitAlone(commits []*commit) bool {
 	func() {
 		defer s.committing.Unlock()
 		defer s.failOnPanic()
-		s.commitAll(commits)
+		s.commitAll([]*commit{c})
 	}()
 	select {
 	case s.settling <- struct{}{}:
 		defer func() { <-s.settling }()
 		defer s.failOnPanic()
 		s.settleAll()
-	case <-commits[len(commits)-1].done: // another has settled them
+	case <-c.done: // another has settled it
 	}
 	return true
 }
@@ -195,7 +214,7 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 		if len(c.changes) > 0 {
 			if c.err = s.stage(c, added); c.err == nil {
 				staged = append(staged, c)
-				added += c.takes()
+				added += c.adds()
 			}
 		}
 		if c.mark != nil && s.failure() == nil {
@@ -345,13 +364,14 @@ func (s *Store) settle(batches []*batch, err error) {
 	s.feed.Append(events...)
 }
 
+// touchesAny reports whether a commit is about any of the locks.
 func touchesAny(c *commit, touched map[lock.Name]bool) bool {
 	for name := range c.names {
 		if touched[name] {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(c.guards, func(g lock.Guard) bool { return touched[g.Name] })
 }
 
 // stage checks a commit against the state and the files and prepares its steps. On
@@ -372,12 +392,15 @@ func (s *Store) stage(c *commit, added int) (err error) {
 			}
 		}
 	}()
+	if err := s.check(c, added); err != nil {
+		return err
+	}
 	if err := s.haveRevisions(2 * len(c.changes)); err != nil {
 		return s.ioError(err)
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	for i, change := range c.changes {
-		st, err := s.stageChange(change, now, added+c.takes())
+		st, err := s.stageChange(c, i, now)
 		seen = seen || st.after != nil && change.Type != lock.Extended
 		if err != nil {
 			return err
@@ -388,19 +411,50 @@ func (s *Store) stage(c *commit, added int) (err error) {
 	return nil
 }
 
-// stageChange prepares one change. With an error, a step that has an entry after it says
-// that somebody may have seen its revision.
-func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step, error) {
+// check holds a commit to the state of the locks. added is how many the batch adds before
+// it.
+func (s *Store) check(c *commit, added int) error {
+	for _, guard := range c.guards {
+		if s.present(guard.Name) != guard.Revision {
+			return lock.ErrConflict
+		}
+	}
+	for i, change := range c.changes {
+		if c.isEnded(change.Lock.Name, i) {
+			continue // it is free then
+		}
+		present := s.present(change.Lock.Name)
+		if change.Prev != present || present == 0 && change.Type != lock.Locked {
+			return lock.ErrConflict
+		}
+	}
+	held := s.locks.Len() + added
+	if adds := c.adds(); adds > 0 && held+adds > s.config.MaxLocks {
+		return &lock.Error{
+			Reason:  lock.ErrTooManyLocks,
+			Message: fmt.Sprintf("%d locks are held, the most that this server allows is %d; unlock some, or raise its --max-locks", held, s.config.MaxLocks),
+		}
+	}
+	return nil
+}
+
+// present returns the revision at which a lock stands, 0: it is free.
+func (s *Store) present(name lock.Name) lock.Revision {
+	if e := find(s.locks, name); e != nil {
+		return e.lock.Revision
+	}
+	return 0
+}
+
+// stageChange prepares one change of a commit that has been checked. A lock that is
+// handed over has its file replaced by the grant, and the end of its hold is a line of the
+// journal alone. With an error, a step that has an entry after it says that somebody may
+// have seen its revision.
+func (s *Store) stageChange(c *commit, i int, now time.Time) (step, error) {
+	change := c.changes[i]
 	l := change.Lock
 	l.Warnings = "" // they are of the file, and this is another one
 	before := find(s.locks, l.Name)
-	var present lock.Revision
-	if before != nil {
-		present = before.lock.Revision
-	}
-	if change.Prev != present || before == nil && change.Type != lock.Locked {
-		return step{}, lock.ErrConflict
-	}
 	if change.Type == lock.Extended {
 		after := *before
 		after.extended = true
@@ -411,14 +465,9 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 			record: journal.Record{Kind: journal.KindExtended, Event: lock.Event{Lock: after.lock}},
 		}, nil
 	}
-	if before == nil && s.locks.Len()+added >= s.config.MaxLocks {
-		return step{}, &lock.Error{
-			Reason:  lock.ErrTooManyLocks,
-			Message: fmt.Sprintf("%d locks are held, the most that this server allows; unlock some, or raise its --max-locks", s.locks.Len()+added),
-		}
-	}
-	if before != nil && change.Type == lock.Locked {
-		s.revision++ // for its end
+	replaces := before != nil && change.Type == lock.Locked && !c.isEnded(l.Name, i)
+	if replaces {
+		s.revision++ // for the end of what it replaces
 	}
 	s.revision++
 	l.Revision = s.revision
@@ -440,7 +489,12 @@ func (s *Store) stageChange(change lock.Change, now time.Time, added int) (step,
 			Reason:   change.Reason,
 		}},
 	}
-	st.endBefore()
+	if replaces {
+		st.endBefore()
+	}
+	if change.Type == lock.Unlocked && c.isGranted(l.Name, i) {
+		return st, nil
+	}
 	var p fingerprint // of what is in its place; zero: nothing
 	if before != nil {
 		// Before anything is moved: most of what others did shows here.

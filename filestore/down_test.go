@@ -73,7 +73,7 @@ func TestChangedWhileDown(t *testing.T) {
 						d := openDisk(t, root)
 						d.plain = plain
 						s := mustOpenOn(t, d)
-						if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{"msg":"old"}`)); err != nil {
+						if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: name}, "alice", `{"msg":"old"}`)}); err != nil {
 							t.Fatal(err)
 						}
 						before := present(t.Context(), t, s, name)
@@ -89,7 +89,7 @@ func TestChangedWhileDown(t *testing.T) {
 						if change.two {
 							changes = append(changes, locked(lock.Lock{Name: beside}, "bob", `{}`))
 						}
-						_, _ = s.Commit(t.Context(), changes...)
+						_, _ = s.Commit(t.Context(), changes)
 						more = d.isKilled()
 						d.kill()
 						_ = s.Close()
@@ -141,7 +141,7 @@ func TestKilledWhileDisplaced(t *testing.T) {
 				file := filepath.Join(root, fileOf(name))
 				d := openDisk(t, root)
 				s := mustOpenOn(t, d)
-				if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{"msg":"old"}`)); err != nil {
+				if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: name}, "alice", `{"msg":"old"}`)}); err != nil {
 					t.Fatal(err)
 				}
 				moves := 0
@@ -157,7 +157,7 @@ func TestKilledWhileDisplaced(t *testing.T) {
 					}
 					return nil
 				})
-				_, _ = s.Commit(t.Context(), of(present(t.Context(), t, s, name)))
+				_, _ = s.Commit(t.Context(), []lock.Change{of(present(t.Context(), t, s, name))})
 				more = d.isKilled()
 				d.kill()
 				_ = s.Close()
@@ -207,7 +207,7 @@ func TestOneNameOnly(t *testing.T) {
 		taken = op == "rename" && strings.HasSuffix(of, takeSuffix)
 		return protect(op, of)
 	})
-	_, _ = s.Commit(t.Context(), unlocked(before))
+	_, _ = s.Commit(t.Context(), []lock.Change{unlocked(before)})
 	d.kill()
 	_ = s.Close()
 	if _, err := os.Lstat(file); err == nil {
@@ -234,7 +234,7 @@ func TestOneNameOnly(t *testing.T) {
 		}
 		return protect(op, of)
 	})
-	if _, err := s.Commit(t.Context(), unlocked(before)); !errors.Is(err, lock.ErrConflict) {
+	if _, err := s.Commit(t.Context(), []lock.Change{unlocked(before)}); !errors.Is(err, lock.ErrConflict) {
 		t.Errorf("unlock: %v, want a conflict", err)
 	}
 	d.arm(nil)

@@ -75,6 +75,14 @@ var faultCases = []faultCase{
 		_ = w.commit(t, locked(w.get(t, "x"), "xen", `{"n":1}`), locked(w.get(t, "y"), "xen", `{"n":2}`))
 		_ = w.commit(t, locked(w.get(t, "a"), "xen", `{"n":3}`), unlocked(w.get(t, "b")), updated(w.get(t, "d"), `{"n":4}`))
 	}},
+	{name: "hand over", work: func(t *testing.T, w *world) {
+		_ = w.commit(t, handOver(w.get(t, "a"), "anna", `{"msg":"handed over"}`)...)
+		_ = w.commit(t, handOver(w.get(t, "d"), "dora", `{"msg":"handed over"}`)...)
+	}},
+	{name: "hand over two locks, and more", work: func(t *testing.T, w *world) {
+		a, d := handOver(w.get(t, "a"), "xen", `{"n":1}`), handOver(w.get(t, "d"), "xen", `{"n":2}`)
+		_ = w.commit(t, a[0], d[0], unlocked(w.get(t, "b")), d[1], locked(w.get(t, "x"), "xen", `{"n":3}`), a[1])
+	}},
 	{name: "two locks, one of them taken", work: func(t *testing.T, w *world) {
 		const text = "msg: mine\n"
 		if err := os.WriteFile(filepath.Join(w.Root(), "taken.lock"), []byte(text), 0o644); err != nil {

@@ -98,12 +98,12 @@ func (p *served) wantRefused(t *testing.T, words ...string) {
 func grant(t *testing.T, s *Store, name string, times int) (token lock.Token) {
 	t.Helper()
 	for range times {
-		events, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName(name)}, "alice", `{}`))
+		events, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName(name)}, "alice", `{}`)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		token = events[0].Lock.Token
-		if _, err := s.Commit(t.Context(), unlocked(events[0].Lock)); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{unlocked(events[0].Lock)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -113,7 +113,7 @@ func grant(t *testing.T, s *Store, name string, times int) (token lock.Token) {
 // hold locks a lock and returns it.
 func hold(t *testing.T, s *Store, name string) lock.Lock {
 	t.Helper()
-	events, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName(name)}, "alice", `{"msg":"mine"}`))
+	events, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName(name)}, "alice", `{"msg":"mine"}`)})
 	if err != nil {
 		t.Fatal(err)
 	}

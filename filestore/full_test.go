@@ -169,7 +169,8 @@ func TestOutsideChangeOnFullDisk(t *testing.T) {
 	w.reopen(t)
 }
 
-// A full store takes as many locks as it lets go, and says how many it has.
+// A full store takes as many locks as it lets go, hands over what it has, and says how
+// many it has.
 func TestMaxLocksInOneBatch(t *testing.T) {
 	d := openDisk(t, t.TempDir())
 	s, err := open(t.Context(), Config{Root: d.root, NoNotify: true, MaxLocks: 4}.withDefaults(), d.root, d)
@@ -183,9 +184,10 @@ func TestMaxLocksInOneBatch(t *testing.T) {
 	}
 	hold := present(t.Context(), t, s, name(0).Name)
 	mustCommit(t, s, unlocked(hold), locked(name(2), "", `{}`), locked(name(3), "", `{}`))
-	_, err = s.Commit(t.Context(), locked(name(4), "", `{}`), locked(name(5), "", `{}`))
-	if !errors.Is(err, lock.ErrTooManyLocks) || !strings.Contains(err.Error(), "4 locks are held") {
+	_, err = s.Commit(t.Context(), []lock.Change{locked(name(4), "", `{}`), locked(name(5), "", `{}`)})
+	if !errors.Is(err, lock.ErrTooManyLocks) || !strings.Contains(err.Error(), "3 locks are held, the most that this server allows is 4") {
 		t.Errorf("the fifth of 4 locks: %v, want %v with the number", err, lock.ErrTooManyLocks)
 	}
 	mustCommit(t, s, locked(name(4), "", `{}`))
+	mustCommit(t, s, handOver(present(t.Context(), t, s, name(4).Name), "next", `{}`)...)
 }

@@ -47,7 +47,7 @@ func testEditInPlace(t *testing.T, text string, seen, clean bool, then string) {
 	x := lock.MustParseName("deep/x")
 	grant := locked(lock.Lock{Name: x}, "alice", `{"msg":"mine"}`)
 	grant.Lock.TTL, grant.Lock.ExpireTime, grant.Lock.RequestID = time.Hour, time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond), "r"
-	events, err := s.Commit(t.Context(), grant)
+	events, err := s.Commit(t.Context(), []lock.Change{grant})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func testEditInPlace(t *testing.T, text string, seen, clean bool, then string) {
 		}
 	}
 	longer.Prev = present(t.Context(), t, s, x).Revision
-	if _, err := s.Commit(t.Context(), longer); err != nil {
+	if _, err := s.Commit(t.Context(), []lock.Change{longer}); err != nil {
 		t.Fatal(err)
 	}
 	p.end(t, s, clean)
@@ -187,7 +187,7 @@ func TestOlderThanHistory(t *testing.T) {
 			}
 			released := hold(t, s, "released")
 			copied := readFile(t, p.root, "released")
-			if _, err := s.Commit(t.Context(), unlocked(released)); err != nil {
+			if _, err := s.Commit(t.Context(), []lock.Change{unlocked(released)}); err != nil {
 				t.Fatal(err)
 			}
 			for s.journal.Kept() <= released.Revision+1 {

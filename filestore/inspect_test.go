@@ -238,9 +238,9 @@ func TestStartWithWhatCannotBeRead(t *testing.T) {
 				if l.Token != x.Token || l.Holder != "alice" {
 					t.Errorf("the hold of alice has become %+v", l)
 				}
-				_, err := s.Commit(t.Context(), unlocked(l))
+				_, err := s.Commit(t.Context(), []lock.Change{unlocked(l)})
 				for errors.Is(err, lock.ErrConflict) { // it is looked at, and so known, only now
-					_, err = s.Commit(t.Context(), unlocked(present(t.Context(), t, s, l.Name)))
+					_, err = s.Commit(t.Context(), []lock.Change{unlocked(present(t.Context(), t, s, l.Name))})
 				}
 				if err != nil {
 					t.Error(err)
@@ -292,7 +292,7 @@ func TestNoDescriptors(t *testing.T) {
 
 func mustFail(t *testing.T, s *Store, changes ...lock.Change) error {
 	t.Helper()
-	events, err := s.Commit(t.Context(), changes...)
+	events, err := s.Commit(t.Context(), changes)
 	if err == nil {
 		t.Fatalf("%+v was committed", events)
 	}

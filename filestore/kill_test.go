@@ -145,23 +145,20 @@ func serveOnce(s *Store, worker, n int, say func(answer)) {
 			changes = []lock.Change{unlocked(l), grant}
 		}
 	}
-	said := func(change lock.Change, l lock.Lock, doing bool) answer {
-		return answer{Name: name.String(), Type: change.Type.String(), Token: l.Token, Holder: l.Holder, Data: l.Data, Doing: doing}
+	// The last change says all: a lock that is handed over is at no time free.
+	last := len(changes) - 1
+	said := func(l lock.Lock, doing bool) answer {
+		return answer{Name: name.String(), Type: changes[last].Type.String(), Token: l.Token, Holder: l.Holder, Data: l.Data, Doing: doing}
 	}
-	for _, change := range changes {
-		say(said(change, change.Lock, true))
+	say(said(changes[last].Lock, true))
+	events, err := s.Commit(context.Background(), changes)
+	if err != nil {
+		a := said(changes[last].Lock, false)
+		a.Error = err.Error()
+		say(a)
+		return
 	}
-	last := len(changes) - 1 // its answer says all that is certain
-	for i, outcome := range s.CommitEach(context.Background(), changes...) {
-		switch {
-		case outcome.Err != nil:
-			a := said(changes[i], changes[i].Lock, false)
-			a.Error = outcome.Err.Error()
-			say(a)
-		case i == last:
-			say(said(changes[i], outcome.Event.Lock, false))
-		}
-	}
+	say(said(events[last].Lock, false))
 }
 
 // TestKill kills a server again and again while several of its clients change
@@ -329,7 +326,7 @@ for line in sys.stdin:
 		file := filepath.Join(root, name.String()+".lock")
 		committed := make(chan error, 1)
 		commit := func() {
-			_, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "the store", `{"msg":"by the store"}`))
+			_, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: name}, "the store", `{"msg":"by the store"}`)})
 			committed <- err
 		}
 		ours := round%2 == 0 // takes turns at going first

@@ -102,19 +102,22 @@ type endedLeases struct {
 }
 
 // Commit implements lock.Store.
-func (s *endedLeases) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Event, error) {
+func (s *endedLeases) Commit(ctx context.Context, changes []lock.Change, guards ...lock.Guard) ([]lock.Event, error) {
 	if change := changes[0]; change.Cause == lock.Expired {
 		s.mu.Lock()
 		s.asked[change.Lock.Token] = time.Now()
 		s.mu.Unlock()
 	}
-	return s.Store.Commit(ctx, changes...)
+	return s.Store.Commit(ctx, changes, guards...)
 }
 
 // follow notes the ends of leases to come, and closes the channel after so many.
 func (s *endedLeases) follow(t *testing.T, m *manager.Manager, leases int) <-chan struct{} {
 	done := make(chan struct{})
-	after := m.Revision(t.Context())
+	after, err := m.Revision(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	go func() {
 		defer close(done)
 		left := leases

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -126,22 +127,14 @@ func (b *ledger) commit(t *testing.T, s *Store, d *testDisk, changes ...lock.Cha
 	b.mu.Lock()
 	before := b.highest
 	b.mu.Unlock()
-	events, err := s.Commit(t.Context(), changes...)
+	events, err := s.Commit(t.Context(), changes)
 	b.take(t, d, before, changes, events, err)
 	return err
 }
 
-// handOver is commit for the end of a hold and the grant of the same lock after it.
-func (b *ledger) handOver(t *testing.T, s *Store, d *testDisk, held lock.Lock, holder, data string) {
-	t.Helper()
-	b.mu.Lock()
-	before := b.highest
-	b.mu.Unlock()
-	changes := []lock.Change{unlocked(held), locked(lock.Lock{Name: held.Name}, holder, data)}
-	for i, outcome := range s.CommitEach(t.Context(), changes...) {
-		b.take(t, d, before, changes[i:i+1], []lock.Event{outcome.Event}, outcome.Err)
-		before = max(before, lock.Token(outcome.Event.Revision))
-	}
+// handOver makes the changes that hand a held lock over.
+func handOver(held lock.Lock, holder, data string) []lock.Change {
+	return []lock.Change{unlocked(held), locked(lock.Lock{Name: held.Name}, holder, data)}
 }
 
 // take notes the answer to changes that were committed when no token above before had
@@ -161,7 +154,10 @@ func (b *ledger) take(t *testing.T, d *testDisk, before lock.Token, changes []lo
 	}
 	refused := errors.Is(err, lock.ErrReadOnly) || errors.Is(err, lock.ErrConflict) || errors.Is(err, lock.ErrShuttingDown) || errors.Is(err, lock.ErrInvalidName) || errors.Is(err, lock.ErrLockFile)
 	if d.isKilled() || !refused {
-		for _, c := range changes {
+		for i, c := range changes {
+			if isHandedOver(c, changes[i:]) {
+				continue // it is at no time free
+			}
 			after := state{}
 			if c.Type == lock.Locked {
 				after = state{c.Lock.Data, c.Lock.Holder, anyToken, c.Lock.TTL}
@@ -171,6 +167,14 @@ func (b *ledger) take(t *testing.T, d *testDisk, before lock.Token, changes []lo
 			b.possible[c.Lock.Name] = append(b.states(c.Lock.Name), after)
 		}
 	}
+}
+
+// isHandedOver reports whether a change is the end of a hold that comes with the next
+// grant, one of the changes after it.
+func isHandedOver(c lock.Change, after []lock.Change) bool {
+	return c.Type == lock.Unlocked && slices.ContainsFunc(after, func(a lock.Change) bool {
+		return a.Type == lock.Locked && a.Lock.Name == c.Lock.Name
+	})
 }
 
 func (b *ledger) states(name lock.Name) []state {
@@ -240,14 +244,14 @@ func (b *ledger) violations(t *testing.T, s *Store) (found []string) {
 		say("%s/%s is left", ownDir, name)
 	}
 	found = append(found, b.missingEvents(t, s)...)
-	next, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName("the-next")}, "", `{}`))
+	next, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName("the-next")}, "", `{}`)})
 	switch {
 	case err != nil:
 		say("a lock after the start: %v", err)
 	case next[0].Lock.Token <= b.highest:
 		say("the next token is %d, want one above %d", next[0].Lock.Token, b.highest)
 	default:
-		if _, err := s.Commit(t.Context(), unlocked(next[0].Lock)); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{unlocked(next[0].Lock)}); err != nil {
 			say("an unlock after the start: %v", err)
 		}
 		b.highest = next[0].Lock.Token + 1

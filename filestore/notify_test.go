@@ -99,9 +99,9 @@ func TestNotifiedDuringBatch(t *testing.T) {
 				var batch []lock.Event
 				var work sync.WaitGroup
 				work.Go(func() {
-					events, err := s.Commit(t.Context(), change)
+					events, err := s.Commit(t.Context(), []lock.Change{change})
 					for errors.Is(err, lock.ErrConflict) { // the first poll has seen it without its other name
-						events, err = s.Commit(t.Context(), change)
+						events, err = s.Commit(t.Context(), []lock.Change{change})
 					}
 					if batch = events; err != nil {
 						t.Error(err)

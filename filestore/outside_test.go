@@ -235,7 +235,7 @@ func (c outsideCase) run(t *testing.T, config filestore.Config) {
 		after = events[len(events)-1].Revision
 	}
 	if c.held != "" {
-		events, err := s.Commit(ctx, lock.Change{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: lock.MustParseName(c.held), Holder: "alice"}})
+		events, err := s.Commit(ctx, []lock.Change{{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: lock.MustParseName(c.held), Holder: "alice"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +297,7 @@ func TestReplacedFile(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	name := lock.MustParseName("x")
-	made, err := s.Commit(ctx, lock.Change{Type: lock.Locked, Cause: lock.Request, Actor: "alice", Lock: lock.Lock{Name: name, Holder: "alice"}})
+	made, err := s.Commit(ctx, []lock.Change{{Type: lock.Locked, Cause: lock.Request, Actor: "alice", Lock: lock.Lock{Name: name, Holder: "alice"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func TestOwnChanges(t *testing.T) {
 							func(l lock.Lock) lock.Change { return locked(l, "bob", `{"b":1}`) },
 							unlocked,
 						} {
-							if _, err := s.Commit(ctx, next(present(ctx, t, s, name))); err != nil {
+							if _, err := s.Commit(ctx, []lock.Change{next(present(ctx, t, s, name))}); err != nil {
 								t.Errorf("%s: %v", name, err)
 								return
 							}

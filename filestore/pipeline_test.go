@@ -4,12 +4,14 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/lockfile"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -97,7 +99,7 @@ func openSlow(t *testing.T) (*Store, *slowDisk) {
 func begin(t *testing.T, s *Store, name string) chan error {
 	answer := make(chan error, 1)
 	go func() {
-		_, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName(name)}, "somebody", `{}`))
+		_, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName(name)}, "somebody", `{}`)})
 		answer <- err
 	}()
 	return answer
@@ -245,72 +247,44 @@ func TestConflictWithWhatIsBeingMadeDurable(t *testing.T) {
 	d.letGo(t, s)
 }
 
-// The end of a hold and the next grant of its lock are made durable by one sync,
-// whether they are alone or wait for the sync of others.
+// A lock is handed over by one sync and one exchange of files. Until it is durable readers
+// see the hold before, and nobody ever sees the lock free.
 func TestHandOverInOneSync(t *testing.T) {
 	s, d := openSlow(t)
 	name := lock.MustParseName("first")
-	handOver := func() []lock.Change {
-		l, err := s.Get(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return []lock.Change{unlocked(l), locked(lock.Lock{Name: name}, "next", `{}`)}
+	file := filepath.Join(s.Root(), fileOf(name))
+	held, err := s.Get(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
 	}
-	// letGoOnce lets the one sync go that there is to be once the grant's file is made.
-	letGoOnce := func(when string) {
-		t.Helper()
-		sync := <-d.syncs
-		select {
-		case <-d.links:
-		default:
-			t.Errorf("%s: a sync came before the grant", when)
-			sync <- nil
-			sync = <-d.syncs
-			<-d.links
-		}
-		if l, err := s.Get(t.Context(), name); err != nil || l.Holder == "" {
-			t.Errorf("%s: before the sync Get says %+v, %v, want the hold before", when, l, err)
-		}
-		sync <- nil
+	type answer struct {
+		events []lock.Event
+		err    error
 	}
-	wantHeldBy := func(when string, event lock.Event) {
-		t.Helper()
-		if l, err := s.Get(t.Context(), name); err != nil || l.Token != event.Lock.Token {
-			t.Errorf("%s: Get says %+v, %v, want the hold of %+v", when, l, err, event)
-		}
-	}
-
-	alone := make(chan []lock.Outcome, 1)
-	changes := handOver()
-	go func() { alone <- s.CommitEach(t.Context(), changes...) }()
-	letGoOnce("alone")
-	for i, outcome := range <-alone {
-		if outcome.Err != nil {
-			t.Errorf("alone: change %d: %v", i, outcome.Err)
-		}
-		if i == 1 {
-			wantHeldBy("alone", outcome.Event)
-		}
-	}
-
-	first := begin(t, s, "a")
+	answers := make(chan answer, 1)
+	go func() {
+		events, err := s.Commit(t.Context(), []lock.Change{unlocked(held), locked(lock.Lock{Name: name}, "next", `{}`)})
+		answers <- answer{events, err}
+	}()
 	sync := <-d.syncs
-	<-d.links
-	changes = handOver()
-	release := &commit{changes: changes[:1], done: make(chan struct{})}
-	grant := &commit{changes: changes[1:], done: make(chan struct{})}
-	s.enqueue(release, grant)
+	if l, err := s.Get(t.Context(), name); err != nil || l.Token != held.Token {
+		t.Errorf("before the sync Get says %+v, %v, want the hold before", l, err)
+	}
+	if text, err := os.ReadFile(file); err != nil || lockfile.Read(text).Holder != "next" {
+		t.Errorf("before the sync the file says %q, %v, want the next hold", text, err)
+	}
 	sync <- nil
-	if err := <-first; err != nil {
-		t.Errorf("a: %v", err)
+	select {
+	case <-d.syncs:
+		t.Fatal("there is a second sync")
+	case a := <-answers:
+		if a.err != nil {
+			t.Fatal(a.err)
+		}
+		if l, err := s.Get(t.Context(), name); err != nil || l.Token != a.events[1].Lock.Token {
+			t.Errorf("Get says %+v, %v, want the hold of %+v", l, err, a.events[1])
+		}
 	}
-	letGoOnce("behind another")
-	<-release.done
-	if <-grant.done; release.err != nil || grant.err != nil {
-		t.Fatalf("behind another: %v, %v", release.err, grant.err)
-	}
-	wantHeldBy("behind another", grant.events[0])
 	d.letGo(t, s)
 }
 
@@ -322,7 +296,7 @@ func TestPanicDuringASync(t *testing.T) {
 	go func() {
 		defer func() { panicked <- recover() }()
 		c := &commit{changes: []lock.Change{locked(lock.Lock{Name: lock.MustParseName("a")}, "somebody", `{}`)}, done: make(chan struct{})}
-		for !s.commitAlone([]*commit{c}) { // the poller may be looking at something
+		for !s.commitAlone(c) { // the poller may be looking at something
 			runtime.Gosched()
 		}
 	}()

@@ -104,7 +104,7 @@ func serveAsOther(t *testing.T, root string) {
 			}
 			tokens[text] = l.Token
 			for what, change := range map[string]lock.Change{"unlock": unlocked(l), "update": updated(l, `{"a":1}`)} {
-				if _, err := s.Commit(t.Context(), change); !errors.Is(err, lock.ErrLockFile) {
+				if _, err := s.Commit(t.Context(), []lock.Change{change}); !errors.Is(err, lock.ErrLockFile) {
 					t.Errorf("start %d: %s of %s: %v, want %v", start, what, text, err, lock.ErrLockFile)
 				} else if start == 0 {
 					t.Logf("%s: %v", what, err)
@@ -115,7 +115,7 @@ func serveAsOther(t *testing.T, root string) {
 			}
 		}
 		for _, text := range []string{"closed/new", "mount/new"} {
-			_, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName(text)}, "bob", `{}`))
+			_, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName(text)}, "bob", `{}`)})
 			if !errors.Is(err, lock.ErrLockFile) {
 				t.Errorf("start %d: lock of %s: %v, want %v", start, text, err, lock.ErrLockFile)
 			} else if start == 0 {

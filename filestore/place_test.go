@@ -92,7 +92,7 @@ func TestWindows(t *testing.T) {
 							if !want {
 								next = unlocked(l)
 							}
-							if _, err := s.Commit(t.Context(), next); err != nil {
+							if _, err := s.Commit(t.Context(), []lock.Change{next}); err != nil {
 								t.Fatal(err)
 							}
 							l = present(t.Context(), t, s, name)
@@ -106,7 +106,7 @@ func TestWindows(t *testing.T) {
 							}
 							return nil
 						})
-						_, commitErr := s.Commit(t.Context(), change.of(l))
+						_, commitErr := s.Commit(t.Context(), []lock.Change{change.of(l)})
 						more = d.operations() >= at
 						d.arm(nil)
 						after := settled(t, s, name)
@@ -164,7 +164,7 @@ func TestSecondName(t *testing.T) {
 					t.Fatal(err)
 				}
 				for at, more := 1, true; more; at++ {
-					if _, err := s.Commit(t.Context(), locked(settled(t, s, name), "alice", `{"msg":"old"}`)); err != nil {
+					if _, err := s.Commit(t.Context(), []lock.Change{locked(settled(t, s, name), "alice", `{"msg":"old"}`)}); err != nil {
 						t.Fatal(err)
 					}
 					var op string
@@ -175,7 +175,7 @@ func TestSecondName(t *testing.T) {
 						}
 						return nil
 					})
-					_, _ = s.Commit(t.Context(), of(present(t.Context(), t, s, name)))
+					_, _ = s.Commit(t.Context(), []lock.Change{of(present(t.Context(), t, s, name))})
 					more = d.operations() >= at
 					d.arm(nil)
 					if !did {
@@ -192,7 +192,7 @@ func TestSecondName(t *testing.T) {
 						if l.Held() && n%2 == 0 {
 							next = unlocked(l)
 						}
-						if _, err := s.Commit(t.Context(), next); err != nil {
+						if _, err := s.Commit(t.Context(), []lock.Change{next}); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -203,7 +203,7 @@ func TestSecondName(t *testing.T) {
 					if !l.Held() || l.Holder != "" {
 						t.Errorf("before operation %d, %s: the second name is %+v, want an anonymous hold", at, op, l)
 					}
-					if _, err := s.Commit(t.Context(), unlocked(l)); err != nil {
+					if _, err := s.Commit(t.Context(), []lock.Change{unlocked(l)}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -236,7 +236,7 @@ func TestDisplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{}`)); err != nil {
+	if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: name}, "alice", `{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	d.arm(func(_ int, op, of string) error {
@@ -249,7 +249,7 @@ func TestDisplaced(t *testing.T) {
 		}
 		return err
 	})
-	if _, err := s.Commit(t.Context(), unlocked(present(t.Context(), t, s, name))); !errors.Is(err, lock.ErrConflict) {
+	if _, err := s.Commit(t.Context(), []lock.Change{unlocked(present(t.Context(), t, s, name))}); !errors.Is(err, lock.ErrConflict) {
 		t.Errorf("unlock: %v, want a conflict", err)
 	}
 	d.arm(nil)
@@ -294,11 +294,11 @@ func TestStorm(t *testing.T) {
 		load.Go(func() {
 			name := lock.MustParseName(fmt.Sprintf("load/%d", i))
 			for ctx.Err() == nil {
-				if _, err := s.Commit(ctx, locked(lock.Lock{Name: name}, "load", `{}`)); err != nil {
+				if _, err := s.Commit(ctx, []lock.Change{locked(lock.Lock{Name: name}, "load", `{}`)}); err != nil {
 					t.Error(err)
 					return
 				}
-				if _, err := s.Commit(ctx, unlocked(present(ctx, t, s, name))); err != nil {
+				if _, err := s.Commit(ctx, []lock.Change{unlocked(present(ctx, t, s, name))}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -326,7 +326,7 @@ func TestStorm(t *testing.T) {
 				if n == 1 {
 					close(started)
 				}
-				if _, err := s.Commit(t.Context(), next(l)); err != nil && !errors.Is(err, lock.ErrConflict) {
+				if _, err := s.Commit(t.Context(), []lock.Change{next(l)}); err != nil && !errors.Is(err, lock.ErrConflict) {
 					t.Error(err)
 					return
 				}
@@ -339,7 +339,7 @@ func TestStorm(t *testing.T) {
 		file := filepath.Join(s.Root(), fileOf(name))
 		undone := 0
 		for range *storms {
-			if _, err := s.Commit(t.Context(), locked(settled(t, s, name), "alice", `{}`)); err != nil {
+			if _, err := s.Commit(t.Context(), []lock.Change{locked(settled(t, s, name), "alice", `{}`)}); err != nil {
 				t.Fatal(err)
 			}
 			started, ended := change(name, func(l lock.Lock) lock.Change { return updated(l, fmt.Sprintf(`{"n":%d}`, l.Revision)) })
@@ -361,7 +361,7 @@ func TestStorm(t *testing.T) {
 		for i := range *storms {
 			name := lock.MustParseName(fmt.Sprintf("y%d", i%4))
 			file := filepath.Join(s.Root(), fileOf(name))
-			if _, err := s.Commit(t.Context(), locked(settled(t, s, name), "alice", `{}`)); err != nil {
+			if _, err := s.Commit(t.Context(), []lock.Change{locked(settled(t, s, name), "alice", `{}`)}); err != nil {
 				t.Fatal(err)
 			}
 			released := make(chan struct{})
@@ -372,7 +372,7 @@ func TestStorm(t *testing.T) {
 					if l.Holder != "alice" {
 						return
 					}
-					if _, err := s.Commit(t.Context(), unlocked(l)); err == nil {
+					if _, err := s.Commit(t.Context(), []lock.Change{unlocked(l)}); err == nil {
 						return
 					} else if !errors.Is(err, lock.ErrConflict) {
 						t.Error(err)
@@ -392,7 +392,7 @@ func TestStorm(t *testing.T) {
 				deleted++
 			}
 			if l.Held() {
-				if _, err := s.Commit(t.Context(), unlocked(l)); err != nil {
+				if _, err := s.Commit(t.Context(), []lock.Change{unlocked(l)}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -421,7 +421,7 @@ func TestOneFileFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			held := lock.MustParseName("bad/held")
-			if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: held}, "alice", `{}`)); err != nil {
+			if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: held}, "alice", `{}`)}); err != nil {
 				t.Fatal(err)
 			}
 			l := present(t.Context(), t, s, held)
@@ -441,7 +441,7 @@ func TestOneFileFails(t *testing.T) {
 				// Beside a change that could be made, which is not made either.
 				other := locked(lock.Lock{Name: lock.MustParseName("good/" + what)}, "bob", `{}`)
 				for _, changes := range [][]lock.Change{{change}, {other, change}} {
-					if _, err := s.Commit(t.Context(), changes...); !errors.Is(err, lock.ErrLockFile) || !errors.Is(err, cause) {
+					if _, err := s.Commit(t.Context(), changes); !errors.Is(err, lock.ErrLockFile) || !errors.Is(err, cause) {
 						t.Errorf("%s: %v, want %v", what, err, lock.ErrLockFile)
 					}
 				}
@@ -451,12 +451,12 @@ func TestOneFileFails(t *testing.T) {
 				if got := settled(t, s, held); got != l {
 					t.Errorf("after %s the lock is %+v, want %+v", what, got, l)
 				}
-				if _, err := s.Commit(t.Context(), other); err != nil {
+				if _, err := s.Commit(t.Context(), []lock.Change{other}); err != nil {
 					t.Errorf("another lock, after %s: %v", what, err)
 				}
 			}
 			d.arm(nil)
-			if _, err := s.Commit(t.Context(), unlocked(l)); err != nil {
+			if _, err := s.Commit(t.Context(), []lock.Change{unlocked(l)}); err != nil {
 				t.Errorf("when it works again: %v", err)
 			}
 			if err := s.Close(); err != nil {
@@ -483,7 +483,7 @@ func TestDirectoryInPlace(t *testing.T) {
 		t.Errorf("the lock is %+v, want a hold with a problem", l)
 	}
 	for what, change := range map[string]lock.Change{"unlock": unlocked(l), "update": updated(l, `{"a":1}`), "overwrite": locked(l, "bob", `{}`)} {
-		if _, err := s.Commit(t.Context(), change); !errors.Is(err, lock.ErrLockFile) {
+		if _, err := s.Commit(t.Context(), []lock.Change{change}); !errors.Is(err, lock.ErrLockFile) {
 			t.Errorf("%s: %v, want %v", what, err, lock.ErrLockFile)
 		}
 	}
@@ -528,10 +528,10 @@ func TestDirectoryGoes(t *testing.T) {
 		}
 	})
 	for range 500 {
-		if _, err := s.Commit(t.Context(), locked(settled(t, s, name), "alice", `{}`)); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{locked(settled(t, s, name), "alice", `{}`)}); err != nil {
 			t.Fatalf("lock: %v", err)
 		}
-		if _, err := s.Commit(t.Context(), unlocked(present(t.Context(), t, s, name))); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{unlocked(present(t.Context(), t, s, name))}); err != nil {
 			t.Fatalf("unlock: %v", err)
 		}
 	}
@@ -556,10 +556,10 @@ func TestModes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName("a/b")}, "alice", `{}`)); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName("a/b")}, "alice", `{}`)}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Commit(t.Context(), updated(present(t.Context(), t, s, lock.MustParseName("a/b")), `{"a":1}`)); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{updated(present(t.Context(), t, s, lock.MustParseName("a/b")), `{"a":1}`)}); err != nil {
 			t.Fatal(err)
 		}
 		for file, want := range map[string]fs.FileMode{"": 0o777, "a": 0o777, "a/b.lock": 0o666, ".pylok": 0o700} {
@@ -587,7 +587,7 @@ func TestFailedSyncfs(t *testing.T) {
 			t.Fatal(err)
 		}
 		name := lock.MustParseName("x")
-		if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{"msg":"acknowledged"}`)); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: name}, "alice", `{"msg":"acknowledged"}`)}); err != nil {
 			t.Fatal(err)
 		}
 		fail := func(_ int, op, _ string) error {
@@ -601,7 +601,7 @@ func TestFailedSyncfs(t *testing.T) {
 			t.Fatalf("the checkpoint: %v, want EIO", err)
 		}
 		d.arm(nil)
-		if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName("y")}, "bob", `{}`)); !errors.Is(err, lock.ErrReadOnly) {
+		if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName("y")}, "bob", `{}`)}); !errors.Is(err, lock.ErrReadOnly) {
 			t.Errorf("a change after it: %v, want %v", err, lock.ErrReadOnly)
 		}
 		_, _ = s.makeCheckpoint(true)

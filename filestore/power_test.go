@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -219,7 +220,11 @@ func workOnce(t *testing.T, w *world, random *rand.Rand, names []lock.Name, mark
 		_ = w.commit(t, next(names[0]), next(names[1]))
 	case 3, 4:
 		if l := present(t.Context(), t, w.Store, names[0]); l.Held() {
-			w.ledger.handOver(t, w.Store, w.disk, l, "next "+mark, data)
+			changes := handOver(l, "next "+mark, data)
+			if random.IntN(2) == 0 { // with another lock's change between the two
+				changes = slices.Insert(changes, 1, next(names[1]))
+			}
+			_ = w.commit(t, changes...)
 		}
 	default:
 		_ = w.commit(t, next(names[random.IntN(len(names))]))

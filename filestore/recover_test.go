@@ -53,7 +53,7 @@ func makeRuin(t *testing.T) *ruin {
 	s := mustOpenOn(t, d)
 	do := func(c lock.Change) {
 		t.Helper()
-		events, err := s.Commit(t.Context(), c)
+		events, err := s.Commit(t.Context(), []lock.Change{c})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -441,7 +441,7 @@ func (c recoverCase) check(t *testing.T, r *ruin, s *Store, round int) {
 	if round == 0 {
 		return
 	}
-	next, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName("next")}, "", `{}`))
+	next, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName("next")}, "", `{}`)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func flood(t *testing.T, s *Store, bytes int) {
 		l := present(t.Context(), t, s, name)
 		l.Name = name
 		change := locked(l, "flood", data)
-		if _, err := s.Commit(t.Context(), change); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{change}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -67,12 +67,12 @@ func TestHistoryKeepsItsSize(t *testing.T) {
 				t.Fatal(err)
 			}
 			name := lock.MustParseName("broken")
-			if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{}`)); err != nil {
+			if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: name}, "alice", `{}`)}); err != nil {
 				t.Fatal(err)
 			}
 			broken := unlocked(present(t.Context(), t, s, name))
 			broken.Cause, broken.Actor, broken.Reason = lock.Forced, "bob", "alice went home"
-			events, err := s.Commit(t.Context(), broken)
+			events, err := s.Commit(t.Context(), []lock.Change{broken})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,12 +127,12 @@ func TestBreaksOutliveSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := lock.MustParseName("broken")
-	if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: name}, "alice", `{}`)); err != nil {
+	if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: name}, "alice", `{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	broken := unlocked(present(t.Context(), t, s, name))
 	broken.Cause = lock.Forced
-	if _, err := s.Commit(t.Context(), broken); err != nil {
+	if _, err := s.Commit(t.Context(), []lock.Change{broken}); err != nil {
 		t.Fatal(err)
 	}
 	d.arm(func(_ int, _, name string) error {

@@ -89,7 +89,7 @@ func fill(t *testing.T, s *filestore.Store, locks int) {
 				if _, err := s.Get(t.Context(), name); err == nil {
 					continue
 				}
-				if _, err := s.Commit(t.Context(), lock.Change{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: name, Data: data, Holder: "bench@host"}}); err != nil {
+				if _, err := s.Commit(t.Context(), []lock.Change{{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: name, Data: data, Holder: "bench@host"}}}); err != nil {
 					t.Error(err)
 					return
 				}

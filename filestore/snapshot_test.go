@@ -33,9 +33,9 @@ func mustLock(t *testing.T, s lock.Store, name, data string) lock.Lock {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events, err := s.Commit(t.Context(), lock.Change{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{
+	events, err := s.Commit(t.Context(), []lock.Change{{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{
 		Name: lock.MustParseName(name), Data: d, Holder: "alice", TTL: time.Minute, RequestID: "r-" + name,
-	}})
+	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestSnapshot(t *testing.T) {
 			}
 			extended := want["extended"]
 			extended.TTL = time.Hour
-			if _, err := s.Commit(t.Context(), lock.Change{Type: lock.Extended, Prev: extended.Revision, Lock: extended}); err != nil {
+			if _, err := s.Commit(t.Context(), []lock.Change{{Type: lock.Extended, Prev: extended.Revision, Lock: extended}}); err != nil {
 				t.Fatal(err)
 			}
 			want["extended"] = extended

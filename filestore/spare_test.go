@@ -45,7 +45,7 @@ func cycle(t *testing.T, s *Store, name string, held func(file string)) (inode u
 
 func mustCommit(t *testing.T, s *Store, changes ...lock.Change) []lock.Event {
 	t.Helper()
-	events, err := s.Commit(t.Context(), changes...)
+	events, err := s.Commit(t.Context(), changes)
 	if err != nil {
 		t.Fatal(err)
 	}

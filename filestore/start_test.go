@@ -167,7 +167,7 @@ func TestAdopt(t *testing.T) {
 	wantTree(t, "adopted twice", tree(t, root), before)
 	// They are released like any other.
 	l := present(t.Context(), t, s, lock.MustParseName("lb/east/b"))
-	if _, err := s.Commit(t.Context(), unlocked(l)); err != nil {
+	if _, err := s.Commit(t.Context(), []lock.Change{unlocked(l)}); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Lstat(filepath.Join(root, "lb/east/b.lock")); err == nil {
@@ -284,9 +284,9 @@ func TestJournalLost(t *testing.T) {
 					if tokens = got; round == 0 {
 						for range 10 { // beyond where the old journal was
 							l := lock.Lock{Name: lock.MustParseName("y")}
-							if events, err := s.Commit(t.Context(), locked(l, "new", `{}`)); err != nil {
+							if events, err := s.Commit(t.Context(), []lock.Change{locked(l, "new", `{}`)}); err != nil {
 								t.Fatal(err)
-							} else if _, err := s.Commit(t.Context(), unlocked(events[0].Lock)); err != nil {
+							} else if _, err := s.Commit(t.Context(), []lock.Change{unlocked(events[0].Lock)}); err != nil {
 								t.Fatal(err)
 							}
 						}
@@ -383,7 +383,7 @@ func TestStartRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Commit(t.Context(), locked(lock.Lock{Name: lock.MustParseName("a")}, "alice", `{}`)); err != nil {
+			if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName("a")}, "alice", `{}`)}); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Close(); err != nil {
@@ -446,7 +446,7 @@ func TestServedUntilClosed(t *testing.T) {
 			second.Close()
 			t.Fatal("a root is opened twice")
 		}
-		if _, err := s.Commit(t.Context(), locked(present(t.Context(), t, s, lock.MustParseName("a")), "alice", `{}`)); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{locked(present(t.Context(), t, s, lock.MustParseName("a")), "alice", `{}`)}); err != nil {
 			t.Errorf("after the second was refused: %v", err)
 		}
 		if err := s.Close(); err != nil {

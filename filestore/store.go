@@ -399,95 +399,42 @@ func (s *Store) endReads() {
 	s.readingEnded = true
 }
 
+// Revision implements lock.Store.
+func (s *Store) Revision(context.Context) (lock.Revision, error) {
+	v := s.view.Load()
+	if v == nil {
+		return 0, lock.ErrShuttingDown
+	}
+	return v.revision, nil
+}
+
 // Commit implements lock.Store.
-func (s *Store) Commit(_ context.Context, changes ...lock.Change) ([]lock.Event, error) {
-	if err := checkChanges(changes); err != nil {
+func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.Guard) ([]lock.Event, error) {
+	if err := lock.CheckCommit(changes, guards); err != nil {
 		return nil, err
 	}
-	c := &commit{changes: changes, done: make(chan struct{})}
-	s.commit(c)
+	c := &commit{changes: changes, guards: guards, done: make(chan struct{})}
+	if !s.commitAlone(c) {
+		if !s.enqueue(c) {
+			return nil, lock.ErrShuttingDown
+		}
+		<-c.done
+	}
+	if errors.Is(c.err, lock.ErrConflict) {
+		if err := s.inspect(slices.Collect(c.names)); err != nil {
+			return nil, err
+		}
+	}
 	return c.events, c.err
 }
 
-// CommitEach implements lock.Store.
-func (s *Store) CommitEach(_ context.Context, changes ...lock.Change) []lock.Outcome {
-	commits := make([]*commit, len(changes))
-	var valid []*commit
-	for i := range changes {
-		c := &commit{changes: changes[i : i+1], done: make(chan struct{})}
-		if c.err = checkChanges(c.changes); c.err == nil {
-			valid = append(valid, c)
-		}
-		commits[i] = c
-	}
-	s.commit(valid...)
-	outcomes := make([]lock.Outcome, len(changes))
-	for i, c := range commits {
-		if outcomes[i].Err = c.err; c.err == nil {
-			outcomes[i].Event = c.events[0]
-		}
-	}
-	return outcomes
-}
-
-// commit makes commits one after the other, and returns when they are final and readers
-// see what stood in the way of those that are refused.
-func (s *Store) commit(commits ...*commit) {
-	s.commitInTurn(commits)
-	for _, c := range commits {
-		if errors.Is(c.err, lock.ErrConflict) {
-			if err := s.inspect(slices.Collect(c.names)); err != nil {
-				c.err = err
-			}
-		}
-	}
-}
-
-func (s *Store) commitInTurn(commits []*commit) {
-	if len(commits) == 0 || s.commitAlone(commits) {
-		return
-	}
-	if !s.enqueue(commits...) {
-		for _, c := range commits {
-			c.err = lock.ErrShuttingDown
-		}
-		return
-	}
-	for _, c := range commits {
-		<-c.done
-	}
-}
-
-// checkChanges holds a commit to what every Store asks of one.
-func checkChanges(changes []lock.Change) error {
-	if len(changes) == 0 {
-		return lock.Invalid("changes", "a commit needs at least one")
-	}
-	for i, change := range changes {
-		if change.Lock.Name.IsZero() {
-			return lock.Invalid("changes", "a change has no name")
-		}
-		switch change.Type {
-		case lock.Locked, lock.Updated, lock.Unlocked, lock.Extended:
-		default:
-			return lock.Invalid("changes", fmt.Sprintf("a change cannot be of type %v", change.Type))
-		}
-		for _, other := range changes[:i] {
-			if other.Lock.Name == change.Lock.Name {
-				return lock.Invalid("changes", fmt.Sprintf("%s is changed twice", change.Lock.Name))
-			}
-		}
-	}
-	return nil
-}
-
-func (s *Store) enqueue(commits ...*commit) bool {
+func (s *Store) enqueue(c *commit) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
-	s.queue = append(s.queue, commits...)
+	s.queue = append(s.queue, c)
 	s.wake()
 	return true
 }

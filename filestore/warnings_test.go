@@ -47,7 +47,7 @@ func TestWarnings(t *testing.T) {
 	}
 	commit := func(kind lock.EventType, l lock.Lock) lock.Lock {
 		t.Helper()
-		events, err := s.Commit(ctx, lock.Change{Type: kind, Cause: lock.Request, Prev: l.Revision, Lock: l})
+		events, err := s.Commit(ctx, []lock.Change{{Type: kind, Cause: lock.Request, Prev: l.Revision, Lock: l}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func TestWarnings(t *testing.T) {
 	// Other terms are the server's own doing, and write no file.
 	extended := get(name)
 	extended.TTL = 2 * time.Hour
-	if _, err := s.Commit(ctx, lock.Change{Type: lock.Extended, Cause: lock.Request, Prev: extended.Revision, Lock: extended}); err != nil {
+	if _, err := s.Commit(ctx, []lock.Change{{Type: lock.Extended, Cause: lock.Request, Prev: extended.Revision, Lock: extended}}); err != nil {
 		t.Fatal(err)
 	}
 	wantSoon("a renewal", holder, text)

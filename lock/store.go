@@ -2,10 +2,12 @@ package lock
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"slices"
 )
 
-// Change is one step that a Store takes, on the condition that the lock still
+// Change is what a commit does to one lock, on the condition that the lock still
 // stands as the caller saw it.
 type Change struct {
 	// Type is Locked, Updated, Unlocked or Extended.
@@ -13,8 +15,8 @@ type Change struct {
 	// Cause, Actor and Reason go into the event as they are.
 	Cause         Cause
 	Actor, Reason string
-	// Prev is the Revision of the lock as the caller saw it, 0 if it was free.
-	// The lock must still stand there.
+	// Prev is the Revision of the lock as the caller saw it, 0 if it was free, or if a
+	// change before it in the same commit frees it. The lock must still stand there.
 	Prev Revision
 	// Lock is the lock after the change; for Unlocked, the hold that ends,
 	// with the closing message as its Data if there is one. The store sets
@@ -24,10 +26,12 @@ type Change struct {
 	Lock Lock
 }
 
-// Outcome is how a commit of one change ended.
-type Outcome struct {
-	Event Event // zero for an Extended change
-	Err   error
+// Guard is a condition of a commit: a lock that must stand at a revision, and that the
+// commit does not change.
+type Guard struct {
+	Name Name
+	// Revision is the lock's as the caller saw it, 0 if it was free.
+	Revision Revision
 }
 
 // Store keeps the held locks and the order of all changes. It knows nothing of
@@ -46,29 +50,33 @@ type Store interface {
 	// not match.
 	List(ctx context.Context, p Pattern, after Name) (Revision, iter.Seq2[Lock, error])
 
-	// Commit applies all changes or none, each to a different lock, and
-	// returns the event of each in the order of the changes. The revisions
-	// follow one another. An Extended change keeps the lock's revision and
-	// makes no event: its place in the answer has the zero Event. A Locked change
-	// of a lock that is held makes two, the Unlocked of the hold that it replaces,
-	// as Event.EndOf has it, and its own, which is the one in the answer; the lock
-	// is at no time free.
-	//
-	// A change whose Prev is not the revision of the lock's present state
-	// fails the whole with ErrConflict; by the time that is returned, Get
-	// shows the state that stood in the way. ErrDataTooLarge, ErrTooManyLocks,
-	// ErrInvalidName, ErrReadOnly and ErrShuttingDown also mean that nothing
-	// changed. On any other error the outcome is unknown.
-	//
-	// When Commit returns nil the changes survive a power cut. A ctx that ends
-	// does not stop a Commit that has begun.
-	Commit(ctx context.Context, changes ...Change) ([]Event, error)
+	// Revision returns the revision of the last event, as List does.
+	Revision(ctx context.Context) (Revision, error)
 
-	// CommitEach commits each change as Commit would alone, whatever becomes of the
-	// others, and those of one lock in their order, so that a lock may be released
-	// and granted again. It returns when all have ended, and how each did. They are
-	// made durable together, which takes hardly longer than for one.
-	CommitEach(ctx context.Context, changes ...Change) []Outcome
+	// Commit makes all of the changes or none, in their order, if every guard holds. It
+	// returns the event of each change. The revisions follow one another. An Extended
+	// change keeps the lock's revision and makes no event: its place in the answer has
+	// the zero Event. A Locked change of a lock that is held makes two, the Unlocked of
+	// the hold that it replaces, as Event.EndOf has it, and its own, which is the one in
+	// the answer.
+	//
+	// A lock is changed once, or it is handed over: it is Unlocked, and a later change,
+	// with a Prev of 0, has it Locked. Like one that is replaced it is at no time free
+	// then, for readers and for others who commit. What breaks this rule, or those of
+	// CheckCommit in general, is ErrInvalidArgument.
+	//
+	// A change whose Prev, or a guard whose Revision, is not that of the lock's present
+	// state fails the whole with ErrConflict; by the time that is returned, Get shows
+	// the state that stood in the way. ErrDataTooLarge, ErrTooManyLocks, ErrInvalidName,
+	// ErrInvalidArgument, ErrLockFile, ErrReadOnly and ErrShuttingDown also mean that
+	// nothing changed. On any other error the outcome is unknown. A commit that leaves no
+	// more locks held than there were is never ErrTooManyLocks.
+	//
+	// When Commit returns nil the changes survive a power cut. When ctx ends first, the
+	// error is ErrReadOnly if nothing has begun and nothing will, and else
+	// ErrOutcomeUnknown: what has begun goes on. Whatever comes of it, no other change
+	// of these locks is made before that is decided.
+	Commit(ctx context.Context, changes []Change, guards ...Guard) ([]Event, error)
 
 	// CheckSize returns the ErrDataTooLarge with which a Commit would refuse to lock
 	// l, or nil; the numbers and times that the Commit sets may make a difference of
@@ -94,15 +102,48 @@ type Store interface {
 	Close() error
 }
 
-// CommitInTurn is CommitEach by one Commit after the other, for a Store that would gain
-// nothing from making the changes durable together.
-func CommitInTurn(ctx context.Context, s Store, changes ...Change) []Outcome {
-	outcomes := make([]Outcome, len(changes))
+// CheckCommit holds a commit to what every Store asks of one, whatever the state is. The
+// errors are *Error with ErrInvalidArgument or ErrInvalidName.
+func CheckCommit(changes []Change, guards []Guard) error {
+	if len(changes) == 0 {
+		return Invalid("changes", "a commit needs at least one")
+	}
 	for i, change := range changes {
-		events, err := s.Commit(ctx, change)
-		if outcomes[i].Err = err; err == nil {
-			outcomes[i].Event = events[0]
+		name := change.Lock.Name
+		if name.IsZero() {
+			_, err := ParseName("")
+			return err
+		}
+		switch change.Type {
+		case Locked, Updated, Unlocked, Extended:
+		default:
+			return Invalid("changes", fmt.Sprintf("a lock cannot be changed by %v", change.Type))
+		}
+		for j, before := range changes[:i] {
+			if before.Lock.Name != name {
+				continue
+			}
+			isHandedOver := before.Type == Unlocked && change.Type == Locked && change.Prev == 0
+			if !isHandedOver || isChanged(name, changes[:j]) {
+				return Invalid("changes", fmt.Sprintf("%s is changed twice, and not by its end and the next grant", name))
+			}
 		}
 	}
-	return outcomes
+	for i, guard := range guards {
+		isGuarded := func(other Guard) bool { return other.Name == guard.Name }
+		switch {
+		case guard.Name.IsZero():
+			_, err := ParseName("")
+			return err
+		case isChanged(guard.Name, changes):
+			return Invalid("guards", fmt.Sprintf("%s is changed too, and its change says what it must be like", guard.Name))
+		case slices.ContainsFunc(guards[:i], isGuarded):
+			return Invalid("guards", fmt.Sprintf("%s is guarded twice", guard.Name))
+		}
+	}
+	return nil
+}
+
+func isChanged(name Name, changes []Change) bool {
+	return slices.ContainsFunc(changes, func(c Change) bool { return c.Lock.Name == name })
 }

@@ -41,7 +41,7 @@ func largeHistory(t *testing.T, changes int) (*countingStore, *manager.Manager, 
 		t.Fatal(err)
 	}
 	for range changes {
-		events, err := store.Commit(t.Context(), lock.Change{Type: lock.Updated, Cause: lock.Request, Prev: other.Revision, Lock: other.WithData(data)})
+		events, err := store.Commit(t.Context(), []lock.Change{{Type: lock.Updated, Cause: lock.Request, Prev: other.Revision, Lock: other.WithData(data)}})
 		if err != nil {
 			t.Fatal(err)
 		}

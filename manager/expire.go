@@ -22,6 +22,9 @@ func (m *Manager) expire(ctx context.Context, ended *lease.Lease) error {
 			return err
 		case l.Token != ended.Token:
 			m.leases.Drop(ended.Name, ended.Token)
+			if !l.Held() {
+				m.grantNext(q)
+			}
 			return nil
 		case !m.leases.Due(l):
 			m.leases.Keep(ended, l)
@@ -46,9 +49,6 @@ func (m *Manager) expire(ctx context.Context, ended *lease.Lease) error {
 // hold the queue.
 func (m *Manager) endLease(ctx context.Context, q *queue, l lock.Lock) error {
 	_, _, err := m.release(ctx, q, l, lock.Change{Cause: lock.Expired, Reason: "the lease ran out"})
-	if errors.Is(err, lock.ErrNotLocked) {
-		return lock.ErrConflict
-	}
 	if err == nil {
 		m.config.Logger.Info("lease ran out", "name", l.Name, "holder", l.Holder, "token", l.Token)
 	}

@@ -234,12 +234,12 @@ func granting(caller lock.Caller, r *lock.LockRequest, prev lock.Revision) lock.
 
 // grant commits a new hold for the request, over the lock's revision prev.
 func (m *Manager) grant(ctx context.Context, caller lock.Caller, request lock.LockRequest, prev lock.Revision) (lock.Lock, error) {
-	event, err := m.commit(ctx, granting(caller, &request, prev))
+	events, err := m.commit(ctx, granting(caller, &request, prev))
 	if err != nil {
 		return lock.Lock{}, err
 	}
-	m.leases.Observe(event.Lock)
-	return event.Lock, nil
+	m.leases.Observe(events[0].Lock)
+	return events[0].Lock, nil
 }
 
 // grantNext grants a free lock to the first waiter who is still there, and reports

@@ -68,7 +68,7 @@ func TestLeasesEndInTime(t *testing.T) {
 				return time.Duration(float64(time.Since(started)) * test.rate)
 			})
 			ended := ends{}
-			ended.follow(t, m, m.Revision(t.Context()))
+			ended.follow(t, m, revision(t, m))
 			random := rand.New(rand.NewPCG(1, 2))
 			deadlines := map[lock.Token]time.Time{}
 			for i := range 300 {
@@ -97,7 +97,7 @@ func TestExpireTimesEndInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := manage(t, open(t))
 		ended := ends{}
-		ended.follow(t, m, m.Revision(t.Context()))
+		ended.follow(t, m, revision(t, m))
 		deadlines := map[lock.Token]time.Time{}
 		for i := range 200 {
 			expire := time.Now().Add(time.Duration(i+1) * 7777777 * time.Microsecond)
@@ -124,7 +124,7 @@ func TestADayOfLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := manage(t, open(t))
 		ended := ends{}
-		ended.follow(t, m, m.Revision(t.Context()))
+		ended.follow(t, m, revision(t, m))
 		random := rand.New(rand.NewPCG(1, 2))
 		began := time.Now()
 		tokens := make([]lock.Token, leases)
@@ -292,7 +292,7 @@ func TestRestart(t *testing.T) {
 			renewed := mustLock(t, m, lock.LockRequest{Name: lock.MustParseName("renewed"), TTL: 30 * time.Second})
 			wall := mustLock(t, m, lock.LockRequest{Name: lock.MustParseName("wall"), ExpireTime: time.Now().Add(time.Minute)})
 			time.Sleep(50 * time.Millisecond)
-			before := m.Revision(t.Context())
+			before := revision(t, m)
 			m.Close()
 			time.Sleep(down)
 
@@ -340,7 +340,7 @@ func TestExtensionIsNotTakenBack(t *testing.T) {
 		renewed := time.Now()
 		close(gate) // now it hears of the grants
 		ended := ends{}
-		ended.follow(t, m, m.Revision(t.Context()))
+		ended.follow(t, m, revision(t, m))
 		time.Sleep(2 * time.Minute)
 		for _, l := range []lock.Lock{l, n} {
 			if problem := ended.check(l.Token, renewed.Add(time.Minute)); problem != "" {
@@ -379,7 +379,7 @@ func TestExpiryAgainstAnEdit(t *testing.T) {
 		l := mustLock(t, m, lock.LockRequest{Name: nameA, TTL: time.Second})
 		deadline := time.Now().Add(time.Second)
 		ended := ends{}
-		ended.follow(t, m, m.Revision(t.Context()))
+		ended.follow(t, m, revision(t, m))
 		store.beforeCommit.set(func(change *lock.Change) error {
 			store.beforeCommit.remove()
 			store.others(t, lock.Updated)

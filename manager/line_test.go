@@ -176,3 +176,49 @@ func TestWaiterOnAFullDisk(t *testing.T) {
 		}
 	}
 }
+
+// A hold ends although the lock cannot be granted along with its end. Who was to be granted
+// it keeps the place if that may pass, is tried alone, and is told what stands in the way.
+func TestHandOverRefused(t *testing.T) {
+	for _, test := range []struct {
+		reason lock.Reason
+		times  int    // the grant to bob is refused
+		holder string // of the lock in the end
+		bob    error  // that bob is told
+	}{
+		{lock.ErrReadOnly, 1, "bob", nil},
+		{lock.ErrReadOnly, 3, "bob", nil},
+		{lock.ErrTooManyLocks, 3, "bob", nil},
+		{lock.ErrLockFile, 1, "bob", nil},
+		{lock.ErrLockFile, 2, "carol", lock.ErrLockFile},
+		{lock.ErrDataTooLarge, 2, "carol", lock.ErrDataTooLarge},
+		{lock.ErrInvalidName, 2, "carol", lock.ErrInvalidName},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store := open(t)
+			m := manage(t, store)
+			held := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+			bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+			carol := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "carol", Wait: time.Hour})
+			left := test.times
+			store.beforeCommit.set(func(change *lock.Change) error {
+				if change.Lock.Holder != "bob" || left == 0 {
+					return nil
+				}
+				left--
+				return &lock.Error{Reason: test.reason, Message: "not for bob"}
+			})
+			if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+				t.Errorf("%v: Unlock: %v", test.reason, err)
+			}
+			time.Sleep(time.Minute) // for what is tried again
+			synctest.Wait()
+			if got := status(t, m, nameA); got.Holder != test.holder || left != 0 {
+				t.Errorf("%v, %d times: the lock is %+v, want a hold of %s", test.reason, test.times, got, test.holder)
+			}
+			if test.bob != nil && (!bob.ended() || !errors.Is(bob.err, test.bob)) || test.bob == nil && bob.err != nil || carol.err != nil {
+				t.Errorf("%v, %d times: bob was told %v, want %v; carol %v", test.reason, test.times, bob.err, test.bob, carol.err)
+			}
+		})
+	}
+}

@@ -241,16 +241,9 @@ func (m *Manager) heard(events []lock.Event) {
 	}
 }
 
-// commit commits one change, which goes on although the caller leaves.
-func (m *Manager) commit(ctx context.Context, change lock.Change) (lock.Event, error) {
-	events, err := m.store.Commit(context.WithoutCancel(ctx), change)
-	if err != nil {
-		return lock.Event{}, err
-	}
-	if change.Type == lock.Extended {
-		return lock.Event{Lock: change.Lock}, nil
-	}
-	return events[0], nil
+// commit commits changes, which goes on although the caller leaves.
+func (m *Manager) commit(ctx context.Context, changes ...lock.Change) ([]lock.Event, error) {
+	return m.store.Commit(context.WithoutCancel(ctx), changes)
 }
 
 // present returns the lock as it stands; a free one has only its name.

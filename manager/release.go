@@ -99,11 +99,12 @@ func (m *Manager) staleToken(l lock.Lock, token lock.Token) error {
 
 // end commits the end of the hold l, as change has it. The caller must hold the queue.
 func (m *Manager) end(ctx context.Context, l lock.Lock, change lock.Change) (lock.Event, error) {
-	event, err := m.commit(ctx, ending(l, change))
-	if err == nil {
-		m.leases.Drop(l.Name, l.Token)
+	events, err := m.commit(ctx, ending(l, change))
+	if err != nil {
+		return lock.Event{}, err
 	}
-	return event, err
+	m.leases.Drop(l.Name, l.Token)
+	return events[0], nil
 }
 
 // ending makes change the end of the hold l; its Lock may be set, to l with a closing
@@ -132,29 +133,44 @@ func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change loc
 }
 
 // handOver ends the hold l and grants the lock to a waiter who was taken out of the
-// queue, for hardly more than the time of one commit. It tells the waiter what became of
-// it; whose request comes to nothing for now is put back, as by grantTo. It returns the
-// new hold, if there is one.
+// queue, in one commit. Where that is refused the hold is ended alone. It tells the waiter
+// what became of it; whose request comes to nothing for now is put back, as by grantTo. It
+// returns the new hold, if there is one. The caller must hold the queue.
 func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
-	granted := lock.Outcome{Err: lock.ErrConflict}
-	defer func() { m.keepPlace(q, w, granted.Err) }()
-	outcomes := m.store.CommitEach(context.WithoutCancel(ctx), ending(l, change), granting(w.caller, &w.request, 0))
-	ended := outcomes[0]
-	granted = outcomes[1]
-	if ended.Err == nil {
+	outcome := error(lock.ErrConflict) // of the grant
+	defer func() { m.keepPlace(q, w, outcome) }()
+	events, err := m.commit(ctx, ending(l, change), granting(w.caller, &w.request, 0))
+	switch {
+	case err == nil:
 		m.leases.Drop(l.Name, l.Token)
+		m.leases.Observe(events[1].Lock)
+	case errors.Is(err, lock.ErrConflict):
+		return lock.Event{}, lock.Lock{}, err
+	case isRefused(err): // it may have been for the grant's sake
+		if forNow(err) {
+			outcome = err
+		}
+		event, err := m.end(ctx, l, change)
+		return event, lock.Lock{}, err
+	default:
+		outcome = err
+		m.answer(q, w, lock.Lock{}, err)
+		return lock.Event{}, lock.Lock{}, err
 	}
-	if staysInLine(granted.Err) {
-		return ended.Event, lock.Lock{}, ended.Err
+	outcome = nil
+	if m.answer(q, w, events[1].Lock, nil) {
+		next = m.described(events[1].Lock)
 	}
-	if granted.Err == nil {
-		m.leases.Observe(granted.Event.Lock)
-		if errors.Is(ended.Err, lock.ErrConflict) {
-			ended.Err = notLocked(l.Name) // others had ended it; to try again would end the new one
+	return events[0], next, nil
+}
+
+// isRefused reports whether err says that a commit changed nothing, and that a smaller one
+// may succeed.
+func isRefused(err error) bool {
+	for _, reason := range []lock.Reason{lock.ErrReadOnly, lock.ErrTooManyLocks, lock.ErrLockFile, lock.ErrDataTooLarge, lock.ErrInvalidName, lock.ErrInvalidArgument} {
+		if errors.Is(err, reason) {
+			return true
 		}
 	}
-	if m.answer(q, w, granted.Event.Lock, granted.Err) {
-		next = m.described(granted.Event.Lock)
-	}
-	return ended.Event, next, ended.Err
+	return false
 }

@@ -74,14 +74,16 @@ func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, r
 			change.Type = lock.Extended
 		}
 		if change.Type != 0 {
-			event, err := m.commit(ctx, change)
+			events, err := m.commit(ctx, change)
 			if errors.Is(err, lock.ErrConflict) {
 				continue
 			}
 			if err != nil {
 				return lock.Lock{}, err
 			}
-			next = event.Lock
+			if change.Type == lock.Updated {
+				next = events[0].Lock
+			}
 		}
 		m.leases.Renew(next)
 		return next, nil
@@ -143,7 +145,11 @@ const (
 // howEnded returns what ended a hold of a lock that is free now, 0: it was never
 // granted. It reports false when it has not found that within the limits of the search.
 func (m *Manager) howEnded(ctx context.Context, name lock.Name, token lock.Token) (how lock.Cause, found bool, err error) {
-	after, until := lock.Revision(token), m.Revision(ctx)
+	until, err := m.store.Revision(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	after := lock.Revision(token)
 	for scanned, bytes := 0, 0; after < until; {
 		if scanned >= endScan || bytes >= endScanBytes {
 			return 0, false, nil

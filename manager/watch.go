@@ -52,9 +52,8 @@ func (m *Manager) List(ctx context.Context, caller lock.Caller, p lock.Pattern, 
 }
 
 // Revision returns the store's present revision.
-func (m *Manager) Revision(ctx context.Context) lock.Revision {
-	revision, _ := m.store.List(ctx, lock.Pattern{}, lock.Name{})
-	return revision
+func (m *Manager) Revision(ctx context.Context) (lock.Revision, error) {
+	return m.store.Revision(ctx)
 }
 
 // Watch yields every change of the locks that p selects after a revision, in
@@ -89,9 +88,12 @@ var errStopped = errors.New("the watch is not wanted any more")
 // It returns only with an error.
 func (m *Manager) watch(ctx context.Context, p lock.Pattern, after lock.Revision, yield func(lock.Event) bool) error {
 	reset := after == 0
-	past := m.Revision(ctx) // up to there it is the past that is told
-	syncedDue := true       // as soon as that has been told
-	lastTold := time.Now()  // when anything was yielded
+	past, err := m.store.Revision(ctx) // up to there it is the past that is told
+	if err != nil {
+		return err
+	}
+	syncedDue := true      // as soon as that has been told
+	lastTold := time.Now() // when anything was yielded
 	tell := func(e lock.Event) bool {
 		lastTold = time.Now()
 		return yield(e)
@@ -159,7 +161,10 @@ func (m *Manager) tellAll(ctx context.Context, p lock.Pattern, tell func(lock.Ev
 // keep longer. A page may have fewer events than limit, even none, and still not be the
 // last: one call looks at a bounded number of events, and returns some 4 MiB of them.
 func (m *Manager) History(ctx context.Context, caller lock.Caller, p lock.Pattern, after lock.Revision, limit int) (page []lock.Event, next lock.Revision, err error) {
-	until := m.Revision(ctx)
+	until, err := m.store.Revision(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
 	scanned, scannedBytes, pageBytes := 0, 0, 0
 	for after < until {
 		if err := ctx.Err(); err != nil {

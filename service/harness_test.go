@@ -210,13 +210,13 @@ type fakeStore struct {
 }
 
 // Commit implements lock.Store.
-func (s *fakeStore) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Event, error) {
+func (s *fakeStore) Commit(ctx context.Context, changes []lock.Change, guards ...lock.Guard) ([]lock.Event, error) {
 	if s.commit != nil {
 		if err := s.commit(changes); err != nil {
 			return nil, err
 		}
 	}
-	return s.Store.Commit(ctx, changes...)
+	return s.Store.Commit(ctx, changes, guards...)
 }
 
 // Get implements lock.Store.

@@ -241,12 +241,17 @@ func (s *Service) History(ctx context.Context, request *pylokv1.HistoryRequest) 
 }
 
 // Info implements pylokv1.LockServiceServer.
-func (s *Service) Info(ctx context.Context, request *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
+func (s *Service) Info(ctx context.Context, request *pylokv1.InfoRequest) (_ *pylokv1.InfoResponse, err error) {
+	defer s.toStatus(&err, request)
+	revision, err := s.manager.Revision(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return &pylokv1.InfoResponse{
 		Version:   s.config.Version,
 		Root:      s.config.Root,
 		Store:     s.config.Store,
-		Revision:  uint64(s.manager.Revision(ctx)),
+		Revision:  uint64(revision),
 		StartTime: timestamppb.New(s.started.UTC().Truncate(time.Millisecond)),
 	}, nil
 }

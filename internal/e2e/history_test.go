@@ -109,7 +109,7 @@ func fillHistory(t *testing.T, root string, events int) {
 				}
 				changes[i] = lock.Change{Type: kind, Cause: lock.Request, Actor: "alice@ci-7", Lock: l, Prev: held[i].Revision}
 			}
-			committed, err := store.Commit(t.Context(), changes...)
+			committed, err := store.Commit(t.Context(), changes)
 			if err != nil {
 				t.Fatal(err)
 			}

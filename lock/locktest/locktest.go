@@ -39,7 +39,11 @@ func run(t *testing.T, open func(t *testing.T) lock.Store, name string, test fun
 
 // revision returns the store's present revision.
 func (s tested) revision() lock.Revision {
-	revision, _ := s.List(s.t.Context(), lock.Pattern{}, lock.Name{})
+	s.t.Helper()
+	revision, err := s.Revision(s.t.Context())
+	if err != nil {
+		s.t.Fatalf("Revision: %v", err)
+	}
 	return revision
 }
 
@@ -60,7 +64,7 @@ func (s tested) change(kind lock.EventType, name string, edits ...func(*lock.Cha
 // commit commits changes that must succeed.
 func (s tested) commit(changes ...lock.Change) []lock.Event {
 	s.t.Helper()
-	events, err := s.Commit(s.t.Context(), changes...)
+	events, err := s.Commit(s.t.Context(), changes)
 	if err != nil {
 		s.t.Fatalf("Commit(%s): %v", describe(changes), err)
 	}

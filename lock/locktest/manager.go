@@ -77,15 +77,11 @@ type hookedStore struct {
 	beforeEvents atomic.Pointer[func(ctx context.Context, after lock.Revision) error]
 }
 
-func (s *hookedStore) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Event, error) {
+func (s *hookedStore) Commit(ctx context.Context, changes []lock.Change, guards ...lock.Guard) ([]lock.Event, error) {
 	if hook := s.beforeCommit.Load(); hook != nil {
 		(*hook)(changes)
 	}
-	return s.Store.Commit(ctx, changes...)
-}
-
-func (s *hookedStore) CommitEach(ctx context.Context, changes ...lock.Change) []lock.Outcome {
-	return lock.CommitInTurn(ctx, s, changes...)
+	return s.Store.Commit(ctx, changes, guards...)
 }
 
 func (s *hookedStore) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
@@ -102,6 +98,16 @@ type managed struct {
 	t *testing.T
 	*manager.Manager
 	store *hookedStore
+}
+
+// revision returns the manager's present revision.
+func (m *managed) revision() lock.Revision {
+	m.t.Helper()
+	revision, err := m.Revision(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return revision
 }
 
 var nameA = lock.MustParseName("lb/a")
@@ -377,7 +383,7 @@ func testOverwrite(m *managed) {
 		}
 		last = l.Token
 	}
-	events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, m.Revision(m.t.Context())-2*rounds, 2*rounds)
+	events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, m.revision()-2*rounds, 2*rounds)
 	if err != nil || len(events) != 2*rounds {
 		m.t.Fatalf("History: got %d events, %v", len(events), err)
 	}
@@ -624,7 +630,7 @@ func testActors(m *managed) {
 		m.t.Fatal(err)
 	}
 	last := func() lock.Event {
-		events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, m.Revision(m.t.Context())-1, 10)
+		events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, m.revision()-1, 10)
 		if err != nil || len(events) != 1 {
 			m.t.Fatalf("History: got %+v, %v", events, err)
 		}
@@ -730,7 +736,7 @@ func testRenew(m *managed) {
 	wantError(m.t, "Renew of a free lock", err, lock.ErrNotLocked)
 
 	held := m.mustLock(request("alice", func(r *lock.LockRequest) { r.TTL = time.Hour }))
-	revision := m.Revision(ctx)
+	revision := m.revision()
 	_, err = m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA})
 	wantError(m.t, "Renew without a token", err, lock.ErrInvalidArgument)
 	_, err = m.Renew(ctx, lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token + 1000})
@@ -762,7 +768,7 @@ func testRenew(m *managed) {
 	expire := time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
 	want.TTL, want.ExpireTime = 0, expire
 	want = renew("to an expire time", lock.RenewRequest{ExpireTime: expire}, want)
-	if got := m.Revision(ctx); got != revision {
+	if got := m.revision(); got != revision {
 		m.t.Errorf("renewals made the revision %d, want %d", got, revision)
 	}
 	m.wantHistory(nameA, "locked request alice")
@@ -850,7 +856,7 @@ func testWaiterLeaves(m *managed) {
 	bob := m.wait(ctx, request("bob", waiting))
 	carol := m.wait(m.t.Context(), request("carol", waiting))
 	hook := func(changes []lock.Change) {
-		if changes[0].Lock.Holder == "bob" {
+		if slices.ContainsFunc(changes, func(c lock.Change) bool { return c.Lock.Holder == "bob" }) {
 			cancel()
 		}
 	}
@@ -934,7 +940,7 @@ func testHandedOver(m *managed) {
 		}},
 		{"expiry", 100 * time.Millisecond, func(lock.Lock) error { return nil }},
 		{"by others", 0, func(held lock.Lock) error {
-			_, err := m.store.Commit(m.t.Context(), lock.Change{Type: lock.Unlocked, Cause: lock.File, Prev: held.Revision, Lock: held})
+			_, err := m.store.Commit(m.t.Context(), []lock.Change{{Type: lock.Unlocked, Cause: lock.File, Prev: held.Revision, Lock: held}})
 			return err
 		}},
 	}
@@ -966,7 +972,7 @@ func testFreedByOthers(m *managed) {
 			m.t.Fatal(err)
 		}
 		results := m.lockSoon(m.t.Context(), request("bob", waiting))
-		if _, err := m.store.Commit(m.t.Context(), lock.Change{Type: lock.Unlocked, Cause: lock.File, Prev: held.Revision, Lock: held}); err != nil {
+		if _, err := m.store.Commit(m.t.Context(), []lock.Change{{Type: lock.Unlocked, Cause: lock.File, Prev: held.Revision, Lock: held}}); err != nil {
 			m.t.Fatal(err)
 		}
 		m.granted("a request that comes as the lock becomes free", results)
@@ -1139,7 +1145,7 @@ func (m *managed) lockAll(names ...string) (l lock.Lock) {
 func testWatchAll(m *managed) {
 	m.lockAll("b", "a", "c/d", "gone")
 	m.mustUnlock(lock.MustParseName("gone"))
-	revision := m.Revision(m.t.Context())
+	revision := m.revision()
 
 	w := m.watch("", 0)
 	w.want("reset")
@@ -1173,7 +1179,7 @@ func testWatchFrom(m *managed) {
 	first := m.lockAll("a")
 	m.lockAll("b", "c")
 	m.mustUnlock(first.Name)
-	last := m.Revision(m.t.Context())
+	last := m.revision()
 
 	w := m.watch("", first.Revision)
 	w.want("locked b", "locked c", "unlocked a")
@@ -1183,7 +1189,7 @@ func testWatchFrom(m *managed) {
 	m.lockAll("d")
 	w.want("locked d")
 
-	w = m.watch("", m.Revision(m.t.Context()))
+	w = m.watch("", m.revision())
 	w.want("synced")
 	m.lockAll("e")
 	w.want("locked e")
@@ -1205,7 +1211,7 @@ func testWatchPattern(m *managed) {
 // no place to go on from.
 func testWatchYetToCome(m *managed) {
 	m.lockAll("a")
-	w := m.watch("", m.Revision(m.t.Context())+1000)
+	w := m.watch("", m.revision()+1000)
 	w.want("reset", "locked a", "synced")
 	m.lockAll("b")
 	w.want("locked b")
@@ -1258,7 +1264,7 @@ func testWatchEnds(m *managed) {
 
 func testManagerList(m *managed) {
 	m.lockAll("a", "b", "c", "d", "e", "lb/x")
-	revision := m.Revision(m.t.Context())
+	revision := m.revision()
 	tests := []struct {
 		pattern, after string
 		limit          int
@@ -1333,7 +1339,7 @@ func testHistory(m *managed) {
 			m.t.Errorf("History(%q) in pages of %d has %d events, want %d", test.pattern, test.limit, len(all), test.want)
 		}
 	}
-	if events, next, err := m.History(ctx, lock.Caller{}, lock.Pattern{}, m.Revision(ctx), 10); len(events) != 0 || next != 0 || err != nil {
+	if events, next, err := m.History(ctx, lock.Caller{}, lock.Pattern{}, m.revision(), 10); len(events) != 0 || next != 0 || err != nil {
 		m.t.Errorf("the history after the present: got %+v, %d, %v", events, next, err)
 	}
 

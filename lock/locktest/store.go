@@ -28,8 +28,11 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "Conditions", testConditions)
 	run(t, open, "ConflictIsVisible", testConflictIsVisible)
 	run(t, open, "AllOrNothing", testAllOrNothing)
-	run(t, open, "ALockTwice", testALockTwice)
-	run(t, open, "OneAfterTheOther", testOneAfterTheOther)
+	run(t, open, "CheckCommit", testCheckCommit)
+	run(t, open, "HandOver", testHandOver)
+	run(t, open, "Guards", testGuards)
+	run(t, open, "GuardsExclude", testGuardsExclude)
+	run(t, open, "CommitAfterItsContext", testCommitAfterItsContext)
 	run(t, open, "Tokens", testTokens)
 	run(t, open, "Extended", testExtended)
 	run(t, open, "Unlocked", testUnlocked)
@@ -176,14 +179,14 @@ func testDataTooLarge(s tested) {
 	large := withData(fmt.Sprintf(`{"bulk":%q}`, strings.Repeat("x", lock.MaxFileBytes)))
 	fits := withData(fmt.Sprintf(`{"bulk":%q}`, strings.Repeat("x", lock.MaxFileBytes*3/4)))
 
-	_, err := s.Commit(s.t.Context(), s.change(lock.Locked, "a", large))
+	_, err := s.Commit(s.t.Context(), []lock.Change{s.change(lock.Locked, "a", large)})
 	wantError(s.t, "locking with large data", err, lock.ErrDataTooLarge)
 	if got := s.get("a"); got.Held() {
 		s.t.Errorf("after ErrDataTooLarge the lock is held: %v", got.Token)
 	}
 	s.nothingAfter(s.start)
 
-	_, err = s.Commit(s.t.Context(), s.change(lock.Locked, "b"), s.change(lock.Locked, "a", large))
+	_, err = s.Commit(s.t.Context(), []lock.Change{s.change(lock.Locked, "b"), s.change(lock.Locked, "a", large)})
 	wantError(s.t, "locking two, one with large data", err, lock.ErrDataTooLarge)
 	if s.get("b").Held() {
 		s.t.Error("after ErrDataTooLarge the other lock is held")
@@ -195,7 +198,7 @@ func testDataTooLarge(s tested) {
 	}
 
 	was := s.lock("a", fits)
-	_, err = s.Commit(s.t.Context(), s.change(lock.Updated, "a", large))
+	_, err = s.Commit(s.t.Context(), []lock.Change{s.change(lock.Updated, "a", large)})
 	wantError(s.t, "updating to large data", err, lock.ErrDataTooLarge)
 	wantLock(s.t, "the lock after ErrDataTooLarge", s.get("a"), was)
 	s.unlock("a")
@@ -477,7 +480,7 @@ func testConditions(s tested) {
 				seenNow:     before.Revision,
 				seenLater:   before.Revision + 1,
 			}[test.prev]
-			_, err := s.Commit(t.Context(), change)
+			_, err := s.Commit(t.Context(), []lock.Change{change})
 			if !errors.Is(err, test.want) {
 				t.Fatalf("got error %v, want %v", err, test.want)
 			}
@@ -509,7 +512,7 @@ func testConflictIsVisible(s tested) {
 		group.Go(func() {
 			for done := 0; done < 3; {
 				change := s.change(lock.Updated, "a")
-				_, err := s.Commit(s.t.Context(), change)
+				_, err := s.Commit(s.t.Context(), []lock.Change{change})
 				switch {
 				case err == nil:
 					done++
@@ -542,7 +545,7 @@ func testAllOrNothing(s tested) {
 	for i := range good {
 		changes := slices.Clone(good)
 		changes[i].Prev += 1000
-		_, err := s.Commit(s.t.Context(), changes...)
+		_, err := s.Commit(s.t.Context(), changes)
 		wantError(s.t, fmt.Sprintf("Commit with a conflict in change %d", i), err, lock.ErrConflict)
 		wantLock(s.t, "the lock to be updated", s.get("a"), a)
 		wantLock(s.t, "the lock to be unlocked", s.get("b"), b)
@@ -588,106 +591,226 @@ func testAllOrNothing(s tested) {
 	}
 }
 
-func testALockTwice(s tested) {
-	s.lock("a")
+// testCheckCommit: what can never be committed is refused, whatever the state is.
+func testCheckCommit(s tested) {
+	held := s.lock("a")
 	revision := s.revision()
-	for _, kinds := range [][2]lock.EventType{
-		{lock.Updated, lock.Updated}, {lock.Updated, lock.Unlocked}, {lock.Extended, lock.Updated}, {lock.Unlocked, lock.Locked},
-	} {
-		_, err := s.Commit(s.t.Context(), s.change(lock.Locked, "b"), s.change(kinds[0], "a"), s.change(kinds[1], "a"))
-		wantError(s.t, fmt.Sprintf("Commit of %v and %v of one lock", kinds[0], kinds[1]), err, lock.ErrInvalidArgument)
+	free := func(c *lock.Change) { c.Prev = 0 }
+	a, noName := lock.MustParseName("a"), s.change(lock.Locked, "c")
+	noName.Lock.Name = lock.Name{}
+	type changes = []lock.Change
+	tests := []struct {
+		name    string
+		changes changes
+		guards  []lock.Guard
+		want    error
+	}{
+		{"nothing", nil, nil, lock.ErrInvalidArgument},
+		{"guards alone", nil, []lock.Guard{{Name: a, Revision: held.Revision}}, lock.ErrInvalidArgument},
+		{"no name", changes{noName}, nil, lock.ErrInvalidName},
+		{"no type", changes{s.change(0, "a")}, nil, lock.ErrInvalidArgument},
+		{"a reset", changes{s.change(lock.Reset, "a")}, nil, lock.ErrInvalidArgument},
+		{"a synced", changes{s.change(lock.Synced, "a")}, nil, lock.ErrInvalidArgument},
+		{"updated twice", changes{s.change(lock.Updated, "a"), s.change(lock.Updated, "a")}, nil, lock.ErrInvalidArgument},
+		{"updated and unlocked", changes{s.change(lock.Updated, "a"), s.change(lock.Unlocked, "a")}, nil, lock.ErrInvalidArgument},
+		{"extended and updated", changes{s.change(lock.Extended, "a"), s.change(lock.Updated, "a")}, nil, lock.ErrInvalidArgument},
+		{"locked twice", changes{s.change(lock.Locked, "a"), s.change(lock.Locked, "a", free)}, nil, lock.ErrInvalidArgument},
+		{"granted and ended", changes{s.change(lock.Locked, "a"), s.change(lock.Unlocked, "a")}, nil, lock.ErrInvalidArgument},
+		{"handed over as what is held", changes{s.change(lock.Unlocked, "a"), s.change(lock.Locked, "a")}, nil, lock.ErrInvalidArgument},
+		{"handed over and on", changes{s.change(lock.Unlocked, "a"), s.change(lock.Locked, "a", free), s.change(lock.Locked, "a", free)}, nil, lock.ErrInvalidArgument},
+		{"handed over and back", changes{s.change(lock.Unlocked, "a"), s.change(lock.Locked, "a", free), s.change(lock.Unlocked, "a", free)}, nil, lock.ErrInvalidArgument},
+		{"changed and guarded", changes{s.change(lock.Updated, "a")}, []lock.Guard{{Name: a, Revision: held.Revision}}, lock.ErrInvalidArgument},
+		{"guarded twice", changes{s.change(lock.Locked, "c")}, []lock.Guard{{Name: a, Revision: held.Revision}, {Name: a, Revision: held.Revision}}, lock.ErrInvalidArgument},
+		{"guarded without a name", changes{s.change(lock.Locked, "c")}, []lock.Guard{{}}, lock.ErrInvalidName},
 	}
-	for _, kind := range []lock.EventType{0, lock.Reset, lock.Synced} {
-		change := s.change(lock.Updated, "a")
-		change.Type = kind
-		_, err := s.Commit(s.t.Context(), change)
-		wantError(s.t, fmt.Sprintf("Commit of a change of type %v", kind), err, lock.ErrInvalidArgument)
-	}
-	if s.get("b").Held() {
-		s.t.Error("the other lock is held")
+	for _, test := range tests {
+		all := test.changes
+		if len(all) > 0 {
+			all = append(changes{s.change(lock.Locked, "b")}, all...)
+		}
+		_, err := s.Commit(s.t.Context(), all, test.guards...)
+		wantError(s.t, test.name, err, test.want)
+		wantLock(s.t, test.name+": the lock", s.get("a"), held)
+		if s.get("b").Held() || s.get("c").Held() {
+			s.t.Errorf("%s: another lock is held", test.name)
+		}
 	}
 	s.nothingAfter(revision)
 }
 
-// testOneAfterTheOther: CommitEach is Commit for each, and what one makes of a lock the
-// next one finds.
-func testOneAfterTheOther(s tested) {
-	unlock := func(name string) lock.Change { return s.change(lock.Unlocked, name) }
-	grant := func(name string, prev lock.Revision) lock.Change {
-		c := s.change(lock.Locked, name, withHolder("next"))
-		c.Prev = prev
-		return c
+// testHandOver: a hold ends and the lock is granted to the next, in one commit.
+func testHandOver(s tested) {
+	by := func(actor string) func(*lock.Change) {
+		return func(c *lock.Change) { c.Cause, c.Actor, c.Reason = lock.Forced, actor, "because "+actor }
 	}
-	outdated := func(c lock.Change) lock.Change {
-		c.Prev += 1000
-		return c
+	next := func(name, holder string) lock.Change {
+		return s.change(lock.Locked, name, withHolder(holder), withData(`{"msg":"next"}`), withTTL(time.Minute), withPrev(0))
 	}
-	unknown := func(c lock.Change) lock.Change {
-		c.Type = lock.Reset
-		return c
+	a, b := s.lock("a", withHolder("alice")), s.lock("b", withHolder("bob"))
+	after := s.revision()
+	made := s.commit(
+		s.change(lock.Unlocked, "a", by("carol"), withData(`{"msg":"done"}`)),
+		s.change(lock.Unlocked, "b"),
+		s.change(lock.Locked, "c"),
+		next("b", "next of b"),
+		next("a", "next of a"))
+	for i, event := range s.events(after, 5) {
+		if !sameEvent(event, made[i]) || event.Revision != after+lock.Revision(i)+1 {
+			s.t.Errorf("event %d is %+v, and Commit returned %+v", i, event, made[i])
+		}
 	}
-	tests := []struct {
+	end := a
+	end.Revision, end.Data = after+1, made[0].Lock.Data
+	wantLock(s.t, "the end of a", made[0].Lock, end)
+	if e := made[0]; e.Type != lock.Unlocked || e.Cause != lock.Forced || e.Actor != "carol" || e.Reason != "because carol" || e.Lock.Data.JSON() != `{"msg":"done"}` {
+		s.t.Errorf("the end of a is %+v", e)
+	}
+	if made[1].Type != lock.Unlocked || made[1].Lock.Token != b.Token {
+		s.t.Errorf("the end of b is %+v", made[1])
+	}
+	for i, name := range map[int]string{3: "b", 4: "a"} {
+		e := made[i]
+		if e.Type != lock.Locked || e.Cause != lock.Request || e.Lock.Token != lock.Token(e.Revision) || e.Lock.Holder != "next of "+name || e.Lock.TTL != time.Minute || e.Lock.AcquireTime != e.Time {
+			s.t.Errorf("the grant of %s is %+v", name, e)
+		}
+		wantLock(s.t, "Get of "+name, s.get(name), e.Lock)
+	}
+
+	// All or none of it.
+	held, revision := s.get("a"), s.revision()
+	large := withData(fmt.Sprintf(`{"bulk":%q}`, strings.Repeat("x", lock.MaxFileBytes)))
+	for _, test := range []struct {
 		name    string
-		changes func(held lock.Lock) []lock.Change // a is held, b is free
-		want    []error
-		holder  string // of a afterwards; empty: it is free
+		changes []lock.Change
+		want    error
 	}{
-		{"nothing", func(lock.Lock) []lock.Change { return nil }, nil, "first"},
-		{"released and granted", func(lock.Lock) []lock.Change { return []lock.Change{unlock("a"), grant("a", 0)} }, []error{nil, nil}, "next"},
-		{"granted over and over", func(held lock.Lock) []lock.Change {
-			return []lock.Change{grant("a", held.Revision), grant("a", held.Revision), grant("a", held.Revision+2)}
-		}, []error{nil, lock.ErrConflict, nil}, "next"},
-		{"not released and so not granted", func(lock.Lock) []lock.Change {
-			return []lock.Change{outdated(unlock("a")), grant("a", 0), grant("b", 0)}
-		}, []error{lock.ErrConflict, lock.ErrConflict, nil}, "first"},
-		{"granted to nobody", func(lock.Lock) []lock.Change {
-			return []lock.Change{unlock("a"), unknown(grant("a", 0)), outdated(grant("a", 0))}
-		}, []error{nil, lock.ErrInvalidArgument, lock.ErrConflict}, ""},
-		{"extended and released", func(lock.Lock) []lock.Change {
-			return []lock.Change{s.change(lock.Extended, "a", withTTL(time.Minute)), unlock("a")}
-		}, []error{nil, nil}, ""},
+		{"a hold of before", []lock.Change{s.change(lock.Unlocked, "a", withPrev(a.Revision)), next("a", "x")}, lock.ErrConflict},
+		{"a free lock", []lock.Change{s.change(lock.Unlocked, "d"), next("d", "x")}, lock.ErrConflict},
+		{"and another lock that is held", []lock.Change{s.change(lock.Unlocked, "a"), next("a", "x"), next("c", "x")}, lock.ErrConflict},
+		{"too large", []lock.Change{s.change(lock.Unlocked, "a"), s.change(lock.Locked, "a", withPrev(0), large)}, lock.ErrDataTooLarge},
+	} {
+		_, err := s.Commit(s.t.Context(), test.changes)
+		wantError(s.t, "handing over "+test.name, err, test.want)
+		wantLock(s.t, "the lock after handing over "+test.name, s.get("a"), held)
+		if s.get("d").Held() {
+			s.t.Errorf("handing over %s: d is held", test.name)
+		}
 	}
-	for _, test := range tests {
-		held := s.lock("a", withHolder("first"))
-		changes := test.changes(held)
-		outcomes := s.CommitEach(s.t.Context(), changes...)
-		if len(outcomes) != len(changes) {
-			s.t.Fatalf("%s: got %d outcomes, want %d", test.name, len(outcomes), len(changes))
-		}
-		var made []lock.Event
-		present := map[lock.Name]lock.Lock{held.Name: held}
-		for i, outcome := range outcomes {
-			if want := test.want[i]; !errors.Is(outcome.Err, want) || want == nil && outcome.Err != nil {
-				s.t.Errorf("%s: change %d ended with %v, want %v", test.name, i, outcome.Err, want)
+	s.nothingAfter(revision)
+	s.unlock("a") // the end alone can be committed
+	if s.get("a").Held() {
+		s.t.Error("a is held after its end")
+	}
+	s.neverFree("b", func() { s.commit(s.change(lock.Unlocked, "b"), next("b", "x")) })
+}
+
+// testGuards: a commit is made where its guards hold, and they change nothing.
+func testGuards(s tested) {
+	tests := []struct {
+		name string
+		held bool
+		at   seen
+		want error
+	}{
+		{"free", false, seenFree, nil},
+		{"free, and seen as held", false, seenEarlier, lock.ErrConflict},
+		{"held", true, seenNow, nil},
+		{"held, and seen as free", true, seenFree, lock.ErrConflict},
+		{"held, and seen with another hold", true, seenEarlier, lock.ErrConflict},
+		{"held, and seen as it will be", true, seenLater, lock.ErrConflict},
+	}
+	for i, test := range tests {
+		s.t.Run(test.name, func(t *testing.T) {
+			s.t = t
+			name, guarded := fmt.Sprintf("changed/%d", i), fmt.Sprintf("guarded/%d", i)
+			earlier := s.lock(guarded)
+			s.unlock(guarded)
+			if test.held {
+				s.lock(guarded)
 			}
-			switch e := outcome.Event; {
-			case outcome.Err != nil || changes[i].Type == lock.Extended:
-				if e != (lock.Event{}) {
-					s.t.Errorf("%s: change %d, which makes no event, made %+v", test.name, i, e)
-				}
-			case e.Type != changes[i].Type || e.Lock.Name != changes[i].Lock.Name:
-				s.t.Errorf("%s: change %d made %+v", test.name, i, e)
-			default:
-				if replaced := present[e.Lock.Name]; e.Type == lock.Locked && replaced.Held() {
-					made = append(made, e.EndOf(replaced))
-				}
-				made = append(made, e)
-				present[e.Lock.Name] = e.Lock
-				if e.Type == lock.Unlocked {
-					delete(present, e.Lock.Name)
-				}
+			before, revision := s.get(guarded), s.revision()
+			guard := lock.Guard{Name: before.Name, Revision: map[seen]lock.Revision{
+				seenFree:    0,
+				seenEarlier: earlier.Revision,
+				seenNow:     before.Revision,
+				seenLater:   before.Revision + 1,
+			}[test.at]}
+			_, err := s.Commit(t.Context(), []lock.Change{s.change(lock.Locked, name)}, guard, lock.Guard{Name: lock.MustParseName("quite-free")})
+			if !errors.Is(err, test.want) || test.want == nil && err != nil {
+				t.Fatalf("got error %v, want %v", err, test.want)
+			}
+			wantLock(t, "the lock that is guarded", s.get(guarded), before)
+			if s.get(name).Held() != (test.want == nil) {
+				t.Errorf("the lock that was to be granted is %+v", s.get(name))
+			}
+			if test.want == nil {
+				s.events(revision, 1)
+				return
+			}
+			s.nothingAfter(revision)
+			s.unlock("the-end-of-the-test")
+		})
+	}
+}
+
+// testGuardsExclude has goroutines grant two locks, each on the condition that the other
+// is free: of each two at most one is held.
+func testGuardsExclude(s tested) {
+	const rounds, contenders = 20, 8
+	for round := range rounds {
+		names := []string{fmt.Sprintf("a/%d", round), fmt.Sprintf("b/%d", round)}
+		results := make(chan error, contenders)
+		start := make(chan struct{})
+		for i := range contenders {
+			change := s.change(lock.Locked, names[i%2])
+			guard := lock.Guard{Name: lock.MustParseName(names[1-i%2])}
+			go func() {
+				<-start
+				_, err := s.Commit(s.t.Context(), []lock.Change{change}, guard)
+				results <- err
+			}()
+		}
+		close(start)
+		winners := 0
+		for range contenders {
+			switch err := <-results; {
+			case err == nil:
+				winners++
+			case !errors.Is(err, lock.ErrConflict):
+				s.t.Errorf("round %d: %v", round, err)
+			case !s.get(names[0]).Held() && !s.get(names[1]).Held():
+				s.t.Errorf("round %d: after ErrConflict, Get shows both locks free", round)
 			}
 		}
-		for i, event := range s.events(held.Revision, len(made)) {
-			if !sameEvent(event, made[i]) {
-				s.t.Errorf("%s: Events, number %d:\n got %+v\nwant %+v", test.name, i, event, made[i])
+		if winners != 1 {
+			s.t.Errorf("round %d: %d of %d succeeded, want 1", round, winners, contenders)
+		}
+	}
+}
+
+// testCommitAfterItsContext: who does not wait any more is told what is known.
+func testCommitAfterItsContext(s tested) {
+	ended, cancel := context.WithCancel(s.t.Context())
+	cancel()
+	for i := range 20 {
+		before := s.revision()
+		name := fmt.Sprint("a", i)
+		events, err := s.Commit(ended, []lock.Change{s.change(lock.Locked, name)})
+		switch {
+		case err == nil:
+			wantLock(s.t, "the lock", s.get(name), events[0].Lock)
+		case errors.Is(err, lock.ErrReadOnly):
+			s.nothingAfter(before)
+			s.unlock("the-end-of-the-test")
+			if s.get(name).Held() {
+				s.t.Errorf("the lock is held after %v", err)
 			}
-		}
-		if got := s.get("a"); got.Holder != test.holder {
-			s.t.Errorf("%s: a is held by %q, want %q", test.name, got.Holder, test.holder)
-		}
-		if s.get("b").Held() {
-			s.unlock("b")
+		case !errors.Is(err, lock.ErrOutcomeUnknown):
+			s.t.Errorf("Commit with a ctx that has ended: %v", err)
+		default: // then it comes about, for the disk is well
+			if got := s.events(before, 1)[0]; got.Lock.Name.String() != name {
+				s.t.Errorf("the next event is %+v, want that of %s", got, name)
+			}
 		}
 	}
 }
@@ -795,7 +918,7 @@ func testOneWinner(s tested) {
 				<-start
 				c := change
 				c.Actor = fmt.Sprint(i)
-				_, err := s.Commit(s.t.Context(), c)
+				_, err := s.Commit(s.t.Context(), []lock.Change{c})
 				results <- err
 			}()
 		}
@@ -821,7 +944,7 @@ func testReplace(s tested) {
 	former := s.lock("a", withHolder("alice"), withData(`{"msg":"first"}`), withTTL(time.Minute))
 	other := s.lock("b", withHolder("bob"))
 	refused := s.change(lock.Locked, "a", withPrev(former.Revision-1))
-	_, err := s.Commit(s.t.Context(), refused)
+	_, err := s.Commit(s.t.Context(), []lock.Change{refused})
 	wantError(s.t, "a hold in the place of one that is not the present", err, lock.ErrConflict)
 
 	by := func(c *lock.Change) { c.Actor, c.Reason, c.Lock.Warnings = "alice@corp", "because", "of another file" }
@@ -856,7 +979,13 @@ func testReplace(s tested) {
 		s.t.Errorf("Events after the end alone: got %+v, %v", events, err)
 	}
 
-	// Nobody ever sees the lock free.
+	s.neverFree("a", func() { s.lock("a") })
+}
+
+// neverFree replaces a held lock's hold again and again, and checks that nobody ever sees
+// the lock free.
+func (s tested) neverFree(name string, replace func()) {
+	s.t.Helper()
 	stop := make(chan struct{})
 	var looking sync.WaitGroup
 	looking.Go(func() {
@@ -866,20 +995,20 @@ func testReplace(s tested) {
 				return
 			default:
 			}
-			if l := s.get("a"); !l.Held() {
+			if l := s.get(name); !l.Held() {
 				s.t.Errorf("the lock is free while one hold takes the place of another")
 				return
 			}
-			if _, err := s.Commit(s.t.Context(), s.change(lock.Locked, "a", withPrev(0))); !errors.Is(err, lock.ErrConflict) {
+			if _, err := s.Commit(s.t.Context(), []lock.Change{s.change(lock.Locked, name, withPrev(0))}); !errors.Is(err, lock.ErrConflict) {
 				s.t.Errorf("a grant of the lock as a free one: got %v, want ErrConflict", err)
 				return
 			}
 		}
 	})
 	const rounds = 50
-	after = s.revision()
+	after := s.revision()
 	for range rounds {
-		s.lock("a")
+		replace()
 	}
 	close(stop)
 	looking.Wait()
@@ -1095,7 +1224,7 @@ func testClose(s tested) {
 		name := lock.MustParseName(fmt.Sprintf("b%d", w))
 		writing.Go(func() {
 			// It may come before Close or after it, and knows which.
-			_, err := s.Commit(s.t.Context(), lock.Change{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: name}})
+			_, err := s.Commit(s.t.Context(), []lock.Change{{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: name}}})
 			if err != nil {
 				wantError(s.t, "Commit around Close", err, lock.ErrShuttingDown)
 			}
@@ -1112,10 +1241,12 @@ func testClose(s tested) {
 	}
 	_, err := s.Get(s.t.Context(), lock.MustParseName("a"))
 	wantError(s.t, "Get after Close", err, lock.ErrShuttingDown)
-	_, err = s.Commit(s.t.Context(), lock.Change{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: lock.MustParseName("c")}})
+	_, err = s.Commit(s.t.Context(), []lock.Change{{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: lock.MustParseName("c")}}})
 	wantError(s.t, "Commit after Close", err, lock.ErrShuttingDown)
 	_, err = s.Events(s.t.Context(), s.start)
 	wantError(s.t, "Events after Close", err, lock.ErrShuttingDown)
+	_, err = s.Revision(s.t.Context())
+	wantError(s.t, "Revision after Close", err, lock.ErrShuttingDown)
 	_, locks := s.List(s.t.Context(), lock.Pattern{}, lock.Name{})
 	err = nil
 	for _, err = range locks {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"slices"
 	"sync"
 	"time"
 
@@ -65,8 +64,7 @@ func (s *Store) Get(ctx context.Context, name lock.Name) (lock.Lock, error) {
 	return l, nil
 }
 
-// List implements lock.Store. The present state is cloned, which copies nothing, so
-// that who only asks for the revision pays for no more.
+// List implements lock.Store.
 func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock.Revision, iter.Seq2[lock.Lock, error]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,113 +84,106 @@ func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock
 	}
 }
 
-// Commit implements lock.Store: it checks every change, and then makes them all.
-func (s *Store) Commit(ctx context.Context, changes ...lock.Change) ([]lock.Event, error) {
+// Revision implements lock.Store.
+func (s *Store) Revision(context.Context) (lock.Revision, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, shuttingDown()
+	}
+	return s.revision, nil
+}
+
+// Commit implements lock.Store: it makes the changes of a clone of the present state,
+// which takes its place when all have been made.
+func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.Guard) ([]lock.Event, error) {
+	if err := lock.CheckCommit(changes, guards); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, shuttingDown()
 	}
-	held := s.locks.Len()
-	for i, change := range changes {
-		sameLock := func(other lock.Change) bool { return other.Lock.Name == change.Lock.Name }
-		if slices.ContainsFunc(changes[:i], sameLock) {
-			return nil, lock.Invalid("name", fmt.Sprintf("%s is to be changed twice at the same time", change.Lock.Name))
+	for _, guard := range guards {
+		if present, _ := s.locks.Get(lock.Lock{Name: guard.Name}); present.Revision != guard.Revision {
+			return nil, lock.ErrConflict
 		}
-		more, err := s.check(change)
-		if err != nil {
+	}
+	next := commit{Store: s, revision: s.revision, locks: s.locks.Clone()}
+	for _, change := range changes {
+		if err := next.make(change); err != nil {
 			return nil, err
 		}
-		held += more
 	}
-	if held > s.maxLocks && held > s.locks.Len() {
+	if held := next.locks.Len(); held > s.maxLocks && held > s.locks.Len() {
 		return nil, &lock.Error{
 			Reason:  lock.ErrTooManyLocks,
 			Message: fmt.Sprintf("%d locks are held, the most that may be; unlock some", s.locks.Len()),
 		}
 	}
-	events := make([]lock.Event, len(changes))
-	var told []lock.Event
-	for i, change := range changes {
-		before, _ := s.locks.Get(change.Lock)
-		if change.Type == lock.Locked && before.Held() {
-			s.revision++ // for its end
-		}
-		events[i] = s.apply(change)
-		switch {
-		case change.Type == lock.Extended:
-		case change.Type == lock.Locked && before.Held():
-			told = append(told, events[i].EndOf(before), events[i])
-		default:
-			told = append(told, events[i])
-		}
-	}
-	s.feed.Append(told...)
-	return events, nil
+	s.revision, s.locks = next.revision, next.locks
+	s.feed.Append(next.told...)
+	return next.events, nil
 }
 
-// CommitEach implements lock.Store.
-func (s *Store) CommitEach(ctx context.Context, changes ...lock.Change) []lock.Outcome {
-	return lock.CommitInTurn(ctx, s, changes...)
+// commit is the state that a Commit would make.
+type commit struct {
+	*Store
+	revision lock.Revision
+	locks    *btree.BTreeG[lock.Lock]
+	events   []lock.Event // one for each change
+	told     []lock.Event // those that count, and the ends of holds that were replaced
 }
 
-// check returns how many more locks are held after a change, or why it cannot be.
-func (s *Store) check(change lock.Change) (more int, err error) {
-	present, held := s.locks.Get(change.Lock) // Revision 0 when free
-	switch {
-	case change.Lock.Name.IsZero():
-		_, err := lock.ParseName("")
-		return 0, err
-	case change.Type != lock.Locked && change.Type != lock.Updated && change.Type != lock.Unlocked && change.Type != lock.Extended:
-		return 0, lock.Invalid("type", fmt.Sprintf("a lock cannot be changed by %v", change.Type))
-	case change.Prev != present.Revision, change.Type != lock.Locked && !held:
-		return 0, lock.ErrConflict
-	case change.Type == lock.Unlocked:
-		return -1, nil
-	case change.Type != lock.Extended:
-		if err := s.CheckSize(change.Lock); err != nil {
-			return 0, err
-		}
+// make makes a change.
+func (c *commit) make(change lock.Change) error {
+	present, held := c.locks.Get(change.Lock) // Revision 0 when free
+	if change.Prev != present.Revision || change.Type != lock.Locked && !held {
+		return lock.ErrConflict
 	}
-	if held {
-		return 0, nil
-	}
-	return 1, nil
-}
-
-// apply makes a change that has been checked, and returns its event.
-func (s *Store) apply(change lock.Change) lock.Event {
-	l := change.Lock
-	l.Warnings = ""
 	if change.Type == lock.Extended {
-		present, _ := s.locks.Get(l)
-		present.TTL, present.ExpireTime = l.TTL, l.ExpireTime
-		s.locks.ReplaceOrInsert(present)
-		return lock.Event{}
+		present.TTL, present.ExpireTime = change.Lock.TTL, change.Lock.ExpireTime
+		c.locks.ReplaceOrInsert(present)
+		c.events = append(c.events, lock.Event{})
+		return nil
 	}
-	s.revision++
-	now := time.Now().UTC().Truncate(time.Millisecond)
-	l.Revision = s.revision
-	if change.Type == lock.Locked {
-		l.Token = lock.Token(s.revision)
-		if l.AcquireTime.IsZero() {
-			l.AcquireTime = now
+	if change.Type != lock.Unlocked {
+		if err := c.CheckSize(change.Lock); err != nil {
+			return err
 		}
 	}
-	if change.Type == lock.Unlocked {
-		s.locks.Delete(l)
-	} else {
-		s.locks.ReplaceOrInsert(l)
+	if change.Type == lock.Locked && held {
+		c.revision++ // for its end
 	}
-	return lock.Event{
-		Revision: s.revision,
-		Time:     now,
+	c.revision++
+	event := lock.Event{
+		Revision: c.revision,
+		Time:     time.Now().UTC().Truncate(time.Millisecond),
 		Type:     change.Type,
 		Cause:    change.Cause,
-		Lock:     l,
+		Lock:     change.Lock,
 		Actor:    change.Actor,
 		Reason:   change.Reason,
 	}
+	l := &event.Lock
+	l.Revision, l.Warnings = c.revision, ""
+	if change.Type == lock.Locked {
+		l.Token = lock.Token(c.revision)
+		if l.AcquireTime.IsZero() {
+			l.AcquireTime = event.Time
+		}
+		if held {
+			c.told = append(c.told, event.EndOf(present))
+		}
+	}
+	if change.Type == lock.Unlocked {
+		c.locks.Delete(*l)
+	} else {
+		c.locks.ReplaceOrInsert(*l)
+	}
+	c.events, c.told = append(c.events, event), append(c.told, event)
+	return nil
 }
 
 // CheckSize implements lock.Store: it holds a lock to what a lock file may hold, its

@@ -36,7 +36,7 @@ func TestMaxLocks(t *testing.T) {
 		{[]lock.Change{change(lock.Unlocked, "b", 2), change(lock.Locked, "c", 0)}, nil},
 	}
 	for i, step := range steps {
-		if _, err := s.Commit(t.Context(), step.changes...); !errors.Is(err, step.want) {
+		if _, err := s.Commit(t.Context(), step.changes); !errors.Is(err, step.want) {
 			t.Errorf("step %d: got error %v, want %v", i, err, step.want)
 		}
 	}
@@ -46,7 +46,7 @@ func TestCompaction(t *testing.T) {
 	s := memstore.New(memstore.Config{Feed: feed.Config{Events: 3}})
 	defer s.Close()
 	for i := range 10 {
-		if _, err := s.Commit(t.Context(), change(lock.Locked, fmt.Sprint(i), 0)); err != nil {
+		if _, err := s.Commit(t.Context(), []lock.Change{change(lock.Locked, fmt.Sprint(i), 0)}); err != nil {
 			t.Fatal(err)
 		}
 	}
