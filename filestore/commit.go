@@ -358,10 +358,11 @@ func (s *Store) settle(batches []*batch, err error) {
 	if err != nil {
 		return // what readers see stays what is known to be durable
 	}
-	if shown != nil {
-		s.view.Store(shown)
-	}
-	s.feed.Append(events...)
+	s.feed.Append(func() {
+		if shown != nil {
+			s.view.Store(shown)
+		}
+	}, events...)
 }
 
 // touchesAny reports whether a commit is about any of the locks.

@@ -138,7 +138,7 @@ func await(t *testing.T, s *Store, name string, is func(lock.Lock) bool) lock.Lo
 		if is(l) {
 			return l
 		}
-		if _, err := s.Events(ctx, after); err != nil {
+		if _, _, err := s.Events(ctx, lock.Pattern{}, after, time.Hour); err != nil {
 			t.Fatalf("%s is %+v, and then nothing comes: %v", name, l, err)
 		}
 	}
@@ -365,7 +365,7 @@ func TestChangedWhileItIsRead(t *testing.T) {
 	handWrite(t, s.Root(), map[string]string{"x": "n: 2\n"})
 	close(goOn)
 	await(t, s, "x", func(l lock.Lock) bool { return l.Data.JSON() == `{"n":2}` })
-	events, err := s.Events(t.Context(), 0)
+	events, _, err := s.Events(t.Context(), lock.Pattern{}, 0, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

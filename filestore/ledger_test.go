@@ -267,7 +267,7 @@ func (b *ledger) missingEvents(t *testing.T, s *Store) (found []string) {
 	end, _ := s.List(t.Context(), lock.Pattern{}, lock.Name{})
 	first := lock.Revision(0)
 	for after := first; after < end; {
-		events, err := s.Events(t.Context(), after)
+		events, _, err := s.Events(t.Context(), lock.Pattern{}, after, time.Hour)
 		if compacted := (*lock.CompactedError)(nil); errors.As(err, &compacted) && after == 0 && b.pruned {
 			first, after = compacted.Kept, compacted.Kept
 			continue

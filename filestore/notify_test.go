@@ -128,7 +128,7 @@ func TestNotifiedDuringBatch(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				var events []lock.Event
 				for after := batch[0].Revision - 1; len(events) < 2; after = events[len(events)-1].Revision {
-					more, err := s.feed.After(ctx, after)
+					more, _, err := s.feed.Events(ctx, lock.Pattern{}, after, time.Hour)
 					if err != nil {
 						t.Fatalf("round %d: after %+v: %v", i, events, err)
 					}

@@ -228,7 +228,7 @@ func (c outsideCase) run(t *testing.T, config filestore.Config) {
 	var after lock.Revision
 	if !config.NoNotify { // once this is found the root is watched
 		write(t, config.Root, "first", "")
-		events, err := s.Events(ctx, 0)
+		events, _, err := s.Events(ctx, lock.Pattern{}, 0, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -243,14 +243,14 @@ func (c outsideCase) run(t *testing.T, config filestore.Config) {
 	}
 	c.do(t, config.Root)
 	for _, want := range c.want {
-		events, err := s.Events(ctx, after)
+		events, _, err := s.Events(ctx, lock.Pattern{}, after, time.Hour)
 		if err != nil {
 			t.Fatalf("waiting for %v %s: %v", want.eventType, want.name, err)
 		}
 		// An editor's steps may be seen one by one: the last counts.
 		e := events[len(events)-1]
 		for e.Lock.Data.JSON() != want.data || (e.Lock.Problem != "") != want.problem {
-			events, err := s.Events(ctx, e.Revision)
+			events, _, err := s.Events(ctx, lock.Pattern{}, e.Revision, time.Hour)
 			if err != nil {
 				t.Fatalf("got %v of %s with data %s and problem %q, then %v; want %+v", e.Type, e.Lock.Name, e.Lock.Data.JSON(), e.Lock.Problem, err, want)
 			}
@@ -303,7 +303,7 @@ func TestReplacedFile(t *testing.T) {
 	}
 	held := made[0].Lock
 	write(t, root, "x", "msg: edited\n")
-	edited, err := s.Events(ctx, held.Revision)
+	edited, _, err := s.Events(ctx, lock.Pattern{}, held.Revision, time.Hour)
 	if err != nil || len(edited) != 1 {
 		t.Fatalf("an edit: got %+v, %v", edited, err)
 	}
@@ -311,7 +311,7 @@ func TestReplacedFile(t *testing.T) {
 	if err := os.Rename(filepath.Join(root, "spare~.lock"), filepath.Join(root, "x.lock")); err != nil {
 		t.Fatal(err)
 	}
-	replaced, err := s.Events(ctx, edited[0].Revision)
+	replaced, _, err := s.Events(ctx, lock.Pattern{}, edited[0].Revision, time.Hour)
 	if err != nil || len(replaced) != 2 {
 		t.Fatalf("another file: got %+v, %v; want two events", replaced, err)
 	}

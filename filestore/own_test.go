@@ -93,7 +93,7 @@ func TestOwnChanges(t *testing.T) {
 			var after lock.Revision
 			var byHand []lock.Event
 			for after < s.view.Load().revision {
-				events, err := s.Events(ctx, after)
+				events, _, err := s.Events(ctx, lock.Pattern{}, after, time.Hour)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/lockfile"
@@ -357,7 +358,7 @@ func TestCloseWaitsForReaders(t *testing.T) {
 	d.reading, d.goOn = make(chan struct{}), make(chan struct{})
 	read := make(chan error, 1)
 	go func() {
-		events, err := s.Events(t.Context(), 0)
+		events, _, err := s.Events(t.Context(), lock.Pattern{}, 0, time.Hour)
 		if err == nil && len(events) == 0 {
 			err = errors.New("no events")
 		}
@@ -381,7 +382,7 @@ func TestCloseWaitsForReaders(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if _, err := s.Events(t.Context(), 0); !errors.Is(err, lock.ErrShuttingDown) {
+	if _, _, err := s.Events(t.Context(), lock.Pattern{}, 0, time.Hour); !errors.Is(err, lock.ErrShuttingDown) {
 		t.Errorf("Events after Close: %v, want %v", err, lock.ErrShuttingDown)
 	}
 	if _, err := s.Breaks(t.Context(), 0); !errors.Is(err, lock.ErrShuttingDown) {

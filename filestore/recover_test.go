@@ -379,7 +379,7 @@ func (c recoverCase) check(t *testing.T, r *ruin, s *Store, round int) {
 	told := make(map[string]lock.Event)
 	var events []string
 	if end, _ := s.List(t.Context(), lock.Pattern{}, lock.Name{}); end > r.end {
-		list, err := s.Events(t.Context(), r.end)
+		list, _, err := s.Events(t.Context(), lock.Pattern{}, r.end, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -145,7 +146,7 @@ func TestAdopt(t *testing.T) {
 	s := mustOpenOn(t, d)
 	const highest = 41 // the lock_token in one of the files
 	tokens := wantAdopted(t, s, highest)
-	events, err := s.Events(t.Context(), highest)
+	events, _, err := s.Events(t.Context(), lock.Pattern{}, highest, time.Hour)
 	if err != nil || len(events) != len(originals) {
 		t.Errorf("there are %d events (%v), want one for each lock", len(events), err)
 	}

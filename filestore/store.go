@@ -342,24 +342,29 @@ func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock
 	}
 }
 
-// Events implements lock.Store.
-func (s *Store) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
+// Events implements lock.Store. What the feed no longer has is read from the journal.
+func (s *Store) Events(ctx context.Context, p lock.Pattern, after lock.Revision, wait time.Duration) ([]lock.Event, lock.Revision, error) {
+	deadline := time.Now().Add(wait)
 	for {
-		events, err := s.feed.After(ctx, after)
+		events, until, err := s.feed.Events(ctx, p, after, time.Until(deadline))
 		var compacted *lock.CompactedError
-		if !errors.As(err, &compacted) || after >= compacted.Kept {
-			return events, err
+		if !errors.As(err, &compacted) || until >= compacted.Kept {
+			return events, until, err
 		}
 		if !s.beginRead() {
-			return nil, lock.ErrShuttingDown
+			return nil, until, lock.ErrShuttingDown
 		}
-		events, err = s.journal.Read(after)
+		events, err = s.journal.Read(until)
 		s.endRead()
-		if err != nil || len(events) > 0 {
-			return events, err
+		if err != nil {
+			return nil, until, err
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if len(events) > 0 {
+			after = events[len(events)-1].Revision
+			events = slices.DeleteFunc(events, func(e lock.Event) bool { return !p.Match(e.Lock.Name) })
+		}
+		if err := ctx.Err(); err != nil || len(events) > 0 {
+			return events, after, err
 		}
 	}
 }

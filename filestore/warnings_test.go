@@ -136,7 +136,7 @@ func TestWarnings(t *testing.T) {
 	text = edit("lock_holder: alice", "lock_holder: mallory")
 	wantSoon("an edit", holder, text)
 	commit(lock.Locked, lock.Lock{Name: name, Holder: "bob", Revision: get(name).Revision})
-	events, err := s.Events(ctx, updated.Revision)
+	events, _, err := s.Events(ctx, lock.Pattern{}, updated.Revision, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestWarnings(t *testing.T) {
 
 	// A file that somebody makes is anonymous, whatever it says.
 	writeAtOnce(t, root, "made", "lock_holder: mallory\nmsg: mine\n")
-	if _, err := s.Events(ctx, get(name).Revision); err != nil {
+	if _, _, err := s.Events(ctx, lock.Pattern{}, get(name).Revision, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := get(lock.MustParseName("made")).Warnings, "lock_holder: mallory does not count; there is none"; got != want {

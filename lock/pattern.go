@@ -55,6 +55,9 @@ func (p Pattern) String() string { return p.text }
 // Prefix returns what every selected name starts with; stores seek to it.
 func (p Pattern) Prefix() string { return p.prefix }
 
+// IsName reports whether p selects one name alone, which is its Prefix.
+func (p Pattern) IsName() bool { return p.text != "" && p.rest == nil }
+
 // Match reports whether p selects n.
 func (p Pattern) Match(n Name) bool {
 	switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 )
 
 // Change is what a commit does to one lock, on the condition that the lock still
@@ -83,14 +84,17 @@ type Store interface {
 	// 64 bytes. It looks at nothing else.
 	CheckSize(l Lock) error
 
-	// Events returns events after a revision, oldest first, without a gap,
-	// those that others caused included: at least one, and not more than fit
-	// in bounded memory. It waits until there is one; what it tells, Get and
-	// List show by then. The caller must not change the slice. The errors are
-	// a *CompactedError when the oldest event after that revision is no longer
-	// kept or the revision is yet to come, ErrShuttingDown after Close, and
+	// Events returns events after a revision that p selects, oldest first, without a
+	// gap, those that others caused included: at least one, and not more than fit in
+	// bounded memory. Until is the revision up to which they are all, the place to go
+	// on from. It waits until there is one, for at most the time wait; then it returns
+	// none, and until is at least the present revision as the call began. What others
+	// do to locks that p does not select costs a call that waits nothing. What it
+	// tells, Get and List show by then. The caller must not change the slice. The
+	// errors are a *CompactedError when the oldest event after that revision is no
+	// longer kept or the revision is yet to come, ErrShuttingDown after Close, and
 	// ctx's.
-	Events(ctx context.Context, after Revision) ([]Event, error)
+	Events(ctx context.Context, p Pattern, after Revision, wait time.Duration) (events []Event, until Revision, err error)
 
 	// Breaks returns events after a revision whose Cause is Forced, oldest first,
 	// from before what Events still has: a store may keep them longer than the

@@ -19,12 +19,12 @@ type countingStore struct {
 	bytes int
 }
 
-func (s *countingStore) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
-	events, err := s.Store.Events(ctx, after)
+func (s *countingStore) Events(ctx context.Context, p lock.Pattern, after lock.Revision, wait time.Duration) ([]lock.Event, lock.Revision, error) {
+	events, until, err := s.Store.Events(ctx, p, after, wait)
 	for _, event := range events {
 		s.bytes += event.Size()
 	}
-	return events, err
+	return events, until, err
 }
 
 // largeHistory returns a store and the Manager on it with changes of lock b that are 10

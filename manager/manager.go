@@ -176,29 +176,24 @@ const (
 	// followQuiet is how long a store that failed has to be quiet until it is taken to
 	// be well again.
 	followQuiet = time.Second
+	// followWait is how long one that did not fail is waited for at a time.
+	followWait = time.Hour
 )
 
-// followed returns the next events and moves after to the last of them. If some were
-// missed it begins with the present state, and returns none where the store then stays
-// quiet.
+// followed returns the next events, or none when it has been quiet, and moves after to
+// where they end. If some were missed it begins with the present state.
 func (m *Manager) followed(ctx context.Context, after *lock.Revision, missed bool) ([]lock.Event, error) {
-	waiting := ctx
+	wait := followWait
 	if missed {
 		revision, err := m.catchUp(ctx)
 		if err != nil {
 			return nil, err
 		}
-		*after = revision
-		quiet, cancel := context.WithTimeout(ctx, followQuiet)
-		defer cancel()
-		waiting = quiet
+		*after, wait = revision, followQuiet
 	}
-	events, err := m.store.Events(waiting, *after)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return nil, nil
-	}
+	events, until, err := m.store.Events(ctx, lock.Pattern{}, *after, wait)
 	if err == nil {
-		*after = events[len(events)-1].Revision
+		*after = until
 	}
 	return events, err
 }

@@ -86,13 +86,13 @@ func (s *hookedStore) Commit(ctx context.Context, changes []lock.Change, guards 
 	return s.Store.Commit(ctx, changes, guards...)
 }
 
-func (s *hookedStore) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
+func (s *hookedStore) Events(ctx context.Context, p lock.Pattern, after lock.Revision, wait time.Duration) ([]lock.Event, lock.Revision, error) {
 	if f := s.beforeEvents.f.Load(); f != nil {
 		if err := (*f)(); err != nil {
-			return nil, err
+			return nil, after, err
 		}
 	}
-	return s.Store.Events(ctx, after)
+	return s.Store.Events(ctx, p, after, wait)
 }
 
 // others commits a change to lb/a behind the Manager's back.

@@ -154,7 +154,7 @@ func (m *Manager) howEnded(ctx context.Context, name lock.Name, token lock.Token
 		if scanned >= endScan || bytes >= endScanBytes {
 			return 0, false, nil
 		}
-		events, err := m.store.Events(ctx, after)
+		events, next, err := m.store.Events(ctx, lock.Pattern{}, after, 0)
 		if errors.Is(err, lock.ErrCompacted) {
 			return 0, false, nil
 		}
@@ -168,7 +168,7 @@ func (m *Manager) howEnded(ctx context.Context, name lock.Name, token lock.Token
 			scanned++
 			bytes += event.Size()
 		}
-		after = events[len(events)-1].Revision
+		after = next
 	}
 	return 0, true, nil
 }

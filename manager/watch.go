@@ -113,25 +113,30 @@ func (m *Manager) watch(ctx context.Context, p lock.Pattern, after lock.Revision
 		if (syncedDue && after == past || time.Since(lastTold) >= syncedEvery) && !synced() {
 			return errStopped
 		}
-		quiet, cancel := context.WithDeadline(ctx, lastTold.Add(syncedEvery))
-		events, err := m.store.Events(quiet, after)
-		cancel()
+		wait := time.Until(lastTold.Add(syncedEvery))
+		if syncedDue {
+			wait = 0 // the past is there
+		}
+		events, until, err := m.store.Events(ctx, p, after, wait)
 		switch {
 		case errors.Is(err, lock.ErrCompacted):
 			reset = true
-		case err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-			// Quiet for so long that a Synced is due.
+			continue
 		case err != nil:
 			return err
 		}
 		for _, event := range events {
 			after = event.Revision
-			if p.Match(event.Lock.Name) && !tell(event) {
+			if !tell(event) {
 				return errStopped
 			}
 			if syncedDue && after >= past && !synced() {
 				return errStopped
 			}
+		}
+		after = until
+		if syncedDue && after >= past && !synced() {
+			return errStopped
 		}
 	}
 }
@@ -170,7 +175,7 @@ func (m *Manager) History(ctx context.Context, caller lock.Caller, p lock.Patter
 		if err := ctx.Err(); err != nil {
 			return nil, 0, err
 		}
-		events, err := m.store.Events(ctx, after)
+		events, _, err := m.store.Events(ctx, lock.Pattern{}, after, 0)
 		var compacted *lock.CompactedError
 		if errors.As(err, &compacted) && compacted.Kept > after {
 			events, err = m.store.Breaks(ctx, after)

@@ -1,6 +1,6 @@
 // Package feed keeps the most recent events of a store in memory, for any number
 // of readers. A reader is nothing but the revision it has come to, so one that is
-// slow or gone costs nothing.
+// slow or gone costs nothing; one that waits is woken by what concerns it alone.
 package feed
 
 import (
@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -41,7 +42,7 @@ type Feed struct {
 	kept    lock.Revision // every event after this revision is in batches
 	last    lock.Revision // revision of the newest event, else kept
 	closed  bool
-	news    chan struct{} // closed by the next Append or Close; nil: nobody waits
+	waiting audience
 }
 
 // batch is a run of events. Readers hold slices of it, so it only ever grows at
@@ -59,18 +60,20 @@ func New(after lock.Revision, config Config) *Feed {
 	if config.Bytes == 0 {
 		config.Bytes = 16 << 20
 	}
-	return &Feed{config: config, kept: after, last: after}
+	return &Feed{config: config, kept: after, last: after, waiting: newAudience()}
 }
 
-// Append adds events, whose revisions increase and are above all before them, and
-// wakes the readers that wait. It panics on events out of order. After Close it
-// does nothing.
-func (f *Feed) Append(events ...lock.Event) {
-	if len(events) == 0 {
-		return
-	}
+// Append shows the state that the events lead to, by calling show, if that is not nil,
+// and adds the events, whose revisions increase and are above all before them. It wakes
+// the readers that wait for one of them. No call of Events comes between the two: who
+// knows a revision from what was shown finds its events. It panics on events out of
+// order. After Close it adds nothing.
+func (f *Feed) Append(show func(), events ...lock.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if show != nil {
+		show()
+	}
 	if f.closed {
 		return
 	}
@@ -80,9 +83,9 @@ func (f *Feed) Append(events ...lock.Event) {
 		}
 		f.last = event.Revision
 		f.add(event)
+		f.waiting.wake(event)
 	}
 	f.trim()
-	f.wake()
 }
 
 func (f *Feed) add(event lock.Event) {
@@ -117,52 +120,53 @@ func (f *Feed) trim() {
 	f.batches = slices.Delete(f.batches, 0, empty)
 }
 
-func (f *Feed) wake() {
-	if f.news != nil {
-		close(f.news)
-		f.news = nil
-	}
-}
-
-// After returns events after a revision, oldest first, without a gap: at least one
-// and at most 256 KiB or 256 events. It waits until there is one. The slice is
-// shared: the caller must not change it. The errors are a *lock.CompactedError when
-// an event after that revision is no longer kept or the revision is yet to come,
-// lock.ErrShuttingDown after Close, and ctx's.
-func (f *Feed) After(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
+// Events returns events after a revision that p selects, oldest first: at least one and
+// at most 256 KiB or 256. Until is the revision up to which they are all. It waits for
+// one for at most the time wait, and then returns none. The slice is shared: the caller
+// must not change it.
+//
+// The errors are a *lock.CompactedError when an event after that revision is no longer
+// kept or the revision is yet to come, lock.ErrShuttingDown after Close, and ctx's. With
+// an error too, p selects none of the events up to until.
+func (f *Feed) Events(ctx context.Context, p lock.Pattern, after lock.Revision, wait time.Duration) (events []lock.Event, until lock.Revision, err error) {
+	deadline := time.Now().Add(wait)
 	for {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, after, err
 		}
-		events, news, err := f.look(after)
-		if news == nil {
-			return events, err
-		}
-		select {
-		case <-news:
-		case <-ctx.Done():
+		some, g, err := f.look(p, after, wait > 0)
+		switch {
+		case err != nil:
+			return nil, after, err
+		case len(some) > 0:
+			if run := firstRun(p, some); len(run) > 0 {
+				return run, run[len(run)-1].Revision, nil
+			}
+			after = some[len(some)-1].Revision
+		case g == nil:
+			return nil, after, nil
+		default:
+			if after, err = f.await(ctx, g, after, time.Until(deadline)); err != nil || g.first == 0 {
+				return nil, after, err
+			}
 		}
 	}
 }
 
-// look returns what there is after a revision, or a channel that is closed when
-// there may be something.
-func (f *Feed) look(after lock.Revision) (events []lock.Event, news <-chan struct{}, err error) {
+// look returns events after a revision, whatever they are of; where there are none yet
+// and the caller wants to wait, what it is to await.
+func (f *Feed) look(p lock.Pattern, after lock.Revision, wait bool) ([]lock.Event, *group, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.closed:
-		return nil, nil, &lock.Error{
-			Reason:  lock.ErrShuttingDown,
-			Message: "the server is shutting down; ask again when it is back",
-		}
+		return nil, nil, shuttingDown()
 	case after < f.kept || after > f.last:
 		return nil, nil, &lock.CompactedError{Kept: f.kept}
+	case after == f.last && wait:
+		return nil, f.waiting.join(p), nil
 	case after == f.last:
-		if f.news == nil {
-			f.news = make(chan struct{})
-		}
-		return nil, f.news, nil
+		return nil, nil, nil
 	}
 	i := sort.Search(len(f.batches), func(i int) bool {
 		b := f.batches[i].events
@@ -173,11 +177,64 @@ func (f *Feed) look(after lock.Revision) (events []lock.Event, news <-chan struc
 	return b[j:len(b):len(b)], nil, nil
 }
 
-// Close ends all calls of After, and fails later ones.
+// firstRun returns the first events, one after the other, that p selects.
+func firstRun(p lock.Pattern, events []lock.Event) []lock.Event {
+	selected := func(e lock.Event) bool { return p.Match(e.Lock.Name) }
+	i := slices.IndexFunc(events, selected)
+	if i < 0 {
+		return nil
+	}
+	events = events[i:]
+	if n := slices.IndexFunc(events, func(e lock.Event) bool { return !selected(e) }); n >= 0 {
+		return events[:n:n]
+	}
+	return events
+}
+
+// await waits until something has happened that concerns the group, for at most the time
+// wait, and returns up to which revision nothing has.
+func (f *Feed) await(ctx context.Context, g *group, after lock.Revision, wait time.Duration) (lock.Revision, error) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-g.news:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	select {
+	case <-g.news:
+		if g.first == 0 {
+			return after, shuttingDown()
+		}
+		return g.first - 1, nil
+	default:
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed:
+		return after, shuttingDown()
+	case g.first != 0: // it came just now
+		return g.first - 1, nil
+	}
+	f.waiting.leave(g)
+	return f.last, ctx.Err()
+}
+
+// Close ends all calls of Events, and fails later ones.
 func (f *Feed) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.closed = true
-	f.batches = nil
-	f.wake()
+	if !f.closed {
+		f.closed = true
+		f.batches = nil
+		f.waiting.wakeAll()
+	}
+}
+
+func shuttingDown() error {
+	return &lock.Error{
+		Reason:  lock.ErrShuttingDown,
+		Message: "the server is shutting down; ask again when it is back",
+	}
 }

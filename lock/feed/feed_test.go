@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/feed"
@@ -25,13 +26,19 @@ func bigEvent(t *testing.T, revision lock.Revision, size int) lock.Event {
 	return lock.Event{Revision: revision, Type: lock.Locked, Lock: lock.Lock{Data: data}}
 }
 
+// all returns events after a revision, whatever they are of.
+func all(ctx context.Context, f *feed.Feed, after lock.Revision) ([]lock.Event, error) {
+	events, _, err := f.Events(ctx, lock.Pattern{}, after, time.Hour)
+	return events, err
+}
+
 // readAll reads what there is after a revision, up to until.
 func readAll(t *testing.T, f *feed.Feed, after, until lock.Revision) (revisions []lock.Revision) {
 	t.Helper()
 	for after < until {
-		events, err := f.After(t.Context(), after)
+		events, err := all(t.Context(), f, after)
 		if err != nil {
-			t.Fatalf("After(%d): %v", after, err)
+			t.Fatalf("Events after %d: %v", after, err)
 		}
 		for _, e := range events {
 			revisions = append(revisions, e.Revision)
@@ -53,7 +60,7 @@ func TestAfterReadsAllInOrder(t *testing.T) {
 		for _, r := range some {
 			events = append(events, event(r))
 		}
-		f.Append(events...)
+		f.Append(nil, events...)
 	}
 	for skip := 0; skip < len(want); skip += 97 {
 		after := lock.Revision(10)
@@ -71,10 +78,10 @@ func TestAfterReadsAllInOrder(t *testing.T) {
 // it are kept.
 func TestAfterInAGap(t *testing.T) {
 	f := feed.New(0, feed.Config{})
-	f.Append(event(5), event(9))
+	f.Append(nil, event(5), event(9))
 	got := readAll(t, f, 7, 9)
 	if len(got) != 1 || got[0] != 9 {
-		t.Errorf("After(7) = %v, want [9]", got)
+		t.Errorf("Events after 7 = %v, want [9]", got)
 	}
 }
 
@@ -82,28 +89,28 @@ func TestCompacted(t *testing.T) {
 	f := feed.New(100, feed.Config{Events: 4})
 	check := func(after, kept lock.Revision) {
 		t.Helper()
-		_, err := f.After(t.Context(), after)
+		_, err := all(t.Context(), f, after)
 		var compacted *lock.CompactedError
 		if !errors.As(err, &compacted) || compacted.Kept != kept {
-			t.Errorf("After(%d): got %v, want a CompactedError with Kept %d", after, err, kept)
+			t.Errorf("Events after %d: got %v, want a CompactedError with Kept %d", after, err, kept)
 		}
 	}
 	check(0, 100)
 	check(99, 100)
 	check(101, 100) // yet to come
 	for r := lock.Revision(101); r <= 110; r++ {
-		f.Append(event(r))
+		f.Append(nil, event(r))
 	}
 	check(100, 106)
 	check(105, 106)
 	check(111, 106)
 	if got := readAll(t, f, 106, 110); len(got) != 4 {
-		t.Errorf("After(106) = %v, want 4 events", got)
+		t.Errorf("Events after 106 = %v, want 4 events", got)
 	}
-	f.Append(event(111), event(112), event(113), event(114), event(115), event(116)) // more than are kept
+	f.Append(nil, event(111), event(112), event(113), event(114), event(115), event(116)) // more than are kept
 	check(111, 112)
 	if got := readAll(t, f, 112, 116); len(got) != 4 {
-		t.Errorf("After(112) = %v, want 4 events", got)
+		t.Errorf("Events after 112 = %v, want 4 events", got)
 	}
 }
 
@@ -111,28 +118,28 @@ func TestBytesAreBounded(t *testing.T) {
 	const limit = 100_000
 	f := feed.New(0, feed.Config{Bytes: limit})
 	for r := lock.Revision(1); r <= 50; r++ {
-		f.Append(bigEvent(t, r, 10_000))
+		f.Append(nil, bigEvent(t, r, 10_000))
 	}
-	_, err := f.After(t.Context(), 0)
+	_, err := all(t.Context(), f, 0)
 	var compacted *lock.CompactedError
 	if !errors.As(err, &compacted) {
-		t.Fatalf("After(0): got %v, want a CompactedError", err)
+		t.Fatalf("Events after 0: got %v, want a CompactedError", err)
 	}
 	if got := len(readAll(t, f, compacted.Kept, 50)); got != 9 {
 		t.Errorf("%d events of 10 kB are kept in 100 kB, want 9", got)
 	}
-	f.Append(bigEvent(t, 51, 2*limit)) // by itself past the limit: the newest stays
+	f.Append(nil, bigEvent(t, 51, 2*limit)) // by itself past the limit: the newest stays
 	if got := readAll(t, f, 50, 51); len(got) != 1 {
-		t.Errorf("After(50) = %v, want [51]", got)
+		t.Errorf("Events after 50 = %v, want [51]", got)
 	}
 }
 
 func TestBatchesAreBounded(t *testing.T) {
 	f := feed.New(0, feed.Config{})
 	for r := lock.Revision(1); r <= 20; r++ {
-		f.Append(bigEvent(t, r, 60_000))
+		f.Append(nil, bigEvent(t, r, 60_000))
 	}
-	events, err := f.After(t.Context(), 0)
+	events, err := all(t.Context(), f, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,20 +151,20 @@ func TestBatchesAreBounded(t *testing.T) {
 // What a reader has been given stays as it was, whatever comes after.
 func TestBatchesStay(t *testing.T) {
 	f := feed.New(0, feed.Config{Events: 3})
-	f.Append(event(1), event(2))
-	batch, err := f.After(t.Context(), 0)
+	f.Append(nil, event(1), event(2))
+	batch, err := all(t.Context(), f, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for r := lock.Revision(3); r < 100; r++ {
-		f.Append(event(r))
+		f.Append(nil, event(r))
 	}
 	if len(batch) != 2 || batch[0].Revision != 1 || batch[1].Revision != 2 {
 		t.Errorf("the batch has become %v", batch)
 	}
 	_ = append(batch, event(7)) // into a slice of its own
 	if got := readAll(t, f, 96, 99); len(got) != 3 {
-		t.Errorf("After(96) = %v, want 3 events", got)
+		t.Errorf("Events after 96 = %v, want 3 events", got)
 	}
 }
 
@@ -172,7 +179,7 @@ func TestAfterWaits(t *testing.T) {
 		read := func(ctx context.Context) <-chan result {
 			results := make(chan result, 1)
 			go func() {
-				events, err := f.After(ctx, 0)
+				events, err := all(ctx, f, 0)
 				results <- result{len(events), err}
 			}()
 			return results
@@ -184,7 +191,7 @@ func TestAfterWaits(t *testing.T) {
 			t.Errorf("After with a canceled ctx: got %v, want context.Canceled", got.err)
 		}
 		synctest.Wait()
-		f.Append(event(1))
+		f.Append(nil, event(1))
 		if got := <-stays; got.err != nil || got.n != 1 {
 			t.Errorf("After: got %d events and %v, want 1 event", got.n, got.err)
 		}
@@ -194,10 +201,10 @@ func TestAfterWaits(t *testing.T) {
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := feed.New(0, feed.Config{})
-		f.Append(event(1))
+		f.Append(nil, event(1))
 		waiting := make(chan error)
 		go func() {
-			_, err := f.After(t.Context(), 1)
+			_, err := all(t.Context(), f, 1)
 			waiting <- err
 		}()
 		synctest.Wait()
@@ -205,10 +212,10 @@ func TestClose(t *testing.T) {
 		if err := <-waiting; !errors.Is(err, lock.ErrShuttingDown) {
 			t.Errorf("a waiting After ended with %v, want %v", err, lock.ErrShuttingDown)
 		}
-		if _, err := f.After(t.Context(), 0); !errors.Is(err, lock.ErrShuttingDown) {
+		if _, err := all(t.Context(), f, 0); !errors.Is(err, lock.ErrShuttingDown) {
 			t.Errorf("After after Close: got %v, want %v", err, lock.ErrShuttingDown)
 		}
-		f.Append(event(2))
+		f.Append(nil, event(2))
 		f.Close()
 	})
 }
@@ -220,8 +227,8 @@ func TestOutOfOrderPanics(t *testing.T) {
 		}
 	}()
 	f := feed.New(0, feed.Config{})
-	f.Append(event(2))
-	f.Append(event(2))
+	f.Append(nil, event(2))
+	f.Append(nil, event(2))
 }
 
 // Every reader sees each event once and in order while events are appended.
@@ -233,7 +240,7 @@ func TestManyReaders(t *testing.T) {
 		group.Go(func() {
 			want := lock.Revision(1)
 			for want <= events {
-				batch, err := f.After(t.Context(), want-1)
+				batch, err := all(t.Context(), f, want-1)
 				if err != nil {
 					t.Error(err)
 					return
@@ -249,7 +256,7 @@ func TestManyReaders(t *testing.T) {
 		})
 	}
 	for r := lock.Revision(1); r <= events; r++ {
-		f.Append(event(r))
+		f.Append(nil, event(r))
 	}
 	group.Wait()
 }
@@ -257,10 +264,10 @@ func TestManyReaders(t *testing.T) {
 func TestReadersAllocateNothing(t *testing.T) {
 	f := feed.New(0, feed.Config{})
 	for r := lock.Revision(1); r <= 1000; r++ {
-		f.Append(event(r))
+		f.Append(nil, event(r))
 	}
 	ctx := t.Context()
-	if got := testing.AllocsPerRun(100, func() { f.After(ctx, 500) }); got != 0 {
+	if got := testing.AllocsPerRun(100, func() { all(ctx, f, 500) }); got != 0 {
 		t.Errorf("After allocates %v times, want none", got)
 	}
 }
@@ -275,7 +282,7 @@ func BenchmarkThousandReaders(b *testing.B) {
 	for range readers {
 		group.Go(func() {
 			for after := lock.Revision(0); after < lock.Revision(b.N); {
-				events, err := f.After(context.Background(), after)
+				events, err := all(context.Background(), f, after)
 				if err != nil {
 					b.Error(err)
 					return
@@ -290,7 +297,7 @@ func BenchmarkThousandReaders(b *testing.B) {
 	b.ResetTimer()
 	for i := range b.N {
 		told.Add(readers)
-		f.Append(event(lock.Revision(i + 1)))
+		f.Append(nil, event(lock.Revision(i+1)))
 		told.Wait()
 	}
 	group.Wait()

@@ -133,7 +133,7 @@ func (s tested) events(after lock.Revision, n int) []lock.Event {
 // readEvents reads at least n events after a revision.
 func readEvents(ctx context.Context, store lock.Store, after lock.Revision, n int) (all []lock.Event, err error) {
 	for len(all) < n {
-		events, err := store.Events(ctx, after)
+		events, _, err := store.Events(ctx, lock.Pattern{}, after, time.Hour)
 		if err != nil {
 			return all, fmt.Errorf("Events(%d), with %d of %d events read: %w", after, len(all), n, err)
 		}

@@ -84,13 +84,13 @@ func (s *hookedStore) Commit(ctx context.Context, changes []lock.Change, guards 
 	return s.Store.Commit(ctx, changes, guards...)
 }
 
-func (s *hookedStore) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
+func (s *hookedStore) Events(ctx context.Context, p lock.Pattern, after lock.Revision, wait time.Duration) ([]lock.Event, lock.Revision, error) {
 	if hook := s.beforeEvents.Load(); hook != nil {
 		if err := (*hook)(ctx, after); err != nil {
-			return nil, err
+			return nil, after, err
 		}
 	}
-	return s.Store.Events(ctx, after)
+	return s.Store.Events(ctx, p, after, wait)
 }
 
 // managed is a Manager in a test.

@@ -1,6 +1,7 @@
 package locktest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "OneWinner", testOneWinner)
 	run(t, open, "EventsForAll", testEventsForAll)
 	run(t, open, "EventsWait", testEventsWait)
+	run(t, open, "EventsOfPattern", testEventsOfPattern)
 	run(t, open, "EventsAreVisible", testEventsAreVisible)
 	run(t, open, "EventsYetToCome", testEventsYetToCome)
 	run(t, open, "Breaks", testBreaks)
@@ -396,7 +398,7 @@ func testListAndEventsMeet(s tested) {
 			break
 		}
 		ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-		_, err := s.Events(ctx, revision) // the next when something has happened
+		_, _, err := s.Events(ctx, lock.Pattern{}, revision, patience) // the next when something has happened
 		cancel()
 		if err != nil {
 			s.t.Fatal(err)
@@ -975,7 +977,7 @@ func testReplace(s tested) {
 	if l := s.get("a"); l.Warnings != "" || told[1].Lock.Warnings != "" {
 		s.t.Errorf("the warnings of a change have come through: %+v, %+v", l, told[1])
 	}
-	if events, err := s.Events(s.t.Context(), end.Revision); err != nil || !sameEvent(events[0], told[1]) {
+	if events, _, err := s.Events(s.t.Context(), lock.Pattern{}, end.Revision, time.Hour); err != nil || !sameEvent(events[0], told[1]) {
 		s.t.Errorf("Events after the end alone: got %+v, %v", events, err)
 	}
 
@@ -1090,11 +1092,63 @@ func testEventsForAll(s tested) {
 	}
 }
 
+// testEventsOfPattern: who reads events of some locks is told all of theirs and no
+// others, and how far that reaches.
+func testEventsOfPattern(s tested) {
+	var of = make(map[string][]lock.Event)
+	for range 3 {
+		for _, name := range []string{"lb/a", "lb/b", "db/a"} {
+			of[name] = append(of[name], s.commit(s.change(lock.Locked, name))[0])
+		}
+		for _, name := range []string{"db/a", "lb/b", "lb/a"} {
+			of[name] = append(of[name], s.unlock(name))
+		}
+	}
+	all, now := append(append(slices.Clone(of["lb/a"]), of["lb/b"]...), of["db/a"]...), s.revision()
+	slices.SortFunc(all, func(a, b lock.Event) int { return cmp.Compare(a.Revision, b.Revision) })
+	for _, pattern := range []string{"", "lb/a", "lb/*", "**/a", "lb/**", "db/b", "l*"} {
+		p := lock.MustParsePattern(pattern)
+		want := slices.DeleteFunc(slices.Clone(all), func(e lock.Event) bool { return !p.Match(e.Lock.Name) })
+		var got []lock.Event
+		for after := s.start; after < now; {
+			events, until, err := s.Events(s.t.Context(), p, after, 0)
+			if err != nil {
+				s.t.Fatalf("Events(%q, %d): %v", pattern, after, err)
+			}
+			if until <= after || len(events) > 0 && until < events[len(events)-1].Revision {
+				s.t.Fatalf("Events(%q, %d): got %d events until %d", pattern, after, len(events), until)
+			}
+			got, after = append(got, events...), until
+		}
+		if !slices.EqualFunc(got, want, sameEvent) {
+			s.t.Errorf("Events(%q): got %+v, want %+v", pattern, got, want)
+		}
+	}
+	// A change of another lock ends no wait, and what comes after it is told.
+	read := make(chan []lock.Event)
+	go func() {
+		events, _, err := s.Events(s.t.Context(), lock.MustParsePattern("lb/a"), now, patience)
+		if err != nil {
+			s.t.Errorf("Events(lb/a, %d): %v", now, err)
+		}
+		read <- events
+	}()
+	s.lock("lb/b")
+	s.lock("db/a")
+	l := s.lock("lb/a")
+	if got := <-read; len(got) != 1 || got[0].Revision != l.Revision {
+		s.t.Errorf("Events(lb/a, %d): got %+v, want the event of revision %d", now, got, l.Revision)
+	}
+	if events, until, err := s.Events(s.t.Context(), lock.MustParsePattern("lb/c"), now, time.Millisecond); err != nil || len(events) > 0 || until < l.Revision {
+		s.t.Errorf("Events(lb/c, %d): got %+v until %d, %v; want none until %d", now, events, until, err, l.Revision)
+	}
+}
+
 func testEventsWait(s tested) {
 	ended, cancel := context.WithCancel(s.t.Context())
 	results := make(chan error, 2)
 	go func() {
-		_, err := s.Events(ended, s.start)
+		_, _, err := s.Events(ended, lock.Pattern{}, s.start, time.Hour)
 		results <- err
 	}()
 	cancel()
@@ -1102,7 +1156,7 @@ func testEventsWait(s tested) {
 
 	deadline, cancel := context.WithTimeout(s.t.Context(), time.Millisecond)
 	defer cancel()
-	_, err := s.Events(deadline, s.start)
+	_, _, err := s.Events(deadline, lock.Pattern{}, s.start, time.Hour)
 	wantError(s.t, "Events of a ctx with a deadline", err, context.DeadlineExceeded)
 
 	for range 3 {
@@ -1111,7 +1165,7 @@ func testEventsWait(s tested) {
 		go func() {
 			ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 			defer cancel()
-			events, err := s.Events(ctx, revision)
+			events, _, err := s.Events(ctx, lock.Pattern{}, revision, time.Hour)
 			if err != nil {
 				s.t.Errorf("Events(%d): %v", revision, err)
 			}
@@ -1134,7 +1188,7 @@ func testEventsAreVisible(s tested) {
 	for range 4 {
 		reading.Go(func() {
 			for after := s.start; ; {
-				events, err := s.Events(ctx, after)
+				events, _, err := s.Events(ctx, lock.Pattern{}, after, time.Hour)
 				if err != nil {
 					s.t.Errorf("Events(%d): %v", after, err)
 					return
@@ -1169,7 +1223,7 @@ func testEventsYetToCome(s tested) {
 	now := s.revision()
 	for _, ahead := range []lock.Revision{1, 1000, 1 << 40} {
 		ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-		_, err := s.Events(ctx, now+ahead)
+		_, _, err := s.Events(ctx, lock.Pattern{}, now+ahead, time.Hour)
 		cancel()
 		var compacted *lock.CompactedError
 		if !errors.As(err, &compacted) {
@@ -1183,7 +1237,7 @@ func testEventsYetToCome(s tested) {
 		// What it says is a place to go on from.
 		s.commit(s.change(lock.Updated, "a"))
 		ctx, cancel = context.WithTimeout(s.t.Context(), patience)
-		if _, err := s.Events(ctx, compacted.Kept); err != nil {
+		if _, _, err := s.Events(ctx, lock.Pattern{}, compacted.Kept, time.Hour); err != nil {
 			s.t.Errorf("Events(%d), which is Kept: %v", compacted.Kept, err)
 		}
 		cancel()
@@ -1215,7 +1269,7 @@ func testClose(s tested) {
 	revision := s.revision()
 	for range readers {
 		go func() {
-			_, err := s.Events(s.t.Context(), revision)
+			_, _, err := s.Events(s.t.Context(), lock.Pattern{}, revision, time.Hour)
 			waiting <- err
 		}()
 	}
@@ -1243,7 +1297,7 @@ func testClose(s tested) {
 	wantError(s.t, "Get after Close", err, lock.ErrShuttingDown)
 	_, err = s.Commit(s.t.Context(), []lock.Change{{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: lock.MustParseName("c")}}})
 	wantError(s.t, "Commit after Close", err, lock.ErrShuttingDown)
-	_, err = s.Events(s.t.Context(), s.start)
+	_, _, err = s.Events(s.t.Context(), lock.Pattern{}, s.start, time.Hour)
 	wantError(s.t, "Events after Close", err, lock.ErrShuttingDown)
 	_, err = s.Revision(s.t.Context())
 	wantError(s.t, "Revision after Close", err, lock.ErrShuttingDown)

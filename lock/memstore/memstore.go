@@ -123,7 +123,7 @@ func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.
 		}
 	}
 	s.revision, s.locks = next.revision, next.locks
-	s.feed.Append(next.told...)
+	s.feed.Append(nil, next.told...)
 	return next.events, nil
 }
 
@@ -207,8 +207,8 @@ func (s *Store) CheckSize(l lock.Lock) error {
 }
 
 // Events implements lock.Store.
-func (s *Store) Events(ctx context.Context, after lock.Revision) ([]lock.Event, error) {
-	return s.feed.After(ctx, after)
+func (s *Store) Events(ctx context.Context, p lock.Pattern, after lock.Revision, wait time.Duration) ([]lock.Event, lock.Revision, error) {
+	return s.feed.Events(ctx, p, after, wait)
 }
 
 // Breaks implements lock.Store: it keeps none longer than the rest.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/feed"
@@ -50,12 +51,12 @@ func TestCompaction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err := s.Events(t.Context(), 0)
+	_, _, err := s.Events(t.Context(), lock.Pattern{}, 0, time.Hour)
 	var compacted *lock.CompactedError
 	if !errors.As(err, &compacted) || compacted.Kept != 7 {
 		t.Errorf("Events(0): got %v, want a CompactedError with Kept 7", err)
 	}
-	if events, err := s.Events(t.Context(), 7); err != nil || len(events) != 3 {
+	if events, _, err := s.Events(t.Context(), lock.Pattern{}, 7, time.Hour); err != nil || len(events) != 3 {
 		t.Errorf("Events(7): got %d events and %v, want 3", len(events), err)
 	}
 }
