@@ -30,6 +30,9 @@ const (
 	// cycleRounds is how often the cycles are measured, in turn with those of
 	// another server, which holds the least number of locks.
 	cycleRounds = 5
+	// watchCallers make the cycles beside watches, of which a connection has watchesEach.
+	watchCallers = 16
+	watchesEach  = 100
 )
 
 // lockScale is what was found with so many held locks.
@@ -56,6 +59,16 @@ type leaseScale struct {
 	TTL    float64 `json:"ttl"`
 	Renew  sample  `json:"renew"`
 	Cores  float64 `json:"cores"` // CPU seconds a second
+}
+
+// watchScale is what was found beside so many watches, each of a name of its own at which
+// nothing happens.
+type watchScale struct {
+	Watches int    `json:"watches"`
+	Cycles  sample `json:"cycles"` // the median round
+	// Against is the cycles a second over those of a server without watches, round by
+	// round.
+	Against []float64 `json:"cycles_against_none"`
 }
 
 // lockScale returns what was found with n locks, or nil.
@@ -98,6 +111,13 @@ func measureScale(ctx context.Context, s *settings, dir string, r *report, progr
 			return fmt.Errorf("with %s leases: %w", load.FormatCount(float64(n)), err)
 		}
 		r.Leases = append(r.Leases, found)
+	}
+	for _, n := range s.watches {
+		found, err := sc.measureWatches(ctx, filepath.Join(dir, fmt.Sprintf("watch-root-%d", n)), n)
+		if err != nil {
+			return fmt.Errorf("beside %s watches: %w", load.FormatCount(float64(n)), err)
+		}
+		r.Watches = append(r.Watches, found)
 	}
 	return nil
 }
@@ -223,7 +243,7 @@ func (sc *scaler) measureLocks(ctx context.Context, n int) (found lockScale, err
 // measureCycles measures the cycles beside the held locks, in turn with those of another
 // server that holds the least number of locks: minutes later the machine may be another.
 func (sc *scaler) measureCycles(ctx context.Context, found *lockScale) (err error) {
-	least := &scaler{settings: sc.settings, root: filepath.Join(filepath.Dir(sc.log), "least-root"), log: sc.log, progress: sc.progress}
+	least := sc.another("least-root")
 	defer func() { err = errors.Join(err, least.stop((*process).stop), removeRoot(least.root)) }()
 	if _, err := least.start(ctx, least.root); err != nil {
 		return err
@@ -231,22 +251,69 @@ func (sc *scaler) measureCycles(ctx context.Context, found *lockScale) (err erro
 	if err := least.fill(ctx, sc.locks[0]); err != nil {
 		return err
 	}
+	found.Cycles, found.Against, err = sc.cyclesAgainst(ctx, least, scaleCallers)
+	return err
+}
+
+// another returns a scaler for another server, on a root of its own.
+func (sc *scaler) another(root string) *scaler {
+	return &scaler{settings: sc.settings, root: filepath.Join(filepath.Dir(sc.log), root), log: sc.log, progress: sc.progress}
+}
+
+// cyclesAgainst measures the cycles of two servers in turn. It returns the median round
+// of sc, and its rates over those of the other, round by round.
+func (sc *scaler) cyclesAgainst(ctx context.Context, other *scaler, callers int) (median sample, against []float64, err error) {
 	var rounds []sample
 	for range cycleRounds {
 		var pair [2]sample
-		for i, of := range []*scaler{sc, least} {
-			run, err := load.Cycles(ctx, of.target, scaleCallers, of.options())
+		for i, of := range []*scaler{sc, other} {
+			run, err := load.Cycles(ctx, of.target, callers, of.options())
 			if err != nil {
-				return err
+				return median, nil, err
 			}
 			pair[i] = sampleOf(run)
 		}
 		rounds = append(rounds, pair[0])
-		found.Against = append(found.Against, pair[0].PerSecond/pair[1].PerSecond)
+		against = append(against, pair[0].PerSecond/pair[1].PerSecond)
 	}
 	slices.SortFunc(rounds, func(a, b sample) int { return cmp.Compare(a.PerSecond, b.PerSecond) })
-	found.Cycles = rounds[len(rounds)/2]
-	return nil
+	return rounds[len(rounds)/2], against, nil
+}
+
+// measureWatches measures the cycles beside n watches of other names, in turn with those
+// of a server without watches.
+func (sc *scaler) measureWatches(ctx context.Context, root string, n int) (found watchScale, err error) {
+	defer func() { err = errors.Join(err, sc.stop((*process).stop)) }()
+	fmt.Fprintf(sc.progress, "%s watches\n", load.FormatCount(float64(n)))
+	if _, err := sc.start(ctx, root); err != nil {
+		return found, err
+	}
+	none := sc.another("no-watches-root")
+	defer func() { err = errors.Join(err, none.stop((*process).stop), removeRoot(none.root)) }()
+	if _, err := none.start(ctx, none.root); err != nil {
+		return found, err
+	}
+	watching, end := context.WithCancel(ctx)
+	defer end()
+	err = load.Each(ctx, n, scaleCallers, func(ctx context.Context, i int) error {
+		service, err := sc.target.Connection(1 + i/watchesEach)
+		if err != nil {
+			return err
+		}
+		stream, err := service.Watch(watching, &pylokv1.WatchRequest{Pattern: fmt.Sprintf("quiet/%d", i)})
+		for synced := false; err == nil && !synced; {
+			var response *pylokv1.WatchResponse
+			response, err = stream.Recv()
+			synced = response.GetEvent().GetType() == pylokv1.EventType_EVENT_TYPE_SYNCED
+		}
+		return err
+	})
+	if err != nil {
+		return found, err
+	}
+	found.Watches = n
+	found.Cycles, found.Against, err = sc.cyclesAgainst(ctx, none, watchCallers)
+	return found, err
 }
 
 // scaleName returns the name of the lock with a number: 1,000 to a directory.
@@ -388,6 +455,12 @@ func (r *report) printScale(w io.Writer) {
 	for _, l := range r.Leases {
 		t.row(load.FormatCount(float64(l.Leases)), fmt.Sprintf("%v s", l.TTL), fmt.Sprintf("%.1f", l.Renew.PerSecond),
 			duration(l.Renew.P50), duration(l.Renew.P99), fmt.Sprintf("%.3f", l.Cores), duration(l.Renew.CPU))
+	}
+	t.Flush()
+	fmt.Fprintf(w, "\n%d callers.\n\n", watchCallers)
+	t = newTable(w, "watches of other names", "cycles a second", "against none", "server CPU s for 1,000")
+	for _, l := range r.Watches {
+		t.row(load.FormatCount(float64(l.Watches)), load.FormatCount(l.Cycles.PerSecond), spreadOf(l.Against).format(times), fmt.Sprintf("%.3g", l.Cycles.CPU*1000))
 	}
 	t.Flush()
 }

@@ -54,13 +54,14 @@ func NewPylok(holder string, dial func() (*client.Client, error)) (*Pylok, error
 		return nil, err
 	}
 	p := &Pylok{dial: dial, holder: holder, data: data}
-	if p.Service, err = p.connection(0); err != nil {
+	if p.Service, err = p.Connection(0); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *Pylok) connection(number int) (pylokv1.LockServiceClient, error) {
+// Connection returns the connection with a number; number 0 is the callers'.
+func (p *Pylok) Connection(number int) (pylokv1.LockServiceClient, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.clients) <= number {
@@ -119,7 +120,7 @@ func (p *Pylok) Status(ctx context.Context, _ int, name string) error {
 
 // Subscribe implements Target.
 func (p *Pylok) Subscribe(ctx context.Context, connection int, prefix string, ready func(), changed func(n int)) error {
-	service, err := p.connection(connection)
+	service, err := p.Connection(connection)
 	if err != nil {
 		return err
 	}
