@@ -30,10 +30,9 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 	}
 	defer fsys.Close()
 	s := &Store{
-		files:    files{FS: fsys, root: root},
-		config:   Config{Root: root, StateDir: config.StateDir, AcceptRestore: config.AcceptRestore}.withDefaults(),
-		locks:    newTree(),
-		extended: make(map[lock.Name]struct{}),
+		files:     files{FS: fsys, root: root},
+		config:    Config{Root: root, StateDir: config.StateDir, AcceptRestore: config.AcceptRestore}.withDefaults(),
+		committer: committer{locks: newTree(), extended: make(map[lock.Name]struct{})},
 	}
 	s.complaints = complaints.New(s.config.Logger)
 	if _, err := fsys.Lstat(ownDir); errors.Is(err, fs.ErrNotExist) {

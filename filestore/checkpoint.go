@@ -1,10 +1,12 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/complaints"
@@ -16,6 +18,18 @@ import (
 // checkpointEvery is how often the lock files are made durable while there are
 // changes. It bounds the work of the next start.
 const checkpointEvery = 30 * time.Second
+
+// checkpointer makes checkpoints and snapshots, prunes the journal behind them, and looks
+// whether a disk that did not work does again. All but rotated is guarded by checkpointing,
+// until the background work has ended and Close has it.
+type checkpointer struct {
+	rotated chan struct{} // has an element when the journal has begun a segment
+
+	checkpointing sync.Mutex    // held while a checkpoint is made
+	snapshot      lock.Revision // of the last snapshot
+	unsaved       *view         // what the start found, if that took long; nil: no more
+	pruned        []string      // segments of the journal that are to be removed, oldest first
+}
 
 // checkpoint says that the lock files are durable as of a revision.
 type checkpoint struct {
@@ -71,7 +85,7 @@ func (s *Store) syncFiles() error {
 		return nil
 	}
 	err = fmt.Errorf("the lock files could not be made durable; restart the server when the disk is well: %w", err)
-	s.fail(err, nil)
+	s.fail(err)
 	return errors.Join(err, s.claim.sign(s.files, syncFailed))
 }
 
@@ -101,12 +115,20 @@ func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 		s.complain(err)
 		pruned = nil // they are kept until it works
 	}
-	c := &commit{mark: &checkpoint{revision: v.revision, prune: len(pruned)}, done: make(chan struct{})}
-	if !s.enqueue(c) {
+	mark := &checkpoint{revision: v.revision, prune: len(pruned)}
+	c := &commit{
+		task: func(c *commit) { c.steps = []step{{record: mark.record(s.revision)}} },
+		after: func() {
+			s.marked = mark
+			s.forgetDurable(mark.revision)
+			s.journal.Prune(mark.prune)
+		},
+	}
+	if !s.do(c) {
 		return v.revision, nil // Close makes one
 	}
-	if <-c.done; c.err != nil {
-		return 0, c.err
+	if err := cmp.Or(c.err, s.failure()); err != nil {
+		return 0, err
 	}
 	s.pruned = append(s.pruned, pruned...)
 	if err := s.noteProgress(); err != nil {
@@ -148,19 +170,14 @@ func (s *Store) probes(ctx context.Context) {
 		if s.trouble.Load() == nil {
 			continue
 		}
-		c := &commit{probe: true, done: make(chan struct{})}
-		if !s.enqueue(c) {
+		if !s.do(&commit{task: func(*commit) { s.probe() }}) {
 			return
 		}
-		<-c.done
 	}
 }
 
-// probe tries what a change needs of the disk. Only the committer calls it.
+// probe tries what a change needs of the disk. The caller must hold committing.
 func (s *Store) probe() {
-	if s.failure() != nil {
-		return
-	}
 	name := newFile(0)
 	file, err := s.work.create(name)
 	if err == nil {

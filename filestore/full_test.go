@@ -13,20 +13,20 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// health notes what Config.Health is told.
-type health struct {
+// healthTold notes what Config.Health is told.
+type healthTold struct {
 	mu   sync.Mutex
 	told []error
 }
 
-func (h *health) tell(err error) {
+func (h *healthTold) tell(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.told = append(h.told, err)
 }
 
 // last returns what was told last, and how often anything was.
-func (h *health) last() (err error, n int) {
+func (h *healthTold) last() (err error, n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.told) == 0 {
@@ -36,9 +36,9 @@ func (h *health) last() (err error, n int) {
 }
 
 // openHealthy opens a store in a new root that holds a and b, and watches its health.
-func openHealthy(t *testing.T) (*world, *health) {
+func openHealthy(t *testing.T) (*world, *healthTold) {
 	t.Helper()
-	h := new(health)
+	h := new(healthTold)
 	d := openDisk(t, t.TempDir())
 	config := Config{Root: d.root, NoNotify: true, Health: h.tell, journal: d.journal}.withDefaults()
 	s, err := open(t.Context(), config, d.root, d)

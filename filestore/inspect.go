@@ -50,47 +50,52 @@ func (s *Store) inspectOnce(names []lock.Name) (again []lock.Name, err error) {
 	held := s.files.Hold()
 	defer held.Drop()
 	here := files{FS: held, root: s.files.root}
-	c := &commit{}
+	var files []inspected
 	began := time.Now()
 	for _, name := range names {
 		v := s.view.Load()
-		if v == nil || s.isClosed() {
+		if v == nil || s.queue.isClosed() {
 			return nil, nil
 		}
 		known := find(v.locks, name)
 		found, err := here.read(name, known)
 		if err != nil {
 			s.complaints.Bad(complaints.NoDescriptors, "", err)
-			return nil, errors.Join(s.await(c), readOnly(err))
+			_, takenIn := s.takeIn(files)
+			return nil, errors.Join(takenIn, readOnly(err))
 		}
-		c.found = append(c.found, inspected{name, known, found})
+		files = append(files, inspected{name, known, found})
 		// What has been found is not kept back for what takes long.
-		if time.Since(began) >= pollStretch || len(c.found) == suspectBatch {
-			if err := s.await(c); err != nil {
+		if time.Since(began) >= pollStretch || len(files) == suspectBatch {
+			changed, err := s.takeIn(files)
+			if err != nil {
 				return nil, err
 			}
-			again = append(again, c.again...)
-			c, began = &commit{}, time.Now()
+			again = append(again, changed...)
+			files, began = nil, time.Now()
 		}
 	}
-	err = s.await(c)
-	return append(again, c.again...), err
+	changed, err := s.takeIn(files)
+	return append(again, changed...), err
 }
 
-// await has the committer do c, and returns when that is done or the store is closed.
-func (s *Store) await(c *commit) error {
-	if len(c.found)+len(c.learnt) == 0 {
-		return nil
+// takeIn has the committer take in what was found in files, and returns when that is
+// committed or the store is closed. It returns those that have changed since.
+func (s *Store) takeIn(files []inspected) (again []lock.Name, err error) {
+	if len(files) == 0 {
+		return nil, nil
 	}
-	c.done = make(chan struct{})
-	if !s.enqueue(c) {
-		return nil
+	c := &commit{task: func(c *commit) { again = s.reconcile(c, files) }}
+	for _, f := range files {
+		c.about = append(c.about, f.name)
 	}
-	<-c.done
+	if !s.do(c) {
+		return nil, nil
+	}
 	if !errors.Is(c.err, lock.ErrReadOnly) { // which is logged
 		s.complaints.Result(complaints.NotTakenIn, c.err)
 	}
-	return c.err
+	return again, c.err
 }
 
 // revisitAfter is how long a file rests that could not be looked at.

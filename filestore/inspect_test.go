@@ -151,7 +151,7 @@ func TestFileThatCannotBeRead(t *testing.T) {
 		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ESTALE} {
 			t.Run(op+" "+errno.Error(), func(t *testing.T) {
 				t.Parallel()
-				h := new(health)
+				h := new(healthTold)
 				s, d := openHooked(t, Config{Root: t.TempDir(), Health: h.tell})
 				held := mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName("held")}, "alice", `{"n":1}`))[0].Lock
 				d.on(func(at, name string) error {
@@ -253,7 +253,7 @@ func TestStartWithWhatCannotBeRead(t *testing.T) {
 // TestNoDescriptors: that the process has no more descriptors says nothing of a file. It
 // is looked at again when it has.
 func TestNoDescriptors(t *testing.T) {
-	h := new(health)
+	h := new(healthTold)
 	s, d := openHooked(t, Config{Root: t.TempDir(), Health: h.tell})
 	held := mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName("held")}, "alice", `{"n":1}`))[0].Lock
 	tried := make(chan struct{}, 1)

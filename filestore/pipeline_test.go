@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -59,14 +60,8 @@ func (f slowFile) Datasync() error {
 	result := make(chan error)
 	f.disk.syncs <- result
 	err := <-result
-	if err == errPanic {
-		panic(err)
-	}
 	return errors.Join(err, f.File.Datasync())
 }
-
-// errPanic as the result of a sync makes it panic.
-var errPanic = errors.New("a sync that panics")
 
 // openSlow opens a store whose journal has a segment already.
 func openSlow(t *testing.T) (*Store, *slowDisk) {
@@ -96,21 +91,28 @@ func openSlow(t *testing.T) (*Store, *slowDisk) {
 	return s, d
 }
 
-// begin commits a new lock and returns where the answer comes.
+// begin commits a new lock and returns where the answer comes. There is another one
+// beside it, for a commit that is alone has the committer wait for its sync.
 func begin(t *testing.T, s *Store, name string) chan error {
+	t.Helper()
+	s.committing.Lock()
+	commits := []*commit{enqueue(t, s, name+"-beside"), enqueue(t, s, name)}
+	s.committing.Unlock()
 	answer := make(chan error, 1)
 	go func() {
-		_, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: lock.MustParseName(name)}, "somebody", `{}`)})
-		answer <- err
+		for _, c := range commits {
+			<-c.done
+		}
+		answer <- commits[1].err
 	}()
 	return answer
 }
 
-// queue has a new lock committed behind what has queued up, and returns the commit.
-func queue(t *testing.T, s *Store, name string) *commit {
+// enqueue has a new lock committed behind what has queued up, and returns the commit.
+func enqueue(t *testing.T, s *Store, name string) *commit {
 	t.Helper()
 	c := &commit{changes: []lock.Change{locked(lock.Lock{Name: lock.MustParseName(name)}, "somebody", `{}`)}, done: make(chan struct{})}
-	if !s.enqueue(c) {
+	if !s.queue.add(c) {
 		t.Fatal("the store is closed")
 	}
 	return c
@@ -150,7 +152,8 @@ func TestFilesAreMadeDuringASync(t *testing.T) {
 	first := begin(t, s, "a")
 	firstSync := <-d.syncs
 	<-d.links
-	second := queue(t, s, "b")
+	<-d.links
+	second := enqueue(t, s, "b")
 	if file := <-d.links; file != "b.lock" {
 		t.Errorf("during the sync of a the file %s was made, want b.lock", file)
 	}
@@ -195,7 +198,9 @@ func TestSyncFailsWithCommitsBehindIt(t *testing.T) {
 	answers := []chan error{begin(t, s, "a")}
 	sync := <-d.syncs
 	<-d.links
+	<-d.links
 	answers = append(answers, begin(t, s, "b"))
+	<-d.links
 	<-d.links
 	sync <- syscall.EIO
 	for i, answer := range answers {
@@ -229,8 +234,9 @@ func TestConflictWithWhatIsBeingMadeDurable(t *testing.T) {
 	first := begin(t, s, "a")
 	sync := <-d.syncs
 	<-d.links
-	second := queue(t, s, "a")
-	third := queue(t, s, "b")
+	<-d.links
+	second := enqueue(t, s, "a")
+	third := enqueue(t, s, "b")
 	<-d.links // of the third, so that the second has been looked at too
 	wantWaiting(t, second, "during the sync of the first commit of a")
 	sync <- nil
@@ -289,26 +295,48 @@ func TestHandOverInOneSync(t *testing.T) {
 	d.letGo(t, s)
 }
 
-// Who commits alone and comes upon a fault in the server may survive it; what is
-// committed next must not.
-func TestPanicDuringASync(t *testing.T) {
+// Who does not wait any more is told whether the change has begun; one that has not is not
+// made.
+func TestGivingUp(t *testing.T) {
 	s, d := openSlow(t)
-	panicked := make(chan any, 1)
-	go func() {
-		defer func() { panicked <- recover() }()
-		c := &commit{changes: []lock.Change{locked(lock.Lock{Name: lock.MustParseName("a")}, "somebody", `{}`)}, done: make(chan struct{})}
-		for !s.commitAlone(c) { // the poller may be looking at something
-			runtime.Gosched()
+	first := begin(t, s, "a")
+	sync := <-d.syncs
+	name := lock.MustParseName("b")
+	giveUp := func(when string, want error, begun func()) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		answer := make(chan error, 1)
+		go func() {
+			_, err := s.Commit(ctx, []lock.Change{locked(lock.Lock{Name: name}, "somebody", `{}`)})
+			answer <- err
+		}()
+		begun()
+		cancel()
+		if err := <-answer; !errors.Is(err, want) {
+			t.Errorf("%s: got error %v, want %v", when, err, want)
 		}
-	}()
-	(<-d.syncs) <- errPanic
-	if got := <-panicked; got != errPanic {
-		t.Fatalf("Commit panicked with %v, want %v", got, errPanic)
 	}
-	go func() { (<-d.syncs) <- nil }() // the next round makes durable what was left
-	if err := <-begin(t, s, "b"); !errors.Is(err, lock.ErrReadOnly) {
-		t.Errorf("a commit after it: %v, want %v", err, lock.ErrReadOnly)
+	s.committing.Lock() // as a disk on which making files hangs
+	giveUp("in the queue", lock.ErrReadOnly, func() {
+		for waits := 0; waits == 0; runtime.Gosched() {
+			s.queue.mu.Lock()
+			waits = len(s.queue.commits)
+			s.queue.mu.Unlock()
+		}
+	})
+	s.committing.Unlock()
+	for len(d.links) > 0 {
+		<-d.links
 	}
+	giveUp("begun", lock.ErrOutcomeUnknown, func() { <-d.links })
+	wantFree(t, s, "before the sync", "b")
+	sync <- nil
+	if err := <-first; err != nil {
+		t.Errorf("a: %v", err)
+	}
+	(<-d.syncs) <- nil
+	s.waitSettled()
+	wantHeld(t, s, "in the end", "b")
 	d.letGo(t, s)
 }
 

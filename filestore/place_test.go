@@ -294,11 +294,11 @@ func TestStorm(t *testing.T) {
 		load.Go(func() {
 			name := lock.MustParseName(fmt.Sprintf("load/%d", i))
 			for ctx.Err() == nil {
-				if _, err := s.Commit(ctx, []lock.Change{locked(lock.Lock{Name: name}, "load", `{}`)}); err != nil {
+				if _, err := s.Commit(t.Context(), []lock.Change{locked(lock.Lock{Name: name}, "load", `{}`)}); err != nil {
 					t.Error(err)
 					return
 				}
-				if _, err := s.Commit(ctx, []lock.Change{unlocked(present(ctx, t, s, name))}); err != nil {
+				if _, err := s.Commit(t.Context(), []lock.Change{unlocked(present(ctx, t, s, name))}); err != nil {
 					t.Error(err)
 					return
 				}

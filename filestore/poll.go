@@ -371,7 +371,8 @@ func (p *poller) read() {
 // learn tells the committer of the files that have been read.
 func (p *poller) learn() {
 	if len(p.learnt) > 0 {
-		_ = p.store.await(&commit{learnt: p.learnt})
+		files := p.learnt
+		p.store.do(&commit{task: func(*commit) { p.store.learn(files) }})
 		p.learnt = nil
 	}
 }

@@ -8,19 +8,22 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// reconcile takes in what was found in lock files. What others did to them is a commit
-// of its own, which it returns, without steps if there is nothing. Only the committer
-// calls it.
-func (s *Store) reconcile(c *commit) *commit {
-	outside := &commit{}
-	for _, f := range c.found {
+// reconcile takes in what was found in lock files: what others did to them makes the steps
+// of c. It returns those that have changed since they were read. The caller must hold
+// committing.
+func (s *Store) reconcile(c *commit, found []inspected) (again []lock.Name) {
+	if err := s.haveRevisions(2 * len(found)); err != nil {
+		c.err = s.ioError(err)
+		return nil
+	}
+	for _, f := range found {
 		if s.isStill(f) {
-			s.reconcileLock(f.name, f.lockFile, outside)
+			s.reconcileLock(f.name, f.lockFile, c)
 		} else {
-			c.again = append(c.again, f.name)
+			again = append(again, f.name)
 		}
 	}
-	return outside
+	return again
 }
 
 // isStill reports whether neither the server nor, as far as a look tells, anybody else

@@ -86,7 +86,7 @@ func TestRootThatGoesAway(t *testing.T) {
 			if err := os.Symlink("root", filepath.Join(dir, "link")); err != nil {
 				t.Fatal(err)
 			}
-			h, log := new(health), new(logged)
+			h, log := new(healthTold), new(logged)
 			config := Config{Root: filepath.Join(dir, test.root), NoNotify: true, PollInterval: 10 * time.Millisecond, Health: h.tell, Logger: log.logger()}
 			s, err := Open(t.Context(), config)
 			if err != nil {

@@ -111,51 +111,13 @@ type Store struct {
 	reading      sync.RWMutex // held for reading by who reads files beside the committer
 	readingEnded bool         // guarded by reading
 
-	mu        sync.Mutex
-	queue     []*commit
-	unsettled []*batch // oldest first
-	closed    bool
-	failed    atomic.Pointer[error] // why nothing can be written any more
-	// trouble is why changes are refused until the disk works again; away why until
-	// the root is in its place again.
-	trouble, away atomic.Pointer[error]
-
-	telling sync.Mutex // held while Config.Health is called; guards what follows
-	told    *error     // what it was told last
-
-	arrival       chan struct{} // has an element when the queue has
-	unsettledMore chan struct{} // has an element when the committer has made a batch; closed when it has ended
-	done          chan struct{} // closed when nothing is committed any more
-
-	rotated chan struct{} // has an element when the journal has begun a segment
-
-	settling chan struct{} // has an element while somebody makes batches durable and answers them
-
-	// checkpointing is held while a checkpoint is made. It guards what follows; Close
-	// uses it when the background work has ended.
-	checkpointing sync.Mutex
-	snapshot      lock.Revision // of the last snapshot
-	unsaved       *view         // what the start found, if that took long; nil: no more
-	pruned        []string      // segments of the journal that are to be removed, oldest first
+	health
+	committer
+	settler
+	checkpointer
 
 	stop       context.CancelFunc // of the background work
 	background sync.WaitGroup     // what looks at files and makes checkpoints
-
-	// committing is held by who commits: the committer, or a commit that is alone.
-	// It guards what follows.
-	committing sync.Mutex
-	records    []journal.Record // of the batch that is being written
-	made       []*batch         // that nobody settles yet
-	work       files            // its own way to the files
-	held       disk.Held        // what work reaches them through
-	written    written
-	batch      disk.File     // batchFile; nil: not yet opened
-	batchAfter lock.Revision // what it says
-	locks      *btree.BTreeG[*entry]
-	revision   lock.Revision          // the last one given out; see floor
-	marked     *checkpoint            // the last one
-	stale      bool                   // readers do not see yet what is known of some files
-	extended   map[lock.Name]struct{} // holds whose terms are not those in their file
 }
 
 // view is the state as of one revision. It is never changed.
@@ -233,21 +195,23 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 
 func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Store, err error) {
 	s := &Store{
-		config:        config,
-		files:         files{FS: fsys, root: root},
-		arrival:       make(chan struct{}, 1),
-		revisits:      newRevisits(),
-		complaints:    complaints.New(config.Logger),
-		unsettledMore: make(chan struct{}, 1),
-		done:          make(chan struct{}),
-		settling:      make(chan struct{}, 1),
-		rotated:       make(chan struct{}, 1),
-		breaks:        journal.NewBreaks(fsys, breaksFile),
-		locks:         newTree(),
-		extended:      make(map[lock.Name]struct{}),
-		written:       written{most: cmp.Or(config.written, mostWritten), mostOpen: mostOpenHere()},
+		config:     config,
+		files:      files{FS: fsys, root: root},
+		revisits:   newRevisits(),
+		complaints: complaints.New(config.Logger),
+		breaks:     journal.NewBreaks(fsys, breaksFile),
+		committer: committer{
+			locks:    newTree(),
+			extended: make(map[lock.Name]struct{}),
+			touched:  make(map[lock.Name]bool),
+			written:  written{most: cmp.Or(config.written, mostWritten), mostOpen: mostOpenHere()},
+		},
+		settler:      settler{batches: make(chan *batch, mostUnsettled), done: make(chan struct{})},
+		checkpointer: checkpointer{rotated: make(chan struct{}, 1)},
+		health:       health{logger: config.Logger, tell: config.Health},
 	}
 	s.config.journal.Carry = s.carry
+	s.queue.more.L = &s.queue.mu
 	s.floor.low = make(chan struct{}, 1)
 	if s.claim, err = claimRoot(root, fsys); err != nil {
 		return nil, err
@@ -273,7 +237,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	}
 	s.feed = feed.New(s.journal.Last(), feed.Config{})
 	go s.run()
-	go s.runSettling()
+	go s.runSettler()
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	n := newNotifier(s, config.NoNotify)
@@ -413,63 +377,13 @@ func (s *Store) Revision(context.Context) (lock.Revision, error) {
 	return v.revision, nil
 }
 
-// Commit implements lock.Store.
-func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.Guard) ([]lock.Event, error) {
-	if err := lock.CheckCommit(changes, guards); err != nil {
-		return nil, err
-	}
-	c := &commit{changes: changes, guards: guards, done: make(chan struct{})}
-	if !s.commitAlone(c) {
-		if !s.enqueue(c) {
-			return nil, lock.ErrShuttingDown
-		}
-		<-c.done
-	}
-	if errors.Is(c.err, lock.ErrConflict) {
-		if err := s.inspect(slices.Collect(c.names)); err != nil {
-			return nil, err
-		}
-	}
-	return c.events, c.err
-}
-
-func (s *Store) enqueue(c *commit) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.queue = append(s.queue, c)
-	s.wake()
-	return true
-}
-
-func (s *Store) isClosed() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed
-}
-
-func (s *Store) wake() {
-	select {
-	case s.arrival <- struct{}{}:
-	default:
-	}
-}
-
 // Close implements lock.Store.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	if !s.queue.close() {
 		return nil
 	}
-	s.closed = true
-	s.wake()
-	s.mu.Unlock()
 	s.stop()
 	<-s.done
-	s.settleWritten() // of who commits alone
 	s.background.Wait()
 	s.view.Store(nil)
 	s.feed.Close()

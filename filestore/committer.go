@@ -1,0 +1,241 @@
+package filestore
+
+import (
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/google/btree"
+
+	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/lock"
+)
+
+// committer makes commits: it stages what has queued up, writes the lines of all of it
+// into the journal, and hands the batch over to the settler, which makes it durable while
+// the next batch is staged.
+//
+// All but the queue is guarded by committing.
+type committer struct {
+	queue queue
+
+	committing sync.Mutex // held while a batch is made, and by who looks at files between two
+	work       files      // its own way to the files
+	held       disk.Held  // what work reaches them through
+	written    written
+	batch      disk.File     // batchFile; nil: not yet opened
+	batchAfter lock.Revision // what it says
+	locks      *btree.BTreeG[*entry]
+	revision   lock.Revision          // the last one given out; see floor
+	marked     *checkpoint            // the last one
+	stale      bool                   // readers do not see yet what is known of some files
+	extended   map[lock.Name]struct{} // holds whose terms are not those in their file
+
+	touched map[lock.Name]bool // by the batch that is being staged
+	records []journal.Record   // of the batch that is being written
+}
+
+// run is the committer, until the queue is closed and empty.
+func (s *Store) run() {
+	defer close(s.batches)
+	for s.queue.wait() {
+		runtime.Gosched() // so that more share the batch: who is ready to commit goes first
+		s.commitQueued()
+	}
+}
+
+// commitQueued commits what has queued up, in as many batches as it takes.
+func (s *Store) commitQueued() {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	for commits := s.queue.take(); len(commits) > 0; {
+		commits = s.commitBatch(commits)
+	}
+}
+
+// commitBatch stages commits, writes them to the journal and hands them over to the
+// settler, but for the commits that it returns: they are about a lock that one before them
+// changes, and come after it.
+func (s *Store) commitBatch(commits []*commit) (later []*commit) {
+	defer s.held.Release()
+	b := &batch{answered: commits[:0]}
+	var staged []*commit
+	adds := 0 // locks, by what is staged
+	clear(s.touched)
+	for _, c := range commits {
+		if s.touches(c) {
+			later = append(later, c)
+			continue
+		}
+		for name := range c.names {
+			s.touched[name] = true
+		}
+		b.answered = append(b.answered, c)
+		if c.task == nil {
+			c.err = s.stage(c, adds)
+		} else if s.failure() == nil {
+			c.task(c)
+		}
+		if c.err == nil && len(c.steps) > 0 {
+			staged = append(staged, c)
+			adds += c.adds()
+		}
+	}
+	if len(staged) > 0 && s.journal.IsFull() {
+		s.waitSettled() // the next segment begins where all is durable
+		defer s.noteRotation()
+	}
+	if b.committed = s.write(staged); len(b.committed) > 0 {
+		b.mark = s.journal.Written()
+		s.advance(b)
+		s.discardMoved(b.committed)
+	}
+	s.handOver(b)
+	return later
+}
+
+// touches reports whether a commit is about a lock that the batch changes.
+func (s *Store) touches(c *commit) bool {
+	for name := range c.names {
+		if s.touched[name] {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.guards, func(g lock.Guard) bool { return s.touched[g.Name] })
+}
+
+// handOver hands a batch over to the settler. If readers do not see yet what is known of
+// some files, they see it with the batch.
+func (s *Store) handOver(b *batch) {
+	if (len(b.committed) > 0 || s.stale) && s.failure() == nil {
+		b.view = &view{revision: s.journal.Written().Last, locks: s.locks.Clone()}
+		s.stale = false
+	}
+	hasAfter := func(c *commit) bool { return c.after != nil }
+	switch {
+	case slices.ContainsFunc(b.committed, hasAfter):
+		after := slices.DeleteFunc(slices.Clone(b.committed), func(c *commit) bool { return !hasAfter(c) })
+		b.answered = slices.DeleteFunc(b.answered, func(c *commit) bool { return slices.Contains(after, c) })
+		s.send(b)
+		s.waitSettled()
+		for _, c := range after {
+			if c.err == nil {
+				c.after()
+			}
+		}
+		s.handOver(&batch{answered: after})
+	case len(b.committed) == 1 && s.unsettled.Load() == 0:
+		s.settle([]*batch{b}) // fast path: nothing is before it, and waking up the settler takes longer
+	default:
+		s.send(b)
+	}
+}
+
+// write puts the staged commits into the journal, and returns those for which
+// there was room; the others are refused. Room is kept for commits that only
+// release, so that a full disk can be helped.
+func (s *Store) write(staged []*commit) (written []*commit) {
+	err := s.writeRecords(staged, false)
+	if err == nil {
+		return staged
+	}
+	for _, c := range staged {
+		if c.onlyReleases() {
+			written = append(written, c)
+		} else {
+			s.refuse(c, err)
+		}
+	}
+	if err = s.writeRecords(written, true); err == nil {
+		return written
+	}
+	for _, c := range written {
+		s.refuse(c, err)
+	}
+	return nil
+}
+
+// refuse gives up a staged commit that the journal did not take.
+func (s *Store) refuse(c *commit, err error) {
+	if !errors.Is(err, journal.ErrNoRoom) {
+		s.fail(err)
+		c.err = outcomeUnknown(err)
+		return
+	}
+	s.unstage(c)
+	c.err = s.ioError(err)
+}
+
+func (s *Store) writeRecords(commits []*commit, reserved bool) error {
+	s.records = s.records[:0]
+	for _, c := range commits {
+		for i := range c.steps {
+			st := &c.steps[i]
+			if st.ended != nil {
+				s.records = append(s.records, *st.ended)
+			}
+			if st.after != nil {
+				st.record.File = st.after.print.id()
+			}
+			s.records = append(s.records, st.record)
+		}
+	}
+	defer clear(s.records) // what they refer to need not stay
+	if len(s.records) == 0 {
+		return nil
+	}
+	return s.journal.Write(reserved, s.records...)
+}
+
+// advance makes the changes of a batch, whose lines are written, the state that the
+// next one is checked against.
+func (s *Store) advance(b *batch) {
+	for _, c := range b.committed {
+		for i := range c.steps {
+			st := &c.steps[i]
+			name := st.record.Event.Lock.Name
+			switch st.record.Kind {
+			case journal.KindCheckpoint:
+				continue
+			case journal.KindExtended:
+				st.after.print = find(s.locks, name).print // forget may have been there
+				s.extended[name] = struct{}{}
+				c.events = append(c.events, lock.Event{})
+			default:
+				delete(s.extended, name)
+				c.events = append(c.events, st.record.Event)
+				if st.ended != nil {
+					b.events = append(b.events, st.ended.Event)
+				}
+				b.events = append(b.events, st.record.Event)
+			}
+			if st.after != nil {
+				s.locks.ReplaceOrInsert(st.after)
+			} else {
+				s.locks.Delete(st.before)
+			}
+		}
+	}
+}
+
+// discardMoved removes what had the places of lock files that the journal says are over
+// or replaced.
+func (s *Store) discardMoved(committed []*commit) {
+	for _, c := range committed {
+		for i := range c.steps {
+			if moved := c.steps[i].moved; moved != "" {
+				s.complain(s.work.Remove(moved))
+			}
+		}
+	}
+}
+
+// noteRotation has the background look whether the journal has become too large.
+func (s *Store) noteRotation() {
+	select {
+	case s.rotated <- struct{}{}:
+	default:
+	}
+}

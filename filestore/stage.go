@@ -1,0 +1,327 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/pylok/pylok/filestore/internal/complaints"
+	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/filestore/internal/lockfile"
+	"github.com/pylok/pylok/lock"
+)
+
+// Staging a commit is to check it and to make it of the lock files. It can be undone until
+// its lines are in the journal.
+
+// step is a staged change: what it does to the files, the journal and the state.
+type step struct {
+	before *entry          // nil: the lock was free
+	after  *entry          // nil: it will be free
+	ended  *journal.Record // the line before record: the end of a hold that another replaces; nil: none
+	record journal.Record
+	linked bool   // the new file has its place, which was empty
+	moved  string // the name in .pylok of what had its place; empty: nothing
+}
+
+// stage checks a commit against the state and the files and prepares its steps. On
+// an error nothing is left of it. added is how many locks the batch adds before it.
+func (s *Store) stage(c *commit, added int) (err error) {
+	if err := s.failure(); err != nil {
+		return readOnly(err)
+	}
+	if away := s.away.Load(); away != nil {
+		return *away
+	}
+	revision, seen := s.revision, false
+	defer func() {
+		if err != nil {
+			s.unstage(c)
+			if !seen { // a number that nobody can have read is used again
+				s.revision = revision
+			}
+		}
+	}()
+	if err := s.check(c, added); err != nil {
+		return err
+	}
+	if err := s.haveRevisions(2 * len(c.changes)); err != nil {
+		return s.ioError(err)
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	for i, change := range c.changes {
+		st, err := s.stageChange(c, i, now)
+		seen = seen || st.after != nil && change.Type != lock.Extended
+		if err != nil {
+			return err
+		}
+		st.record.More = i < len(c.changes)-1
+		c.steps = append(c.steps, st)
+	}
+	return nil
+}
+
+// check holds a commit to the state of the locks. added is how many the batch adds before
+// it.
+func (s *Store) check(c *commit, added int) error {
+	for _, guard := range c.guards {
+		if s.present(guard.Name) != guard.Revision {
+			return lock.ErrConflict
+		}
+	}
+	for i, change := range c.changes {
+		if c.isEnded(change.Lock.Name, i) {
+			continue // it is free then
+		}
+		present := s.present(change.Lock.Name)
+		if change.Prev != present || present == 0 && change.Type != lock.Locked {
+			return lock.ErrConflict
+		}
+	}
+	held := s.locks.Len() + added
+	if adds := c.adds(); adds > 0 && held+adds > s.config.MaxLocks {
+		return &lock.Error{
+			Reason:  lock.ErrTooManyLocks,
+			Message: fmt.Sprintf("%d locks are held, the most that this server allows is %d; unlock some, or raise its --max-locks", held, s.config.MaxLocks),
+		}
+	}
+	return nil
+}
+
+// present returns the revision at which a lock stands, 0: it is free.
+func (s *Store) present(name lock.Name) lock.Revision {
+	if e := find(s.locks, name); e != nil {
+		return e.lock.Revision
+	}
+	return 0
+}
+
+// stageChange prepares one change of a commit that has been checked. A lock that is
+// handed over has its file replaced by the grant, and the end of its hold is a line of the
+// journal alone. With an error, a step that has an entry after it says that somebody may
+// have seen its revision.
+func (s *Store) stageChange(c *commit, i int, now time.Time) (step, error) {
+	change := c.changes[i]
+	l := change.Lock
+	l.Warnings = "" // they are of the file, and this is another one
+	before := find(s.locks, l.Name)
+	if change.Type == lock.Extended {
+		after := *before
+		after.extended = true
+		after.lock.TTL, after.lock.ExpireTime = l.TTL, l.ExpireTime
+		return step{
+			before: before,
+			after:  &after,
+			record: journal.Record{Kind: journal.KindExtended, Event: lock.Event{Lock: after.lock}},
+		}, nil
+	}
+	replaces := before != nil && change.Type == lock.Locked && !c.isEnded(l.Name, i)
+	if replaces {
+		s.revision++ // for the end of what it replaces
+	}
+	s.revision++
+	l.Revision = s.revision
+	if change.Type == lock.Locked {
+		l.Token = lock.Token(s.revision)
+		if l.AcquireTime.IsZero() {
+			l.AcquireTime = now
+		}
+	}
+	st := step{
+		before: before,
+		record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{
+			Revision: s.revision,
+			Time:     now,
+			Type:     change.Type,
+			Cause:    change.Cause,
+			Lock:     l,
+			Actor:    change.Actor,
+			Reason:   change.Reason,
+		}},
+	}
+	if replaces {
+		st.endBefore()
+	}
+	if change.Type == lock.Unlocked && c.isGranted(l.Name, i) {
+		return st, nil
+	}
+	var p fingerprint // of what is in its place; zero: nothing
+	if before != nil {
+		// Before anything is moved: most of what others did shows here.
+		var err error
+		if p, err = s.work.look(l.Name); err != nil {
+			return step{}, s.lookError(l.Name, err)
+		}
+		if !before.print.matches(p) {
+			return step{}, lock.ErrConflict
+		}
+		if p.isDir {
+			return step{}, &lock.Error{
+				Reason:  lock.ErrLockFile,
+				Message: fmt.Sprintf("%s is a directory, which the server leaves alone, so %s stays held: remove it by hand", s.work.location(l.Name), l.Name),
+			}
+		}
+	}
+	if change.Type == lock.Unlocked {
+		moved := s.takenFile(l.Name)
+		if err := s.work.take(l.Name, p, moved); err != nil {
+			return step{}, s.placeError(l.Name, err)
+		}
+		st.moved = moved
+		return st, nil
+	}
+	text := lockfile.Append(nil, l, s.work.location(l.Name))
+	if err := checkSize(l, len(text)); err != nil {
+		return step{}, err
+	}
+	if err := s.beginBatch(); err != nil {
+		return step{}, s.ioError(err)
+	}
+	file, written, err := s.writeNew(l, text)
+	if err != nil {
+		return step{}, s.ioError(err)
+	}
+	st.after = &entry{key: l.Name.String(), lock: l, fileToken: l.Token, print: written}
+	if before == nil {
+		if err := s.work.link(file, l.Name); err != nil {
+			return st, s.linkError(l.Name, err)
+		}
+		st.linked = true
+		return st, nil
+	}
+	moved := s.movedFile(l.Name)
+	if err := s.work.replace(l.Name, file, written, p, moved); err != nil {
+		return st, s.placeError(l.Name, err)
+	}
+	st.moved = moved
+	return st, nil
+}
+
+// endBefore makes a Locked in the place of another hold two lines of the journal: the
+// end of that hold, and its own.
+func (st *step) endBefore() {
+	if e := st.record.Event; st.before != nil && e.Type == lock.Locked {
+		st.ended = &journal.Record{Kind: journal.KindEvent, Event: e.EndOf(st.before.lock), More: true}
+	}
+}
+
+// linkError says why a new lock file cannot have its place.
+func (s *Store) linkError(name lock.Name, err error) error {
+	switch {
+	case errors.Is(err, errBlocked):
+		return &lock.Error{
+			Reason:  lock.ErrInvalidName,
+			Field:   "name",
+			Message: fmt.Sprintf("%s cannot have a lock file: %v", name, err),
+			Err:     err,
+		}
+	case errors.Is(err, fs.ErrExist):
+		return lock.ErrConflict // somebody else created it
+	case isOfTheFile(err):
+		return &lock.Error{
+			Reason:  lock.ErrLockFile,
+			Message: fmt.Sprintf("%s cannot have a lock file (%s), and nothing changed: see to the directory %s, where the server must be able to make files", name, whyOfTheFile(err), path.Dir(s.work.location(name))),
+			Err:     err,
+		}
+	}
+	return s.ioError(err)
+}
+
+// placeError says why what is in the place of a held lock's file cannot be replaced or
+// removed.
+func (s *Store) placeError(name lock.Name, err error) error {
+	switch {
+	case errors.Is(err, errMisplaced):
+		s.fail(fmt.Errorf("changing the lock file of %s: %w", name, err))
+		return outcomeUnknown(err)
+	case errors.Is(err, errChanged), isByOthers(err):
+		s.noteDisplaced(err)
+		return lock.ErrConflict
+	case isOfTheFile(err):
+		return s.fileError(name, err)
+	}
+	return s.ioError(err)
+}
+
+// lookError says why a held lock's file cannot be looked at: whatever it is, it says
+// nothing of other files.
+func (s *Store) lookError(name lock.Name, err error) error {
+	if disk.IsExhausted(err) {
+		return readOnly(err)
+	}
+	return s.fileError(name, err)
+}
+
+func (s *Store) fileError(name lock.Name, err error) error {
+	return &lock.Error{
+		Reason:  lock.ErrLockFile,
+		Message: fmt.Sprintf("the lock file %s cannot be changed (%s), and nothing changed: %s stays held until the server may change that file and its directory, or somebody who may removes it", s.work.location(name), whyOfTheFile(err), name),
+		Err:     err,
+	}
+}
+
+// noteDisplaced logs where somebody's file is that lost its place.
+func (s *Store) noteDisplaced(err error) {
+	if displaced, ok := errors.AsType[*displacedError](err); ok {
+		s.config.Logger.Warn("somebody took the place of a lock file while it was looked at", "name", displaced.name, "kept", displaced.kept)
+	}
+}
+
+// unstage undoes stage.
+func (s *Store) unstage(c *commit) {
+	var suspect []lock.Name
+	for _, st := range slices.Backward(c.steps) {
+		name := st.record.Event.Lock.Name
+		var err error
+		switch {
+		case st.linked:
+			err = s.work.takeBack(name, st.after.print, s.takenFile(name))
+		case st.moved == "":
+			continue
+		case st.after == nil:
+			err = s.work.putBack(st.moved, name, nil)
+		default:
+			err = s.work.restore(name, st.after.print, st.moved)
+		}
+		var displaced *displacedError
+		isDecided := isOfTheFile(err) || errors.As(err, &displaced) && !errors.Is(err, errMisplaced)
+		if err != nil && !isDecided { // the next start undoes it
+			s.fail(fmt.Errorf("undoing a change of the lock file of %s: %w", name, err))
+		} else if err != nil { // the file, as it is, decides
+			s.noteDisplaced(err)
+			suspect = append(suspect, name)
+		}
+	}
+	c.steps = nil
+	if len(suspect) > 0 {
+		s.revisits.add(suspect)
+	}
+}
+
+// complain logs a failure that costs nothing but room.
+func (s *Store) complain(err error) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.complaints.Bad(complaints.NotCleaned, "", err)
+	}
+}
+
+// CheckSize implements lock.Store.
+func (s *Store) CheckSize(l lock.Lock) error {
+	return checkSize(l, len(lockfile.Append(nil, l, s.work.location(l.Name))))
+}
+
+// checkSize refuses a lock whose file would be too large.
+func checkSize(l lock.Lock, bytes int) error {
+	if bytes <= lock.MaxFileBytes {
+		return nil
+	}
+	return &lock.Error{
+		Reason:  lock.ErrDataTooLarge,
+		Field:   "data",
+		Message: fmt.Sprintf("the lock file of %s would be %d bytes long; at most %d are allowed: keep the bulk elsewhere and lock with a link to it", l.Name, bytes, lock.MaxFileBytes),
+	}
+}
