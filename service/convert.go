@@ -198,9 +198,7 @@ func valueOf(sent *structpb.Value) (any, error) {
 
 // What the Manager answers becomes messages.
 
-// lockMessage describes a lock. The data is in the message as its bytes on the wire,
-// among the fields that the message does not know: who receives it finds it in the
-// field data, and GetData finds nothing.
+// lockMessage describes a lock.
 func (s *Service) lockMessage(l lock.Lock) *pylokv1.Lock {
 	return s.lockMessageAt(l, l.AcquireTime)
 }
@@ -228,9 +226,20 @@ func (s *Service) lockMessageAt(l lock.Lock, renewed time.Time) *pylokv1.Lock {
 		message.Warnings = strings.Split(l.Warnings, "\n")
 	}
 	if !l.Data.IsEmpty() {
-		message.ProtoReflect().SetUnknown(s.documents.wire(l.Data, maphash.Comparable(s.seed, l.Data), dataField))
+		message.Data = s.structMessage(l.Data)
 	}
 	return message
+}
+
+// structMessage returns a document as a message, which is shared: it must not be changed.
+func (s *Service) structMessage(data lock.Data) *structpb.Struct {
+	return s.documents.get(data, maphash.Comparable(s.seed, data), func() (*structpb.Struct, bool) {
+		message, err := structpb.NewStruct(data.Map())
+		if err != nil {
+			panic(fmt.Sprintf("service: a document that no message can hold: %v", err))
+		}
+		return message, data.Size() <= maxRecentBytes
+	})
 }
 
 // expireTime returns when the hold ends unless it is renewed, or the zero time.

@@ -5,13 +5,13 @@ package service
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
@@ -40,8 +40,8 @@ type Service struct {
 	directory string // Root with a separator at its end, or empty
 	started   time.Time
 
-	changes       recent[lock.Event] // as responses of Watch
-	documents     recent[lock.Data]  // as the field data of a Lock
+	changes       recent[lock.Event, *pylokv1.WatchResponse]
+	documents     recent[lock.Data, *structpb.Struct]
 	confirmWithin time.Duration
 	seed          maphash.Seed // of the documents' hashes
 }
@@ -185,23 +185,17 @@ func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockServic
 	return nil
 }
 
-// watchResponse returns the response for an event. A change is in it as its bytes on the
-// wire, among the fields that the message does not know.
+// watchResponse returns the response for an event: of a change the same one for all who
+// watch, so that codec encodes it once.
 func (s *Service) watchResponse(e lock.Event) *pylokv1.WatchResponse {
+	response := func() (*pylokv1.WatchResponse, bool) {
+		return &pylokv1.WatchResponse{Event: s.eventMessage(e)}, e.Lock.Data.Size() <= maxRecentBytes
+	}
 	if e.Cause == 0 { // not a change, but the present state or a mark in the stream
-		return &pylokv1.WatchResponse{Event: s.eventMessage(e)}
+		message, _ := response()
+		return message
 	}
-	response := new(pylokv1.WatchResponse)
-	response.ProtoReflect().SetUnknown(s.changes.wire(e, uint64(e.Revision), s.encodeEvent))
-	return response
-}
-
-func (s *Service) encodeEvent(e lock.Event) []byte {
-	wire, err := proto.Marshal(&pylokv1.WatchResponse{Event: s.eventMessage(e)})
-	if err != nil {
-		panic(fmt.Sprintf("service: an event that no message can hold: %v", err))
-	}
-	return wire
+	return s.changes.get(e, uint64(e.Revision), response)
 }
 
 // History implements pylokv1.LockServiceServer.

@@ -1,0 +1,180 @@
+package service
+
+import (
+	"fmt"
+	"hash/maphash"
+	"slices"
+
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
+)
+
+// codec is gRPC's own for protobuf, with three additions. What is sent again and again it
+// encodes once: a response of Watch that goes to all who watch, whose bytes all streams
+// share, also while they wait for their clients to read, and the data of a lock. Of a
+// LockRequest it leaves the data as its bytes on the wire, among the fields that the
+// message does not know, where requestedData finds it. Data of a request that is larger
+// than most bytes it does not read, see leaveDataOut.
+type codec struct {
+	encoding.CodecV2
+	most    int
+	seed    maphash.Seed
+	changes recent[*pylokv1.WatchResponse, []byte]
+	data    recent[*structpb.Struct, []byte] // as the field data of a Lock
+}
+
+func newCodec(most int) *codec {
+	return &codec{CodecV2: encoding.GetCodecV2("proto"), most: most, seed: maphash.MakeSeed()}
+}
+
+// Marshal implements encoding.CodecV2.
+func (c *codec) Marshal(message any) (mem.BufferSlice, error) {
+	switch m := message.(type) {
+	case *pylokv1.WatchResponse:
+		if m.GetEvent().GetCause() == pylokv1.EventCause_EVENT_CAUSE_UNSPECIFIED {
+			break // a mark in the stream, or a lock as it stands, for this stream alone
+		}
+		if wire := c.changes.get(m, maphash.Comparable(c.seed, m), toWire(m)); wire != nil {
+			return mem.BufferSlice{mem.SliceBuffer(wire)}, nil
+		}
+	case *pylokv1.LockResponse:
+		message = &pylokv1.LockResponse{Lock: c.withWireData(m.Lock), Queued: m.Queued}
+	case *pylokv1.UnlockResponse:
+		message = &pylokv1.UnlockResponse{Lock: c.withWireData(m.Lock), Revision: m.Revision, Next: c.withWireData(m.Next)}
+	case *pylokv1.RenewResponse:
+		message = &pylokv1.RenewResponse{Lock: c.withWireData(m.Lock)}
+	case *pylokv1.StatusResponse:
+		message = &pylokv1.StatusResponse{Lock: c.withWireData(m.Lock)}
+	case *pylokv1.ListResponse:
+		locks := make([]*pylokv1.Lock, len(m.Locks))
+		for i, l := range m.Locks {
+			locks[i] = c.withWireData(l)
+		}
+		message = &pylokv1.ListResponse{Locks: locks, NextPageToken: m.NextPageToken, Revision: m.Revision}
+	}
+	return c.CodecV2.Marshal(message)
+}
+
+// withWireData returns a lock whose data is its bytes on the wire, among the fields that
+// the message does not know: encoding a Struct anew takes ten times as long as the rest
+// of the lock.
+func (c *codec) withWireData(l *pylokv1.Lock) *pylokv1.Lock {
+	if l.GetData() == nil {
+		return l
+	}
+	wire := c.data.get(l.Data, maphash.Comparable(c.seed, l.Data), toWire(&pylokv1.Lock{Data: l.Data}))
+	if wire == nil {
+		return l
+	}
+	same := &pylokv1.Lock{
+		Name:             l.Name,
+		State:            l.State,
+		LockFileLocation: l.LockFileLocation,
+		Holder:           l.Holder,
+		Token:            l.Token,
+		Revision:         l.Revision,
+		AcquireTime:      l.AcquireTime,
+		Ttl:              l.Ttl,
+		ExpireTime:       l.ExpireTime,
+		Waiters:          l.Waiters,
+		Problem:          l.Problem,
+		Warnings:         l.Warnings,
+	}
+	same.ProtoReflect().SetUnknown(wire)
+	return same
+}
+
+// toWire returns what makes the bytes of a message, nil where that fails, and says
+// whether they are few enough to be remembered.
+func toWire(m proto.Message) func() ([]byte, bool) {
+	return func() ([]byte, bool) {
+		wire, err := proto.Marshal(m)
+		if err != nil {
+			return nil, false // it fails once more where gRPC encodes it, and is reported there
+		}
+		return wire, len(wire) <= 2*maxRecentBytes
+	}
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c *codec) Unmarshal(wire mem.BufferSlice, message any) error {
+	if large, ok := message.(withData); ok && wire.Len() > c.most {
+		buffer := wire.MaterializeToBuffer(mem.DefaultBufferPool())
+		defer buffer.Free()
+		return leaveDataOut(buffer.ReadOnlyData(), large)
+	}
+	request, ok := message.(*pylokv1.LockRequest)
+	if !ok {
+		return c.CodecV2.Unmarshal(wire, message)
+	}
+	buffer := wire.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer buffer.Free()
+	return unmarshalLock(buffer.ReadOnlyData(), request)
+}
+
+// withData is a request that may have data.
+type withData interface {
+	proto.Message
+	GetData() *structpb.Struct
+}
+
+// dataLeftOut is the number of a field that no message has. In a request whose data was
+// left out it has the size of the data, and is the first of the fields that the message
+// does not know.
+const dataLeftOut protowire.Number = 1<<29 - 1
+
+// leaveDataOut decodes a request but for its data, which no lock file can hold: decoded
+// they would take many times the memory.
+func leaveDataOut(wire []byte, request withData) error {
+	field := request.ProtoReflect().Descriptor().Fields().ByName("data").Number()
+	rest, size := make([]byte, 0, 8<<10), 0
+	for len(wire) > 0 {
+		number, _, n := protowire.ConsumeField(wire)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		if number == field {
+			size += n
+		} else {
+			rest = append(rest, wire[:n]...)
+		}
+		wire = wire[n:]
+	}
+	if err := proto.Unmarshal(rest, request); err != nil || size == 0 {
+		return err
+	}
+	mark := protowire.AppendTag(nil, dataLeftOut, protowire.VarintType)
+	mark = protowire.AppendVarint(mark, uint64(size))
+	message := request.ProtoReflect()
+	message.SetUnknown(append(mark, message.GetUnknown()...))
+	return nil
+}
+
+// checkData refuses a request whose data was left out.
+func checkData(request withData) error {
+	number, kind, n := protowire.ConsumeTag(request.ProtoReflect().GetUnknown())
+	if n < 0 || number != dataLeftOut || kind != protowire.VarintType {
+		return nil
+	}
+	size, _ := protowire.ConsumeVarint(request.ProtoReflect().GetUnknown()[n:])
+	return lock.DataTooLarge(fmt.Sprintf("the data is %d bytes long", size))
+}
+
+func unmarshalLock(wire []byte, request *pylokv1.LockRequest) error {
+	before, data, after, ok := cutData(wire)
+	if ok {
+		_, ok = dataJSON(data)
+	}
+	if !ok || proto.Unmarshal(before, request) != nil || (proto.UnmarshalOptions{Merge: true}).Unmarshal(after, request) != nil {
+		return proto.Unmarshal(wire, request)
+	}
+	message := request.ProtoReflect()
+	message.SetUnknown(slices.Concat(data, message.GetUnknown()))
+	return nil
+}
