@@ -12,6 +12,7 @@ import (
 	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/filestore/internal/recovery"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -53,7 +54,7 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 		report(fmt.Sprintf("%s says %q and this program knows %q: it cannot serve this root", formatFile, text, formatText))
 		return nil
 	}
-	r := newRecovery(s)
+	r := newRestart(s)
 	if err := r.readMarks(); err != nil {
 		report("no start serves this root: " + err.Error())
 		return nil
@@ -96,9 +97,9 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 		daemon = nil // nothing is known
 	}
 	r.believe(daemon)
-	err = r.compareAll(ctx, func(name lock.Name, _ lockFile, v verdict) error {
-		if v.why != "" {
-			report(fmt.Sprintf("%s: %s; %s", name, v.why, v.consequence()))
+	err = r.compareAll(ctx, func(name lock.Name, _ lockFile, v recovery.Verdict) error {
+		if v.Why != "" {
+			report(fmt.Sprintf("%s: %s; %s", name, v.Why, v.Consequence()))
 		}
 		return nil
 	})
@@ -127,23 +128,4 @@ func reportAdoption(s *Store, report func(string)) error {
 		report(fmt.Sprintf("%s: there is no journal; the lock file will be adopted as an anonymous hold", name))
 	}
 	return err
-}
-
-// consequence says what the next start does.
-func (v verdict) consequence() string {
-	switch v.remedy {
-	case rewrite:
-		return fmt.Sprintf("it will be written again, with token %d", v.lock.Token)
-	case putBack:
-		return fmt.Sprintf("it will be put back, with token %d", v.lock.Token)
-	case remove:
-		return "it will be removed"
-	}
-	switch v.event {
-	case lock.Unlocked:
-		return fmt.Sprintf("the hold with token %d will be over", v.lock.Token)
-	case lock.Updated:
-		return fmt.Sprintf("the hold with token %d will have its data", v.lock.Token)
-	}
-	return "it will be an anonymous hold with a new token"
 }

@@ -139,6 +139,7 @@ type lockFile struct {
 	reserved lockfile.Reserved // nil too where they are as the server wrote them
 	print    fingerprint       // zero: there is no file
 	mtime    time.Time
+	text     []byte // nil: it was not read
 }
 
 func (f lockFile) exists() bool { return f.print != fingerprint{} }
@@ -191,6 +192,7 @@ func (f *files) readAt(file string, known *entry) (lockFile, error) {
 		case err != nil:
 			return found.unreadable(err), nil
 		case stable:
+			found.text = text
 			if known != nil && bytes.Equal(text, lockfile.Append(nil, known.lock, f.location(known.lock.Name))) {
 				found.Content = lockfile.ContentOf(known.lock)
 			} else {

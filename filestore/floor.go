@@ -279,7 +279,7 @@ type marks struct {
 }
 
 // readMarks takes in the marks. It refuses a root that is an older copy.
-func (r *recovery) readMarks() error {
+func (r *restart) readMarks() error {
 	var err error
 	if r.before, err = readFloor(r.files); err != nil && !r.config.AcceptRestore {
 		return err
@@ -317,7 +317,7 @@ func (r *recovery) readMarks() error {
 
 // giveUpPast makes a root whose journal directory somebody moved away one that has no
 // past, so that a start that does not come to its end leaves no journal that is too short.
-func (r *recovery) giveUpPast() error {
+func (r *restart) giveUpPast() error {
 	if err := r.files.Remove(batchFile); err != nil && !disk.IsAbsent(err) {
 		return err
 	}
@@ -331,7 +331,7 @@ func (r *recovery) giveUpPast() error {
 }
 
 // checkPast holds the journal, which has been read, to what is known of it.
-func (r *recovery) checkPast() error {
+func (r *restart) checkPast() error {
 	if r.config.AcceptRestore {
 		return nil
 	}
@@ -349,14 +349,14 @@ func (r *recovery) checkPast() error {
 	return nil
 }
 
-func (r *recovery) segment(after lock.Revision) string { return journalDir + "/" + journal.File(after) }
+func (r *restart) segment(after lock.Revision) string { return journalDir + "/" + journal.File(after) }
 
-func (r *recovery) pastError(what string) error {
+func (r *restart) pastError(what string) error {
 	return fmt.Errorf("the journal is not complete: %s. Restore the files from a backup; or start once with --accept-restore, which believes the journal as far as it goes; or, to give up the history and keep the locks, move the journal directory away: lock files that the journal does not know are then adopted as anonymous holds, with tokens far above", what)
 }
 
 // beginAbove returns a revision that all are to be above which are given out from now on.
-func (r *recovery) beginAbove() lock.Revision {
+func (r *restart) beginAbove() lock.Revision {
 	revision := max(r.journal.Last(), lock.Revision(r.highest))
 	switch {
 	case r.config.AcceptRestore:
@@ -371,14 +371,14 @@ func (r *recovery) beginAbove() lock.Revision {
 }
 
 // noteToken takes in a token in a file. One that cannot have been given out says nothing.
-func (r *recovery) noteToken(token lock.Token) {
+func (r *restart) noteToken(token lock.Token) {
 	if token <= r.credible {
 		r.highest = max(r.highest, token)
 	}
 }
 
 // nextMark is the mark of this start, which gives out n revisions after one itself.
-func (r *recovery) nextMark(revision lock.Revision, n int) mark {
+func (r *restart) nextMark(revision lock.Revision, n int) mark {
 	m := r.before
 	if !m.isKnown() || r.config.AcceptRestore {
 		m.Root = rand.Text()

@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,28 +18,21 @@ import (
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/filestore/internal/lockfile"
+	"github.com/pylok/pylok/filestore/internal/recovery"
 	"github.com/pylok/pylok/lock"
 )
 
-// recovery is what the start of a store works with: the past by the journal, the
-// present by the files, and the checkpoint that says how far both agree.
-//
-// Up to the checkpoint the files are right: where they differ from the journal,
-// somebody changed them while no server ran. After it the journal is right about
-// the files that the server wrote, since a power cut may have undone that. A file
-// that the journal does not know is somebody's, and never destroyed.
-type recovery struct {
+// restart is what the start of a store works with: the past by the journal, the present by
+// the files, and what holds for all of them, by which package recovery judges.
+type restart struct {
 	*Store
 	marks
-	past       map[lock.Name]*history
-	checkpoint lock.Revision
+	recovery.Start
+	past       map[lock.Name]*recovery.Past
 	finished   bool                            // a start has come to its end before
 	snapshotAt lock.Revision                   // the locks that it has are in Store.locks
 	written    map[uint64]bool                 // inodes of the files that the last server wrote last
-	intact     bool                            // no file has lost what was written to it
-	unsynced   bool                            // the files may lose it although they show it
 	unlisted   map[string]error                // directories that could not be read
-	terms      map[lock.Name]lock.Lock         // of holds that were renewed with other terms
 	highest    lock.Token                      // in any lock file
 	unread     bool                            // a power cut has taken the token of a file that the server wrote
 	leftover   []string                        // files to be removed in the end
@@ -53,40 +45,9 @@ type recovery struct {
 	now        time.Time
 }
 
-// history is what the journal says of one lock.
-type history struct {
-	last   lock.Event
-	hold   lock.Lock      // the present or last hold
-	byFile bool           // somebody else made the hold's file
-	edited bool           // somebody has edited the hold's file, and its lock_token may be gone
-	file   journal.FileID // the hold's; zero: not known
-	// steady: what the hold's file says is what was written there last, by the server
-	// or somebody else. Set when the two are compared.
-	steady bool
-	tokens []lock.Token
-	// versions is what the hold's file has said since the checkpoint: a power
-	// cut may leave any of it, torn.
-	versions []lock.Lock
-	// byHand is what somebody wrote into the file and the server, or somebody,
-	// replaced since the checkpoint: a power cut may bring it back.
-	byHand []replaced
-}
-
-// replaced is a version of a lock's file that another has taken the place of.
-type replaced struct {
-	lock.Lock
-	at lock.Revision // of what replaced it
-}
-
-func (h *history) isHeld() bool { return h != nil && h.last.Type != lock.Unlocked }
-
-func (h *history) knows(token lock.Token) bool {
-	return h != nil && token != 0 && slices.Contains(h.tokens, token)
-}
-
 // recover fills the store, and returns what it has learned on the way.
-func (s *Store) recover(ctx context.Context) (*recovery, error) {
-	r := newRecovery(s)
+func (s *Store) recover(ctx context.Context) (*restart, error) {
+	r := newRestart(s)
 	if err := r.readMarks(); err != nil {
 		return nil, err
 	}
@@ -128,7 +89,7 @@ func (s *Store) recover(ctx context.Context) (*recovery, error) {
 
 // recoverWithoutSnapshot begins a recovery again, after it has removed the snapshot,
 // so that no later start believes it.
-func (s *Store) recoverWithoutSnapshot(known marks) (*recovery, error) {
+func (s *Store) recoverWithoutSnapshot(known marks) (*restart, error) {
 	if err := s.files.Remove(snapshotFile); err != nil && !disk.IsAbsent(err) {
 		return nil, err
 	}
@@ -137,13 +98,13 @@ func (s *Store) recoverWithoutSnapshot(known marks) (*recovery, error) {
 	}
 	s.locks.Clear(false)
 	clear(s.extended)
-	r := newRecovery(s)
+	r := newRestart(s)
 	r.marks = known
 	return r, r.openJournal()
 }
 
 // openJournal opens the journal and takes it in.
-func (r *recovery) openJournal() error {
+func (r *restart) openJournal() error {
 	if err := r.findWritten(); err != nil {
 		return err
 	}
@@ -159,21 +120,23 @@ func (r *recovery) openJournal() error {
 // believe takes in what the last server said in .pylok/daemon. It moves the checkpoint
 // forward if the file system has been intact since that server wrote to it: then all that
 // the journal has is in the files, which are changed before.
-func (r *recovery) believe(daemon []byte) {
+func (r *restart) believe(daemon []byte) {
 	mount := mountOf(daemon)
-	r.unsynced = mount == syncFailed
-	r.intact = mount != "" && mount == r.files.Mount()
-	if r.intact {
-		r.checkpoint = max(r.checkpoint, r.journal.Last())
+	r.Unsynced = mount == syncFailed
+	r.Intact = mount != "" && mount == r.files.Mount()
+	r.End = r.journal.Last()
+	if r.Intact {
+		r.Checkpoint = max(r.Checkpoint, r.End)
 	}
+	// A journal that lacks more than the last batch is not asked.
+	r.Unheard = r.finished && r.End >= r.batchAfter
 }
 
-func newRecovery(s *Store) *recovery {
-	return &recovery{
+func newRestart(s *Store) *restart {
+	return &restart{
 		Store:    s,
-		past:     make(map[lock.Name]*history),
+		past:     make(map[lock.Name]*recovery.Past),
 		written:  make(map[uint64]bool),
-		terms:    make(map[lock.Name]lock.Lock),
 		outside:  &commit{},
 		unlisted: make(map[string]error),
 		reserved: make(map[lock.Name]lockfile.Reserved),
@@ -184,7 +147,7 @@ func newRecovery(s *Store) *recovery {
 
 // findWritten finds the files that still have the name in .pylok under which the last
 // server wrote them.
-func (r *recovery) findWritten() error {
+func (r *restart) findWritten() error {
 	var err error
 	if r.batchAfter, err = readBatchFile(r.files); err != nil {
 		return err
@@ -222,7 +185,7 @@ func (r *recovery) findWritten() error {
 }
 
 // noteNumber keeps the number of a file in .pylok from being given to another.
-func (r *recovery) noteNumber(file string) {
+func (r *restart) noteNumber(file string) {
 	digits := file[:len(file)-len(strings.TrimLeft(file, "0123456789"))]
 	if n, err := strconv.ParseUint(digits, 10, 64); err == nil && n < math.MaxUint64/2 {
 		r.Store.written.last = max(r.Store.written.last, n)
@@ -230,104 +193,86 @@ func (r *recovery) noteNumber(file string) {
 }
 
 // replay takes in one line of the journal.
-func (r *recovery) replay(record journal.Record) error {
+func (r *restart) replay(record journal.Record) error {
 	switch record.Kind {
 	case journal.KindCheckpoint:
 		r.finished = true
-		r.checkpoint = max(r.checkpoint, record.Revision)
+		r.Checkpoint = max(r.Checkpoint, record.Revision)
 		r.highest = max(r.highest, lock.Token(record.Counter))
 	case journal.KindExtended:
-		if l := record.Event.Lock; record.Revision >= r.snapshotAt {
-			r.terms[l.Name] = l
-			r.historyOf(l.Name)
+		if past := r.pastOf(record.Event.Lock.Name); past != nil && record.Revision >= r.snapshotAt {
+			past.Extend(record.Event.Lock)
 		}
 	case journal.KindEvent:
 		event := record.Event
-		name := event.Lock.Name
 		if event.Revision <= r.snapshotAt {
 			return nil
 		}
-		h := r.historyOf(name)
-		if h == nil {
-			h = &history{}
-			r.past[name] = h
+		past := r.pastOf(event.Lock.Name)
+		if past == nil {
+			past = &recovery.Past{}
+			r.past[event.Lock.Name] = past
 		}
-		if h.isHeld() && h.byFile {
-			h.byHand = append(h.byHand, replaced{h.hold, event.Revision})
-		}
-		h.last = event
-		if event.Type != lock.Unlocked {
-			h.file = r.fileOf(record.File, event.Revision)
-		}
-		switch event.Type {
-		case lock.Locked:
-			h.edited = false
-			h.hold = event.Lock
-			h.byFile = event.Cause == lock.File
-			h.tokens = append(h.tokens, event.Lock.Token)
-		case lock.Updated:
-			h.edited = event.Cause == lock.File
-			h.hold = event.Lock
-			h.byFile = h.byFile && event.Cause == lock.File
-		}
-		for len(h.versions) > 0 && h.versions[0].Revision <= r.checkpoint {
-			h.versions = h.versions[1:]
-		}
-		for len(h.byHand) > 0 && h.byHand[0].at <= r.checkpoint {
-			h.byHand = h.byHand[1:]
-		}
-		if event.Type != lock.Unlocked && event.Cause != lock.File {
-			h.versions = append(h.versions, event.Lock)
-		}
-		delete(r.terms, name)
-		delete(r.extended, name)
+		past.Add(event, r.fileOf(record.File, event.Revision), r.Checkpoint)
+		delete(r.extended, event.Lock.Name)
 	}
 	return nil
 }
 
 // fileOf is the id of a file as it was written down as of a revision, or zero where it
 // says nothing: in a copy of the root the files are others.
-func (r *recovery) fileOf(id journal.FileID, at lock.Revision) journal.FileID {
+func (r *restart) fileOf(id journal.FileID, at lock.Revision) journal.FileID {
 	if id.Birth == 0 || r.before.Own != r.own || at <= r.before.OwnSince {
 		return journal.FileID{}
 	}
 	return id
 }
 
-// historyOf returns what the journal and the snapshot say of a lock, nil: nothing.
-func (r *recovery) historyOf(name lock.Name) *history {
-	h := r.past[name]
-	if e := find(r.locks, name); h == nil && e != nil {
-		event := lock.Event{Revision: e.lock.Revision, Time: e.lock.AcquireTime, Type: lock.Locked, Lock: e.lock}
-		h = &history{
-			last:   event,
-			hold:   e.lock,
-			byFile: e.byFile,
-			edited: e.fileToken != e.lock.Token,
-			file:   r.fileOf(e.print.id(), r.snapshotAt),
-			tokens: []lock.Token{e.lock.Token},
-		}
-		r.past[name] = h
-		if _, ok := r.terms[name]; !ok && e.extended {
-			r.terms[name] = e.lock
-		}
+// pastOf returns what the journal and the snapshot say of a lock, nil: nothing.
+func (r *restart) pastOf(name lock.Name) *recovery.Past {
+	past := r.past[name]
+	if e := find(r.locks, name); past == nil && e != nil {
+		past = recovery.Snapshot(e.lock, e.byFile, e.fileToken != e.lock.Token, e.extended, r.fileOf(e.print.id(), r.snapshotAt))
+		r.past[name] = past
 	}
-	return h
+	return past
 }
 
-// isOrphan reports whether a file is one that the last server wrote and the journal
-// does not account for: for a grant that nobody was told of, or, after a power cut,
-// for one that is over, or for another lock's, where what the directory says and what
-// the file says are not of the same time. A journal that lacks more than the last
-// batch is not asked.
-func (r *recovery) isOrphan(found lockFile) bool {
-	return r.written[found.print.inode] && r.finished && r.journal.Last() >= r.batchAfter &&
-		(!r.intact || lock.Revision(found.Token) > r.journal.Last())
+// foundOf is a file of a lock as package recovery takes it.
+func (r *restart) foundOf(name lock.Name, f lockFile) recovery.Found {
+	return recovery.Found{
+		Content:  f.Content,
+		Exists:   f.exists(),
+		Unread:   f.unread,
+		ID:       f.print.id(),
+		Mtime:    f.mtime,
+		Ctime:    time.Unix(0, f.print.ctime),
+		Ours:     r.written[f.print.inode],
+		Text:     f.text,
+		Location: r.files.location(name),
+	}
+}
+
+// judge decides what becomes of a lock whose file was found.
+func (r *restart) judge(name lock.Name, found lockFile) recovery.Verdict {
+	past := r.past[name]
+	var asides []recovery.Aside
+	if past.IsHeld() {
+		for _, file := range r.moved {
+			if !isMovedOf(file, name) {
+				continue
+			}
+			if moved, err := r.files.readAt(file, nil); err == nil {
+				asides = append(asides, recovery.Aside{Found: r.foundOf(name, moved), Name: file, Alone: strings.HasSuffix(file, takeSuffix)})
+			}
+		}
+	}
+	return r.Judge(past, r.foundOf(name, found), asides)
 }
 
 // compareAll calls act with the verdict on every lock that has a file or a history,
 // but for those whose files are as the snapshot knows them.
-func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile, verdict) error) error {
+func (r *restart) compareAll(ctx context.Context, act func(lock.Name, lockFile, recovery.Verdict) error) error {
 	suspects, unreadable, err := r.findSuspects(ctx)
 	if err != nil {
 		return err
@@ -342,8 +287,8 @@ func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile,
 			return err
 		}
 		r.noteToken(found.Token)
-		r.historyOf(name)
-		return act(name, found, r.compare(name, found))
+		r.pastOf(name)
+		return act(name, found, r.judge(name, found))
 	})
 	if err != nil {
 		return err
@@ -353,11 +298,11 @@ func (r *recovery) compareAll(ctx context.Context, act func(lock.Name, lockFile,
 			continue
 		}
 		found := lockFile{}
-		v := r.compare(name, found)
+		v := r.judge(name, found)
 		hidden := slices.ContainsFunc(unreadable, func(dir string) bool { return strings.HasPrefix(name.String(), dir) })
-		if h := r.past[name]; hidden && h.isHeld() {
-			v = verdict{remedy: keep, lock: r.withTerms(h.hold)}
-			found = h.lastFile()
+		if past := r.past[name]; hidden && past.IsHeld() {
+			v = recovery.Verdict{Remedy: recovery.Keep, Lock: past.Hold}
+			found = lastFile(past)
 		}
 		if err := act(name, found, v); err != nil {
 			return err
@@ -376,7 +321,7 @@ type unread struct {
 // snapshot knows them, or that the journal has something to say of. The locks of the
 // snapshot that have no file get a history. unreadable is directories, with a slash,
 // that could not be read.
-func (r *recovery) findSuspects(ctx context.Context) (suspects []unread, unreadable []string, err error) {
+func (r *restart) findSuspects(ctx context.Context) (suspects []unread, unreadable []string, err error) {
 	var mu sync.Mutex
 	var present []*entry // whose files are there
 	strays, err := r.files.walk(func(l listing) error {
@@ -423,7 +368,7 @@ func (r *recovery) findSuspects(ctx context.Context) (suspects []unread, unreada
 		}
 		r.locks.Ascend(func(e *entry) bool {
 			if !seen[e] {
-				r.historyOf(e.lock.Name)
+				r.pastOf(e.lock.Name)
 			}
 			return true
 		})
@@ -433,7 +378,7 @@ func (r *recovery) findSuspects(ctx context.Context) (suspects []unread, unreada
 }
 
 // isAsKnown reports whether a file is as the snapshot knows it.
-func (r *recovery) isAsKnown(e *entry, base string, at disk.Dir) bool {
+func (r *restart) isAsKnown(e *entry, base string, at disk.Dir) bool {
 	if e == nil || !e.print.isKnown() {
 		return false
 	}
@@ -446,7 +391,7 @@ const readChunk = 64
 
 // readAll reads the files of suspects, on all processors, and calls take with each in
 // turn.
-func (r *recovery) readAll(suspects []unread, take func(lock.Name, lockFile) error) error {
+func (r *restart) readAll(suspects []unread, take func(lock.Name, lockFile) error) error {
 	type chunk struct {
 		suspects []unread
 		found    []lockFile
@@ -496,181 +441,16 @@ func (r *recovery) readAll(suspects []unread, take func(lock.Name, lockFile) err
 	return nil
 }
 
-// remedy is what is done about a lock whose file and history are compared.
-type remedy uint8
-
-const (
-	nothing remedy = iota // the lock is free, and so says everything
-	keep                  // the hold stands, and so does its file
-	rewrite               // the hold stands; its file is written again
-	putBack               // the hold stands; its file gets its place again
-	remove                // the lock is free; its file is removed
-	tell                  // others changed the file: that becomes an event
-)
-
-// verdict is what comparing a lock's file with its history leads to.
-type verdict struct {
-	remedy remedy
-	why    string         // in words, for people; empty: all is well
-	lock   lock.Lock      // the hold, for keep and rewrite; the lock after, for tell
-	event  lock.EventType // for tell
-	moved  string         // for putBack: where the file is
-}
-
-// tellOf is the verdict that others changed a lock's file.
-func tellOf(why string, after lock.Lock, event lock.EventType) verdict {
-	return verdict{remedy: tell, why: why, lock: after, event: event}
-}
-
-// movedOf returns where the last server moved the file of a hold that the journal knows,
-// for a change that it does not know; empty: nowhere. It also reports whether somebody
-// has changed since then what that server left in the place: removed the file that took
-// it, or edited it.
-func (r *recovery) movedOf(h *history, found lockFile) (file string, changed bool) {
-	if found.exists() && !r.written[found.print.inode] {
-		return "", false // it was replaced
-	}
-	for _, file := range r.moved {
-		if !isMovedOf(file, h.hold.Name) {
-			continue
-		}
-		moved, err := r.files.readAt(file, nil)
-		if err != nil || !moved.exists() || !h.isAsHeld(moved) {
-			continue
-		}
-		if !found.exists() {
-			return file, !strings.HasSuffix(file, takeSuffix)
-		}
-		return file, found.print.mtime > moved.print.ctime // when the one took the place of the other
-	}
-	return "", false
-}
-
-// compare decides what becomes of a lock by its history and its file. It changes
-// nothing.
-func (r *recovery) compare(name lock.Name, found lockFile) verdict {
-	v := r.compareShown(name, found)
-	h := r.past[name]
-	if v.remedy == keep && r.unsynced && h != nil && !h.byFile && h.last.Revision > r.checkpoint {
-		v.remedy, v.why = rewrite, "the last server could not make the lock file durable"
-	}
-	return v
-}
-
-// compareShown is compare for files that are what they show.
-func (r *recovery) compareShown(name lock.Name, found lockFile) verdict {
-	h := r.past[name]
-	recent := h != nil && h.last.Revision > r.checkpoint
-	if h != nil {
-		h.steady = r.intact || !recent
-	}
-	var moved string
-	var changed bool
-	if h.isHeld() && !(found.exists() && h.isAsHeld(found)) {
-		moved, changed = r.movedOf(h, found)
-	}
-	adopt := func(why string) verdict {
-		return tellOf(why, adopted(name, found, r.now), lock.Locked)
-	}
-	switch {
-	case !found.exists() && !h.isHeld():
-		return verdict{}
-
-	case !found.exists() && recent && !h.byFile:
-		return verdict{remedy: rewrite, why: "the lock file of a recent hold is missing", lock: r.withTerms(h.hold)}
-
-	case moved != "" && !changed:
-		return verdict{remedy: putBack, why: "the lock was being changed when the server stopped", lock: r.withTerms(h.hold), moved: moved}
-
-	case !found.exists():
-		return tellOf("the lock file was removed while no server ran", h.hold, lock.Unlocked)
-
-	case r.isOrphan(found) && !h.isHeld():
-		return verdict{remedy: remove, why: "the lock was being granted or released when the server stopped"}
-
-	case r.isOrphan(found) && !h.isAsHeld(found) && !changed:
-		return verdict{remedy: rewrite, why: "the lock file was being written when the server stopped", lock: r.withTerms(h.hold)}
-
-	case found.unread && h.isHeld() && recent && !h.byFile:
-		return verdict{remedy: rewrite, why: "the lock file of a recent hold cannot be read", lock: r.withTerms(h.hold)}
-
-	case found.unread && h.isHeld(): // what it says is found when it can be read
-		return verdict{remedy: keep, lock: r.withTerms(h.hold)}
-
-	case h.isHeld():
-		return r.compareHold(h, found, recent)
-
-	case recent && (h.knows(found.Token) && !found.mtime.After(h.last.Time.Add(timeGrain)) || r.isTorn(h, found) || r.isBack(h, found)):
-		return verdict{remedy: remove, why: "the lock file of a released hold came back"}
-
-	case h == nil && found.Token != 0:
-		return adopt("the lock file is of no hold that the history knows")
-	}
-	return adopt("the lock file was made while no server ran")
-}
-
-// isAsHeld reports whether a file says what the history does.
-func (h *history) isAsHeld(found lockFile) bool {
-	isOf := h.isOwn(found) || h.byFile || h.isSameFile(found) || h.edited && h.file == (journal.FileID{})
-	return isOf && h.hold.Data == found.Data && h.hold.Problem == found.Problem
-}
-
-// isOwn reports whether a file has the hold's token.
-func (h *history) isOwn(found lockFile) bool {
-	return found.Token != 0 && found.Token == h.hold.Token
-}
-
-// isSameFile reports whether a file is certainly the hold's, be it edited. The server
-// writes its files again for other holds, and a power cut may bring back what they said.
-func (h *history) isSameFile(found lockFile) bool {
-	return h.file != (journal.FileID{}) && h.file == found.print.id() && (h.steady || found.Token == 0)
-}
-
-// lastFile is what the history knows of the hold's file.
-func (h *history) lastFile() (f lockFile) {
-	f.print = fingerprint{inode: h.file.Inode, birth: h.file.Birth}
-	if !h.byFile && !h.edited {
-		f.Token = h.hold.Token
-	}
+// lastFile is what a past knows of the hold's file.
+func lastFile(past *recovery.Past) (f lockFile) {
+	id, token := past.LastFile()
+	f.print, f.Token = fingerprint{inode: id.Inode, birth: id.Birth}, token
 	return f
-}
-
-// compareHold is compare for a lock that is held by its history and has a file.
-func (r *recovery) compareHold(h *history, found lockFile, recent bool) verdict {
-	own := h.isOwn(found)
-	hold := r.withTerms(h.hold)
-	switch {
-	case h.isAsHeld(found):
-		return verdict{remedy: keep, lock: hold}
-
-	case own && recent && !h.byFile:
-		return verdict{remedy: rewrite, why: "the lock file does not have the latest data of a recent hold", lock: hold}
-
-	case !own && recent && !h.byFile && h.knows(found.Token), r.isBack(h, found):
-		return verdict{remedy: rewrite, why: "the lock file is that of a hold before", lock: hold}
-
-	case r.isTorn(h, found):
-		return verdict{remedy: rewrite, why: "the lock file of a recent hold is half written", lock: hold}
-
-	case own, h.isSameFile(found), h.byFile && !h.knows(found.Token):
-		edited := hold.WithData(found.Data)
-		edited.Problem = found.Problem
-		return tellOf("the lock file was edited while no server ran", edited, lock.Updated)
-	}
-	return tellOf("the lock file was replaced while no server ran", adopted(hold.Name, found, r.now), lock.Locked)
-}
-
-// withTerms returns a hold with the terms that it was renewed with.
-func (r *recovery) withTerms(l lock.Lock) lock.Lock {
-	if terms, ok := r.terms[l.Name]; ok && terms.Token == l.Token {
-		l.TTL, l.ExpireTime = terms.TTL, terms.ExpireTime
-	}
-	return l
 }
 
 // carryOutNow does what a verdict asks for. Where the file is changed by somebody just
 // then, there is another verdict on it.
-func (r *recovery) carryOutNow(name lock.Name, found lockFile, v verdict) error {
+func (r *restart) carryOutNow(name lock.Name, found lockFile, v recovery.Verdict) error {
 	const tries = 100
 	for range tries {
 		err := r.carryOut(name, found, v)
@@ -682,13 +462,13 @@ func (r *recovery) carryOutNow(name lock.Name, found lockFile, v verdict) error 
 			if found, err = r.files.read(name, nil); err != nil {
 				return fmt.Errorf("looking at the lock file of %s: %w", name, err)
 			}
-			v = r.compare(name, found)
-		case isOfTheFile(err) && (found.exists() || v.remedy == remove):
+			v = r.judge(name, found)
+		case isOfTheFile(err) && (found.exists() || v.Remedy == recovery.Remove):
 			r.config.Logger.Warn("a lock file cannot be changed; the lock stays held", "name", name, "error", err)
-			if v.remedy == remove {
-				v = tellOf(v.why, adopted(name, found, r.now), lock.Locked)
+			if v.Remedy == recovery.Remove {
+				v = recovery.Verdict{Remedy: recovery.Adopt, Why: v.Why, Event: lock.Locked}
 			} else {
-				v.remedy, v.why = keep, ""
+				v.Remedy, v.Why = recovery.Keep, ""
 			}
 		default:
 			// A hold that was acknowledged and has lost its file would be lost too.
@@ -699,64 +479,75 @@ func (r *recovery) carryOutNow(name lock.Name, found lockFile, v verdict) error 
 }
 
 // carryOut is carryOutNow for a file that nobody changes.
-func (r *recovery) carryOut(name lock.Name, found lockFile, v verdict) error {
-	if v.why != "" && v.remedy != tell {
-		r.config.Logger.Warn("mending a lock file", "name", name, "why", v.why)
+func (r *restart) carryOut(name lock.Name, found lockFile, v recovery.Verdict) error {
+	isTold := v.Remedy == recovery.Tell || v.Remedy == recovery.Adopt
+	if v.Why != "" && !isTold {
+		r.config.Logger.Warn("mending a lock file", "name", name, "why", v.Why)
 		r.mended++
 	}
-	h := r.past[name]
-	switch v.remedy {
-	case nothing, remove:
+	past := r.past[name]
+	switch {
+	case v.Remedy == recovery.Nothing:
 		r.locks.Delete(&entry{key: name.String()})
-		if v.remedy == remove {
-			moved := r.takenFile(name)
-			if err := r.files.take(name, found.print, moved); err != nil {
-				return err
-			}
-			return r.files.Remove(moved)
+	case v.Remedy == recovery.Remove:
+		r.locks.Delete(&entry{key: name.String()})
+		moved := r.takenFile(name)
+		if err := r.files.take(name, found.print, moved); err != nil {
+			return err
 		}
-	case keep:
-		r.insert(&entry{lock: v.lock, byFile: h != nil && h.byFile, fileToken: found.Token, print: found.print}, found.reserved)
-	case rewrite:
-		p, err := r.files.rewrite(name, found.print, lockfile.Append(nil, v.lock, r.files.location(name)), r.movedFile(name), r.movedFile(name))
+		return r.files.Remove(moved)
+	case v.Remedy == recovery.Keep:
+		r.insert(&entry{lock: v.Lock, byFile: past != nil && past.ByFile, fileToken: found.Token, print: found.print}, found.reserved)
+	case v.Remedy == recovery.Rewrite:
+		p, err := r.files.rewrite(name, found.print, lockfile.Append(nil, v.Lock, r.files.location(name)), r.movedFile(name), r.movedFile(name))
 		if err != nil {
 			return err
 		}
-		r.insert(&entry{lock: v.lock, fileToken: v.lock.Token, print: p}, nil)
-	case putBack:
-		back, err := r.files.readAt(v.moved, nil)
+		r.insert(&entry{lock: v.Lock, fileToken: v.Lock.Token, print: p}, nil)
+	case v.Remedy == recovery.PutBack:
+		back, err := r.files.readAt(v.Aside, nil)
 		if err == nil {
-			err = r.putBack(name, found, v.moved)
+			err = r.putBack(name, found, v.Aside)
 		}
 		if err != nil {
 			return err
 		}
 		back.print.ctime = 0 // it has another name now
-		r.insert(&entry{lock: v.lock, byFile: h.byFile, fileToken: back.Token, print: back.print}, back.reserved)
-	case tell:
-		st := step{record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{Type: v.event, Cause: lock.File, Lock: v.lock}}}
-		if v.event == lock.Locked && h.isHeld() { // another hold's file
-			st.before = &entry{lock: r.withTerms(h.hold)}
-		}
-		if v.event == lock.Unlocked {
-			r.locks.Delete(&entry{key: name.String()})
-		} else {
-			st.after = &entry{
-				lock:      v.lock,
-				byFile:    v.event == lock.Locked || h.byFile,
-				fileToken: found.Token,
-				print:     found.print,
-			}
-			r.reserved[name] = found.reserved
-		}
-		r.outside.steps = append(r.outside.steps, st)
+		r.insert(&entry{lock: v.Lock, byFile: past.ByFile, fileToken: back.Token, print: back.print}, back.reserved)
+	case isTold:
+		r.tell(name, found, v)
 	}
 	return nil
 }
 
+// tell makes an event of what others did to a lock's file.
+func (r *restart) tell(name lock.Name, found lockFile, v recovery.Verdict) {
+	past := r.past[name]
+	l := v.Lock
+	if v.Remedy == recovery.Adopt {
+		l = adopted(name, found, r.now)
+	}
+	st := step{record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{Type: v.Event, Cause: lock.File, Lock: l}}}
+	if v.Event == lock.Locked && past.IsHeld() { // another hold's file
+		st.before = &entry{lock: past.Hold}
+	}
+	if v.Event == lock.Unlocked {
+		r.locks.Delete(&entry{key: name.String()})
+	} else {
+		st.after = &entry{
+			lock:      l,
+			byFile:    v.Event == lock.Locked || past.ByFile,
+			fileToken: found.Token,
+			print:     found.print,
+		}
+		r.reserved[name] = found.reserved
+	}
+	r.outside.steps = append(r.outside.steps, st)
+}
+
 // putBack gives a file that was moved out of a lock's place that place again, in place
 // of what was found there.
-func (r *recovery) putBack(name lock.Name, found lockFile, moved string) error {
+func (r *restart) putBack(name lock.Name, found lockFile, moved string) error {
 	if !found.exists() {
 		err := r.files.link(moved, name)
 		if errors.Is(err, syscall.EPERM) {
@@ -781,9 +572,10 @@ func (r *recovery) putBack(name lock.Name, found lockFile, moved string) error {
 }
 
 // insert adds a hold whose file has reserved keys that the server may not have written.
-func (r *recovery) insert(e *entry, reserved lockfile.Reserved) {
+func (r *restart) insert(e *entry, reserved lockfile.Reserved) {
 	e.key = e.lock.Name.String()
-	if terms, ok := r.terms[e.lock.Name]; ok && terms.Token == e.lock.Token {
+	delete(r.extended, e.lock.Name)
+	if past := r.past[e.lock.Name]; past != nil && past.Extended && past.Hold.Token == e.lock.Token {
 		e.extended = true
 		r.extended[e.lock.Name] = struct{}{}
 	}
@@ -792,7 +584,7 @@ func (r *recovery) insert(e *entry, reserved lockfile.Reserved) {
 }
 
 // discard removes a file that the last server has left in .pylok, unless it is somebody's.
-func (r *recovery) discard(file string) error {
+func (r *restart) discard(file string) error {
 	if !slices.Contains(r.moved, file) || !r.isSomebodys(file) {
 		return r.files.Remove(file)
 	}
@@ -803,73 +595,28 @@ func (r *recovery) discard(file string) error {
 
 // isSomebodys reports whether a file that the last server moved out of a lock's place is
 // none that a server wrote or knew as the hold's, and has no other name.
-func (r *recovery) isSomebodys(file string) bool {
+func (r *restart) isSomebodys(file string) bool {
 	if stat, err := r.files.Lstat(file); err != nil || stat.Mode.IsRegular() && stat.Links > 1 {
 		return false
 	}
 	found, err := r.files.readAt(file, nil)
-	if err != nil || !found.exists() || found.Token != 0 || r.written[found.print.inode] {
+	if err != nil {
 		return false
 	}
-	for name, h := range r.past {
+	for name, past := range r.past {
 		if isMovedOf(file, name) {
-			return !h.isSameFile(found) && (h.hold.Data != found.Data || h.hold.Problem != found.Problem)
+			return r.IsSomebodys(past, r.foundOf(name, found))
 		}
 	}
-	return true
+	return r.IsSomebodys(nil, r.foundOf(lock.Name{}, found))
 }
 
 // mostUnread is more revisions than the last batch can have given out.
 const mostUnread = 1 << 16
 
-// timeGrain is what an event's time is rounded down by.
-const timeGrain = time.Millisecond
-
-// isTorn reports whether a file is what a power cut left of a file that the server
-// wrote for the lock since the checkpoint: it is not younger than the history, and
-// each byte is what was written there or was never written. Lock files are not
-// synced one by one.
-func (r *recovery) isTorn(h *history, found lockFile) bool {
-	latest := h.last.Time.Add(timeGrain)
-	if h.isHeld() {
-		latest = latest.Add(time.Second) // the file is written after the event's time
-	}
-	if r.intact || found.Token != 0 || found.mtime.After(latest) {
-		return false
-	}
-	text, err := readWhole(r.files, fileOf(h.last.Lock.Name))
-	return err == nil && slices.ContainsFunc(h.versions, func(l lock.Lock) bool {
-		return l.Revision > r.checkpoint && isTornOf(text, lockfile.Append(nil, l, r.files.location(l.Name)))
-	})
-}
-
-// isBack reports whether a file is one that somebody wrote and the server has removed
-// or replaced since the checkpoint: it is not younger than that, and says the same.
-func (r *recovery) isBack(h *history, found lockFile) bool {
-	if h.last.Cause == lock.File || found.mtime.After(h.last.Time.Add(timeGrain)) {
-		return false
-	}
-	return slices.ContainsFunc(h.byHand, func(before replaced) bool {
-		return before.at > r.checkpoint && before.Data == found.Data && before.Problem == found.Problem
-	})
-}
-
-// isTornOf reports whether text is what is left of a file that was being written.
-func isTornOf(text, written []byte) bool {
-	if len(text) > len(written) {
-		return false
-	}
-	for i, c := range text {
-		if c != 0 && c != written[i] {
-			return false
-		}
-	}
-	return len(text) < len(written) || bytes.IndexByte(text, 0) >= 0
-}
-
 // finish commits the outside changes, with revisions above all that was ever
 // given out, and makes what was mended durable.
-func (r *recovery) finish() error {
+func (r *restart) finish() error {
 	r.revision = r.beginAbove()
 	r.journal.Advance(r.revision)
 	if err := r.writeMarks(r.nextMark(r.revision, 2*len(r.outside.steps))); err != nil {

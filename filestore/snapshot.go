@@ -46,7 +46,7 @@ func (s *Store) writeSnapshot(v *view) error {
 
 // readSnapshot begins a recovery with the last snapshot, if there is one. One that
 // cannot be used costs time, and the tokens of holds that nothing else remembers.
-func (r *recovery) readSnapshot() {
+func (r *restart) readSnapshot() {
 	revision, err := journal.ReadSnapshot(r.files, snapshotFile, func(h *journal.Hold) {
 		r.locks.ReplaceOrInsert(&entry{
 			key:       h.Lock.Name.String(),
@@ -62,7 +62,7 @@ func (r *recovery) readSnapshot() {
 		}
 	})
 	if err == nil {
-		r.snapshotAt, r.checkpoint, r.finished = revision, revision, true
+		r.snapshotAt, r.Checkpoint, r.finished = revision, revision, true
 		return
 	}
 	r.locks.Clear(false)
