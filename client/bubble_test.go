@@ -224,11 +224,11 @@ func (b *bubble) forget() {
 // events returns the history of all locks, a line each.
 func (b *bubble) events() (lines []string) {
 	b.t.Helper()
-	events, _, err := b.manager.History(context.Background(), lock.Caller{}, lock.Pattern{}, 0, 1000)
+	page, err := b.manager.History(context.Background(), lock.Caller{}, lock.HistoryQuery{}, 0, 1000)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	for _, e := range events {
+	for _, e := range page.Events {
 		lines = append(lines, fmt.Sprintf("%d %v %v %v", e.Revision, e.Type, e.Cause, e.Lock.Name))
 	}
 	return lines

@@ -676,7 +676,8 @@ func TestRelease(t *testing.T) {
 			t.Errorf("Err is %v and the cause %v, want ErrReleased", err, context.Cause(hold.Context()))
 		}
 		<-hold.Done()
-		events, _, err := b.manager.History(t.Context(), lock.Caller{}, lock.Pattern{}, 1, 10)
+		page, err := b.manager.History(t.Context(), lock.Caller{}, lock.HistoryQuery{After: 1}, 0, 10)
+		events := page.Events
 		if err != nil || len(events) != 1 {
 			t.Fatal(events, err)
 		}

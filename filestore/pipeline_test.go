@@ -413,7 +413,7 @@ func TestCloseWaitsForReaders(t *testing.T) {
 	if _, _, err := s.Events(t.Context(), lock.Pattern{}, 0, time.Hour); !errors.Is(err, lock.ErrShuttingDown) {
 		t.Errorf("Events after Close: %v, want %v", err, lock.ErrShuttingDown)
 	}
-	if _, err := s.Breaks(t.Context(), 0); !errors.Is(err, lock.ErrShuttingDown) {
-		t.Errorf("Breaks after Close: %v, want %v", err, lock.ErrShuttingDown)
+	if _, err := s.History(t.Context(), lock.HistoryQuery{}, 0, 1); !errors.Is(err, lock.ErrShuttingDown) {
+		t.Errorf("History after Close: %v, want %v", err, lock.ErrShuttingDown)
 	}
 }

@@ -333,18 +333,14 @@ func (s *Store) Events(ctx context.Context, p lock.Pattern, after lock.Revision,
 	}
 }
 
-// Breaks implements lock.Store.
-func (s *Store) Breaks(_ context.Context, after lock.Revision) ([]lock.Event, error) {
-	if !s.beginRead() {
-		return nil, lock.ErrShuttingDown
+// History implements lock.Store.
+func (s *Store) History(ctx context.Context, q lock.HistoryQuery, from lock.Revision, limit int) (lock.HistoryPage, error) {
+	v := s.view.Load()
+	if v == nil || !s.beginRead() {
+		return lock.HistoryPage{}, lock.ErrShuttingDown
 	}
 	defer s.endRead()
-	kept := s.journal.Kept()
-	events, err := s.breaks.Read(after)
-	n, _ := slices.BinarySearchFunc(events, kept, func(e lock.Event, kept lock.Revision) int {
-		return cmp.Compare(e.Revision, kept+1)
-	})
-	return events[:n], err
+	return s.journal.History(ctx, s.breaks, journal.Query{HistoryQuery: q, From: from, Until: v.revision, Limit: limit})
 }
 
 // beginRead reports whether files may be read outside the committer: until endRead Close

@@ -96,10 +96,13 @@ type Store interface {
 	// ctx's.
 	Events(ctx context.Context, p Pattern, after Revision, wait time.Duration) (events []Event, until Revision, err error)
 
-	// Breaks returns events after a revision whose Cause is Forced, oldest first,
-	// from before what Events still has: a store may keep them longer than the
-	// rest. None: there are no more. The caller must not change the slice.
-	Breaks(ctx context.Context, after Revision) ([]Event, error)
+	// History returns events that q asks for: those behind the revision from, which is
+	// the Next of the page before, or 0 for the first page. Of events that Events no
+	// longer has a store may keep some longer: those whose Cause is Forced. A page has up
+	// to limit events, which is at least 1, and is bounded in bytes by MaxPageBytes. It
+	// may have fewer, even none, and still not be the last: what one call reads is bounded
+	// too. What it tells, Get and List show by then.
+	History(ctx context.Context, q HistoryQuery, from Revision, limit int) (HistoryPage, error)
 
 	// Close ends all calls of Events, waits for the commits that have begun
 	// and gives everything back. Calls after it fail with ErrShuttingDown.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pylok/pylok/lock"
@@ -67,40 +68,62 @@ func TestSearchForTheEndIsBounded(t *testing.T) {
 	}
 }
 
-// A page of the history ends before it is very large, and before it has read very much;
-// the pages together have all.
-func TestHistoryIsBounded(t *testing.T) {
-	store, m, _ := largeHistory(t, 10_000)
-	tests := []struct {
-		pattern    string
-		events     int
-		read, page int // the most bytes that a page may read and return
-	}{
-		{"b", 10_001, 8 << 20, 5 << 20},
-		{"lb/a", 2, 70 << 20, 1 << 20},
-	}
-	for _, test := range tests {
-		got, after := 0, lock.Revision(0)
-		for {
-			store.bytes = 0
-			page, next, err := m.History(t.Context(), lock.Caller{}, lock.MustParsePattern(test.pattern), after, 1000)
-			if err != nil {
-				t.Fatal(err)
-			}
-			size := 0
-			for _, event := range page {
-				size += event.Size()
-			}
-			if size > test.page || store.bytes > test.read {
-				t.Errorf("a page of %s is %d bytes of events and has read %d", test.pattern, size, store.bytes)
-			}
-			got += len(page)
-			if after = next; next == 0 {
-				break
-			}
+// waitingStore has a History that ends when it is told to.
+type waitingStore struct {
+	lock.Store
+	begun, end chan struct{}
+}
+
+func (s *waitingStore) History(context.Context, lock.HistoryQuery, lock.Revision, int) (lock.HistoryPage, error) {
+	s.begun <- struct{}{}
+	<-s.end
+	return lock.HistoryPage{}, nil
+}
+
+// Only so many calls read the past at a time. Those beyond wait, until their caller has
+// had enough, one has ended, or the Manager is closed.
+func TestHistoriesAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := memstore.New(memstore.Config{})
+		defer memory.Close()
+		store := &waitingStore{Store: memory, begun: make(chan struct{}, 10), end: make(chan struct{})}
+		m, err := manager.New(store, manager.Config{MaxHistories: 2})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got != test.events {
-			t.Errorf("the pages of %s have %d events, want %d", test.pattern, got, test.events)
+		ended := make(chan error, 10)
+		call := func(ctx context.Context) {
+			go func() {
+				_, err := m.History(ctx, lock.Caller{}, lock.HistoryQuery{}, 0, 1)
+				ended <- err
+			}()
+			synctest.Wait()
 		}
-	}
+		impatient, leave := context.WithCancel(t.Context())
+		call(t.Context())
+		call(t.Context())
+		call(impatient)
+		call(t.Context())
+		call(t.Context())
+		if n := len(store.begun); n != 2 {
+			t.Errorf("%d read at a time, want 2", n)
+		}
+		leave()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("who has had enough: %v", err)
+		}
+		store.end <- struct{}{}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := len(store.begun); n != 3 {
+			t.Errorf("%d have read when one had ended, want 3", n)
+		}
+		m.Close()
+		if err := <-ended; !errors.Is(err, lock.ErrShuttingDown) {
+			t.Errorf("who waits when the Manager is closed: %v", err)
+		}
+		close(store.end)
+	})
 }

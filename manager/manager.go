@@ -30,6 +30,8 @@ type Config struct {
 	// MaxWaitingBytes is how many bytes of data, names and other texts the calls that
 	// wait may have in all. Default 128 MiB.
 	MaxWaitingBytes int
+	// MaxHistories is how many calls of History read the past at a time. Default 8.
+	MaxHistories int
 	// Logger is told of what nobody asked for: leases that ran out, data that
 	// looks like an expiry and is none. Default: nothing is logged.
 	Logger *slog.Logger
@@ -49,6 +51,8 @@ type Manager struct {
 	store  lock.Store
 	config Config
 	leases *lease.Table
+
+	histories chan struct{} // has an element for each call that reads the past
 
 	mu           sync.Mutex
 	queues       map[lock.Name]*queue
@@ -78,6 +82,9 @@ func New(store lock.Store, config Config) (*Manager, error) {
 	if config.MaxWaitingBytes == 0 {
 		config.MaxWaitingBytes = 128 << 20
 	}
+	if config.MaxHistories == 0 {
+		config.MaxHistories = 8
+	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -95,6 +102,8 @@ func New(store lock.Store, config Config) (*Manager, error) {
 		untold: make(map[lock.Token]bool),
 
 		deliveries: make(map[lock.Token]*delivery),
+
+		histories: make(chan struct{}, config.MaxHistories),
 	}
 	m.running, m.stop = context.WithCancel(context.Background())
 	revision, locks := store.List(m.running, lock.Pattern{}, lock.Name{})

@@ -9,18 +9,8 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-const (
-	// syncedEvery is how often a quiet watch is told how far it is. The
-	// service promises 30 s.
-	syncedEvery = 25 * time.Second
-	// historyScan and historyScanBytes are how many events a page of the history looks
-	// at, and how large they are together, so that one request is bounded although its
-	// pattern selects few.
-	historyScan      = 100_000
-	historyScanBytes = 64 << 20
-	// historyBytes is how large the events of a page are together, but for the last.
-	historyBytes = 4 << 20
-)
+// syncedEvery is how often a quiet watch is told how far it is. The service promises 30 s.
+const syncedEvery = 25 * time.Second
 
 // Status returns the lock as it stands. One that is free has only its name.
 func (m *Manager) Status(ctx context.Context, caller lock.Caller, name lock.Name) (lock.Lock, error) {
@@ -158,53 +148,6 @@ func (m *Manager) tellAll(ctx context.Context, p lock.Pattern, tell func(lock.Ev
 		}
 	}
 	return revision, ctx.Err()
-}
-
-// History returns up to limit events after a revision of locks that p selects,
-// oldest first, and, where there may be more, the revision to go on from, else 0.
-// Events that are no longer kept are passed over, but for breaks, which a store may
-// keep longer. A page may have fewer events than limit, even none, and still not be the
-// last: one call looks at a bounded number of events, and returns some 4 MiB of them.
-func (m *Manager) History(ctx context.Context, caller lock.Caller, p lock.Pattern, after lock.Revision, limit int) (page []lock.Event, next lock.Revision, err error) {
-	until, err := m.store.Revision(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	scanned, scannedBytes, pageBytes := 0, 0, 0
-	for after < until {
-		if err := ctx.Err(); err != nil {
-			return nil, 0, err
-		}
-		events, _, err := m.store.Events(ctx, lock.Pattern{}, after, 0)
-		var compacted *lock.CompactedError
-		if errors.As(err, &compacted) && compacted.Kept > after {
-			events, err = m.store.Breaks(ctx, after)
-			if err == nil && len(events) == 0 {
-				after = compacted.Kept
-				continue
-			}
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		for _, event := range events {
-			if event.Revision > until {
-				return page, 0, nil
-			}
-			if scanned >= historyScan || scannedBytes >= historyScanBytes || pageBytes >= historyBytes || len(page) == limit {
-				return page, after, nil
-			}
-			size := event.Size()
-			scanned++
-			scannedBytes += size
-			after = event.Revision
-			if p.Match(event.Lock.Name) {
-				page = append(page, event)
-				pageBytes += size
-			}
-		}
-	}
-	return page, 0, nil
 }
 
 // now is the wall clock as it is kept: UTC, to the millisecond.

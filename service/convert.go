@@ -105,15 +105,45 @@ func expiryOf(request interface {
 		}
 	}
 	if sent := request.GetExpireTime(); sent != nil {
-		if sent.CheckValid() != nil {
-			return 0, time.Time{}, lock.Invalid("expire_time", fmt.Sprintf("%d seconds and %d nanos are no time of the years 1 to 9999", sent.GetSeconds(), sent.GetNanos()))
-		}
-		expire = sent.AsTime()
-		if expire.IsZero() {
-			err = lock.Invalid("expire_time", fmt.Sprintf("%s is past", expire.Format(time.RFC3339)))
-		}
+		expire, err = timeOf("expire_time", sent)
 	}
 	return ttl, expire, err
+}
+
+func historyQuery(request *pylokv1.HistoryRequest) (q lock.HistoryQuery, err error) {
+	if q.Pattern, err = lock.ParsePattern(request.GetPattern()); err != nil {
+		return q, err
+	}
+	if q.AfterTime, err = timeOf("after_time", request.GetAfterTime()); err != nil {
+		return q, err
+	}
+	if q.BeforeTime, err = timeOf("before_time", request.GetBeforeTime()); err != nil {
+		return q, err
+	}
+	for cause, sent := range eventCauses {
+		if sent == request.GetCause() {
+			q.Cause = cause
+		}
+	}
+	if q.Cause == 0 && request.GetCause() != pylokv1.EventCause_EVENT_CAUSE_UNSPECIFIED {
+		return q, lock.Invalid("cause", fmt.Sprintf("this server knows no cause %d", request.GetCause()))
+	}
+	q.After, q.Actor, q.NewestFirst = lock.Revision(request.GetAfterRevision()), request.GetActor(), request.GetNewestFirst()
+	return q, nil
+}
+
+// timeOf returns the time of a field, and the zero Time for one that is not set, which is
+// why that time itself is refused.
+func timeOf(field string, sent *timestamppb.Timestamp) (t time.Time, err error) {
+	switch {
+	case sent == nil:
+		return t, nil
+	case sent.CheckValid() != nil:
+		err = lock.Invalid(field, fmt.Sprintf("%d seconds and %d nanos are no time of the years 1 to 9999", sent.GetSeconds(), sent.GetNanos()))
+	case sent.AsTime().IsZero():
+		err = lock.Invalid(field, fmt.Sprintf("%s is past by far", sent.AsTime().Format(time.RFC3339)))
+	}
+	return sent.AsTime(), err
 }
 
 // durationOf reads a duration. One that time.Duration cannot hold becomes the

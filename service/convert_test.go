@@ -111,7 +111,7 @@ func TestLargestDocument(t *testing.T) {
 
 // FuzzPageToken: a token is good for the sequence that made it, and nothing else is.
 func FuzzPageToken(f *testing.F) {
-	list, history := listSequence(lock.Pattern{}), historySequence(lock.Pattern{}, 0)
+	list, history := listSequence(lock.Pattern{}), historySequence(lock.HistoryQuery{})
 	f.Add("")
 	f.Add(list.afterName(lock.MustParseName("a/b")))
 	f.Add(history.afterRevision(1 << 40))
@@ -119,8 +119,8 @@ func FuzzPageToken(f *testing.F) {
 		if name, err := list.name(token); err == nil && token != "" && list.afterName(name) != token {
 			t.Errorf("List takes %q, and makes %q of %s", token, list.afterName(name), name)
 		}
-		if revision, err := history.revision(token, 0); err == nil && token != "" {
-			again, err := history.revision(history.afterRevision(revision), 0)
+		if revision, err := history.revision(token); err == nil && token != "" {
+			again, err := history.revision(history.afterRevision(revision))
 			if err != nil || again != revision {
 				t.Errorf("History takes %q for %d, and then gives %d, %v", token, revision, again, err)
 			}

@@ -446,6 +446,9 @@ func TestBadInput(t *testing.T) {
 		{"List pattern", "pattern", second(r.List(ctx, &pylokv1.ListRequest{Pattern: "a/***"}))},
 		{"List page_size", "page_size", second(r.List(ctx, &pylokv1.ListRequest{PageSize: -1}))},
 		{"History pattern", "pattern", second(r.History(ctx, &pylokv1.HistoryRequest{Pattern: "../*"}))},
+		{"History after_time", "after_time", second(r.History(ctx, &pylokv1.HistoryRequest{AfterTime: &timestamppb.Timestamp{Nanos: -1}}))},
+		{"History before_time", "before_time", second(r.History(ctx, &pylokv1.HistoryRequest{BeforeTime: timestamppb.New(time.Time{})}))},
+		{"History cause", "cause", second(r.History(ctx, &pylokv1.HistoryRequest{Cause: 99}))},
 		{"History page_size", "page_size", second(r.History(ctx, &pylokv1.HistoryRequest{PageSize: -1}))},
 		{"Watch pattern", "pattern", second(r.watch(t, &pylokv1.WatchRequest{Pattern: "/"}).Recv())},
 	} {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"time"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -37,8 +38,12 @@ func listSequence(pattern lock.Pattern) sequence {
 	return sequence("List " + pattern.String())
 }
 
-func historySequence(pattern lock.Pattern, after uint64) sequence {
-	return sequence(fmt.Sprintf("History %s %d", pattern, after))
+func historySequence(q lock.HistoryQuery) sequence {
+	text := fmt.Sprintf("History %s %d", q.Pattern, q.After)
+	if filters := (lock.HistoryQuery{Pattern: q.Pattern, After: q.After}); q != filters {
+		text += fmt.Sprintf(" %s %s %v %t %q", q.AfterTime.Format(time.RFC3339Nano), q.BeforeTime.Format(time.RFC3339Nano), q.Cause, q.NewestFirst, q.Actor)
+	}
+	return sequence(text)
 }
 
 func (s sequence) checksum(position []byte) uint32 {
@@ -80,10 +85,10 @@ func (s sequence) afterRevision(revision lock.Revision) string {
 	return s.token(binary.AppendUvarint(nil, uint64(revision)))
 }
 
-// revision returns the revision to go on after: first for no token.
-func (s sequence) revision(token string, first lock.Revision) (lock.Revision, error) {
+// revision returns the revision to go on after: 0 for no token.
+func (s sequence) revision(token string) (lock.Revision, error) {
 	if token == "" {
-		return first, nil
+		return 0, nil
 	}
 	if position, ok := s.position(token); ok {
 		if revision, n := binary.Uvarint(position); n == len(position) {

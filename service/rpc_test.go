@@ -401,14 +401,83 @@ func TestHistoryPages(t *testing.T) {
 	if want := []uint64{2, 5, 6, 9, 10}; !slices.Equal(got, want) {
 		t.Errorf("got revisions %v, want %v", got, want)
 	}
-	for _, bad := range []*pylokv1.HistoryRequest{
-		{Pattern: "a", AfterRevision: 2, PageToken: token},
-		{Pattern: "b", AfterRevision: 1, PageToken: token},
-		{Pattern: "a", AfterRevision: 1, PageToken: "AAAA"},
+	filters := []*pylokv1.HistoryRequest{
+		{Pattern: "a", AfterRevision: 1},
+		{Pattern: "a", AfterRevision: 2},
+		{Pattern: "b", AfterRevision: 1},
+		{Pattern: "a", AfterRevision: 1, NewestFirst: true},
+		{Pattern: "a", AfterRevision: 1, Actor: "x"},
+		{Pattern: "a", AfterRevision: 1, Actor: "x\" 7"},
+		{Pattern: "a", AfterRevision: 1, Cause: pylokv1.EventCause_EVENT_CAUSE_REQUEST},
+		{Pattern: "a", AfterRevision: 1, AfterTime: timestamppb.New(time.Unix(7, 0))},
+		{Pattern: "a", AfterRevision: 1, BeforeTime: timestamppb.New(time.Unix(7, 0))},
+		{Pattern: "a", AfterRevision: 1, BeforeTime: timestamppb.New(time.Unix(7, 1))},
+	}
+	for i, filter := range filters {
+		query, err := historyQuery(filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := historySequence(query).afterRevision(5)
+		for j, other := range append(filters, &pylokv1.HistoryRequest{Pattern: "a", AfterRevision: 1, PageToken: "AAAA"}) {
+			other = proto.CloneOf(other)
+			if other.PageToken == "" {
+				other.PageToken = token
+			}
+			_, err := r.History(ctx, other)
+			if i == j {
+				if err != nil {
+					t.Errorf("%v: %v", other, err)
+				}
+				continue
+			}
+			if d := refused(t, err, codes.InvalidArgument, lock.ErrInvalidArgument); d.violation.GetField() != "page_token" {
+				t.Errorf("%v: got field %q, want page_token", other, d.violation.GetField())
+			}
+		}
+	}
+}
+
+// TestHistoryFilters asks for the past by each filter, in pages of one.
+func TestHistoryFilters(t *testing.T) {
+	r := serve(t, setup{})
+	ctx := t.Context()
+	a := r.lock(t, &pylokv1.LockRequest{Name: "a", Holder: "alice"})                                                         // 1
+	r.lock(t, &pylokv1.LockRequest{Name: "b", Holder: "bob"})                                                                // 2
+	if _, err := r.Unlock(ctx, &pylokv1.UnlockRequest{Name: "a", Holder: "boss", Force: true, Reason: "gone"}); err != nil { // 3
+		t.Fatal(err)
+	}
+	r.lock(t, &pylokv1.LockRequest{Name: "a", Holder: "bob"}) // 4
+	for _, test := range []struct {
+		request *pylokv1.HistoryRequest
+		want    []uint64
+	}{
+		{&pylokv1.HistoryRequest{}, []uint64{1, 2, 3, 4}},
+		{&pylokv1.HistoryRequest{NewestFirst: true}, []uint64{4, 3, 2, 1}},
+		{&pylokv1.HistoryRequest{NewestFirst: true, AfterRevision: 2}, []uint64{4, 3}},
+		{&pylokv1.HistoryRequest{NewestFirst: true, Pattern: "a"}, []uint64{4, 3, 1}},
+		{&pylokv1.HistoryRequest{Actor: "bob"}, []uint64{2, 4}},
+		{&pylokv1.HistoryRequest{Cause: pylokv1.EventCause_EVENT_CAUSE_FORCED}, []uint64{3}},
+		{&pylokv1.HistoryRequest{AfterTime: a.GetAcquireTime()}, []uint64{1, 2, 3, 4}},
+		{&pylokv1.HistoryRequest{BeforeTime: a.GetAcquireTime()}, nil},
+		{&pylokv1.HistoryRequest{AfterTime: timestamppb.New(time.Now().Add(time.Hour))}, nil},
 	} {
-		_, err := r.History(ctx, bad)
-		if d := refused(t, err, codes.InvalidArgument, lock.ErrInvalidArgument); d.violation.GetField() != "page_token" {
-			t.Errorf("%v: got field %q, want page_token", bad, d.violation.GetField())
+		var got []uint64
+		request := proto.CloneOf(test.request)
+		for request.PageSize = 1; ; {
+			page, err := r.History(ctx, request)
+			if err != nil {
+				t.Fatalf("%v: %v", request, err)
+			}
+			for _, e := range page.GetEvents() {
+				got = append(got, e.GetRevision())
+			}
+			if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%v: got revisions %v, want %v", test.request, got, test.want)
 		}
 	}
 }

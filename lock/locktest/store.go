@@ -44,7 +44,8 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "EventsOfPattern", testEventsOfPattern)
 	run(t, open, "EventsAreVisible", testEventsAreVisible)
 	run(t, open, "EventsYetToCome", testEventsYetToCome)
-	run(t, open, "Breaks", testBreaks)
+	run(t, open, "History", testHistoryPages)
+	run(t, open, "HistoryTimes", testHistoryTimes)
 	run(t, open, "Close", testClose)
 }
 
@@ -1244,21 +1245,6 @@ func testEventsYetToCome(s tested) {
 		s.unlock("a")
 		s.lock("a")
 		now = s.revision()
-	}
-}
-
-// testBreaks: no break is told twice, by Events and by Breaks.
-func testBreaks(s tested) {
-	forced := func(c *lock.Change) { c.Cause = lock.Forced }
-	for range 3 {
-		s.lock("a")
-		s.unlock("a", forced)
-	}
-	if events := s.events(s.start, 6); len(events) != 6 {
-		s.t.Fatalf("%d events, want 6", len(events))
-	}
-	if breaks, err := s.Breaks(s.t.Context(), 0); err != nil || len(breaks) > 0 {
-		s.t.Errorf("Breaks: %+v, error %v; want none, for Events has them", breaks, err)
 	}
 }
 

@@ -6,8 +6,10 @@ package memstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -211,8 +213,52 @@ func (s *Store) Events(ctx context.Context, p lock.Pattern, after lock.Revision,
 	return s.feed.Events(ctx, p, after, wait)
 }
 
-// Breaks implements lock.Store: it keeps none longer than the rest.
-func (s *Store) Breaks(context.Context, lock.Revision) ([]lock.Event, error) { return nil, nil }
+// History implements lock.Store. It keeps no event longer than Events does, and reads them
+// all each time.
+func (s *Store) History(ctx context.Context, q lock.HistoryQuery, from lock.Revision, limit int) (page lock.HistoryPage, err error) {
+	last, err := s.Revision(ctx)
+	if err != nil {
+		return page, err
+	}
+	var selected []lock.Event
+	for after := q.After; after < last; {
+		events, until, err := s.feed.Events(ctx, q.Pattern, after, 0)
+		var compacted *lock.CompactedError
+		if errors.As(err, &compacted) && compacted.Kept > after {
+			after = compacted.Kept
+			continue
+		}
+		if err != nil {
+			return page, err
+		}
+		for _, e := range events {
+			if e.Revision <= last && q.Match(&e) {
+				selected = append(selected, e)
+			}
+		}
+		after = until
+	}
+	if q.NewestFirst {
+		slices.Reverse(selected)
+	}
+	size := 0
+	for _, e := range selected {
+		isBehind := e.Revision > from
+		if q.NewestFirst {
+			isBehind = from == 0 || e.Revision < from
+		}
+		if !isBehind {
+			continue
+		}
+		if n := len(page.Events); n == limit || size >= lock.MaxPageBytes {
+			page.Next = page.Events[n-1].Revision
+			return page, nil
+		}
+		page.Events = append(page.Events, e)
+		size += e.Size()
+	}
+	return page, nil
+}
 
 // Close implements lock.Store.
 func (s *Store) Close() error {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"slices"
 	"time"
@@ -81,44 +80,6 @@ func (b *Breaks) Keep(keep Retention, segments []string) error {
 	})
 }
 
-// Read returns breaks after a revision, oldest first, with a bounded number of bytes:
-// at least one, if there is one.
-func (b *Breaks) Read(after lock.Revision) ([]lock.Event, error) {
-	f, err := disk.OpenRegular(b.fs, b.name, os.O_RDONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	stat, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	r := io.NewSectionReader(f, 0, stat.Size)
-	start, err := search(r, after)
-	if err != nil {
-		start = 0 // a damaged line is in the way
-	}
-	var events []lock.Event
-	size := 0
-	for line, err := range linesOf(io.NewSectionReader(f, start, stat.Size-start)) {
-		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", b.name, err)
-		}
-		record, err := parseRecord(line[:len(line)-1])
-		if err != nil || record.Kind != KindEvent || record.Event.Revision <= after {
-			continue
-		}
-		events = append(events, record.Event)
-		if size += len(line); size >= readBytes {
-			break
-		}
-	}
-	return events, nil
-}
-
 // eachLine calls do with each whole line of a file, with its newline; it is valid during
 // the call.
 func eachLine(fsys disk.FS, name string, do func(line []byte)) error {
@@ -127,44 +88,27 @@ func eachLine(fsys disk.FS, name string, do func(line []byte)) error {
 		return err
 	}
 	defer f.Close()
-	for line, err := range linesOf(f) {
+	buffer := make([]byte, 0, readBytes)
+	for {
+		n, err := f.Read(buffer[len(buffer):cap(buffer)])
+		buffer = buffer[:len(buffer)+n]
+		rest := buffer
+		for {
+			end := bytes.IndexByte(rest, '\n') + 1
+			if end == 0 {
+				break
+			}
+			do(rest[:end])
+			rest = rest[end:]
+		}
+		if err == io.EOF {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", name, err)
 		}
-		do(line)
-	}
-	return nil
-}
-
-// linesOf yields each whole line of r, with its newline; it is valid until the next. An
-// error ends the sequence.
-func linesOf(r io.Reader) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		buffer := make([]byte, 0, readBytes)
-		for {
-			n, err := r.Read(buffer[len(buffer):cap(buffer)])
-			buffer = buffer[:len(buffer)+n]
-			rest := buffer
-			for {
-				end := bytes.IndexByte(rest, '\n') + 1
-				if end == 0 {
-					break
-				}
-				if !yield(rest[:end], nil) {
-					return
-				}
-				rest = rest[end:]
-			}
-			if err == io.EOF {
-				return
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if buffer = buffer[:copy(buffer, rest)]; len(buffer) == cap(buffer) {
-				buffer = slices.Grow(buffer, len(buffer))
-			}
+		if buffer = buffer[:copy(buffer, rest)]; len(buffer) == cap(buffer) {
+			buffer = slices.Grow(buffer, len(buffer))
 		}
 	}
 }

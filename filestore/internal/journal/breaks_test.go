@@ -40,24 +40,24 @@ func openOnDisk(t *testing.T, root string, config Config) (disk.FS, *Journal) {
 	return fsys, j
 }
 
+// mustRead returns the revisions of the breaks in a file, by a journal that has nothing
+// else and both ways round.
 func mustRead(t *testing.T, b *Breaks, after lock.Revision) (revisions []lock.Revision) {
 	t.Helper()
-	for {
-		events, err := b.Read(after)
-		if err != nil {
-			t.Fatal(err)
+	j := &Journal{fs: b.fs, dir: "none"}
+	j.Advance(1 << 40)
+	events := allHistory(t, j, b, lock.HistoryQuery{After: after})
+	for _, e := range events {
+		if e.Cause != lock.Forced || e.Reason != fmt.Sprintf("reason %d", e.Revision) {
+			t.Errorf("after %d: %+v is no break", after, e)
 		}
-		if len(events) == 0 {
-			return revisions
-		}
-		for _, e := range events {
-			if e.Cause != lock.Forced || e.Reason != fmt.Sprintf("reason %d", e.Revision) {
-				t.Errorf("after %d: %+v is no break", after, e)
-			}
-			after = e.Revision
-			revisions = append(revisions, after)
-		}
+		revisions = append(revisions, e.Revision)
 	}
+	back := allHistory(t, j, b, lock.HistoryQuery{After: after, NewestFirst: true})
+	if slices.Reverse(back); !slices.Equal(back, events) {
+		t.Errorf("after %d, newest first: %d events, want the same %d", after, len(back), len(events))
+	}
+	return revisions
 }
 
 func want(t *testing.T, what string, got []lock.Revision, want ...lock.Revision) {
@@ -135,8 +135,7 @@ func TestManyBreaks(t *testing.T) {
 	if all := mustRead(t, b, 0); len(all) != n || all[0] != 1 || all[n-1] != n {
 		t.Errorf("%d breaks, want 1 to %d", len(all), n)
 	}
-	events, err := b.Read(n / 2)
-	if err != nil || len(events) == 0 || events[0].Revision != n/2+1 {
-		t.Errorf("after %d: %d events, error %v; want the next one first", n/2, len(events), err)
+	if half := mustRead(t, b, n/2); len(half) != n-n/2 || half[0] != n/2+1 {
+		t.Errorf("after %d: %d events, want the next one first", n/2, len(half))
 	}
 }

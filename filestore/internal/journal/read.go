@@ -58,7 +58,7 @@ func (j *Journal) readAfter(s segment, after lock.Revision) ([]lock.Event, error
 	}
 	defer f.Close()
 	r := io.NewSectionReader(f, 0, s.end)
-	start, err := search(r, after)
+	start, _, err := bisect(r, after)
 	if err != nil {
 		return nil, fmt.Errorf("searching %s: %w", j.path(s), err)
 	}
@@ -88,15 +88,15 @@ func (j *Journal) readAfter(s segment, after lock.Revision) ([]lock.Event, error
 	return events, nil
 }
 
-// search returns the offset of a line such that no event before it comes after
-// the revision, and few behind it do not.
-func search(r *io.SectionReader, after lock.Revision) (int64, error) {
-	low, high := int64(0), r.Size()
-	for high-low > readBytes/4 {
+// bisect returns two offsets, of which low is the beginning of a line: no event before
+// low comes after the revision, none that begins behind high comes before it or at it,
+// and few are between them.
+func bisect(r *io.SectionReader, after lock.Revision) (low, high int64, err error) {
+	for high = r.Size(); high-low > readBytes/4; {
 		middle := low + (high-low)/2
 		offset, revision, err := nextEvent(r, middle, high)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if offset < 0 || revision > after {
 			high = middle
@@ -104,7 +104,7 @@ func search(r *io.SectionReader, after lock.Revision) (int64, error) {
 			low = offset
 		}
 	}
-	return low, nil
+	return low, high, nil
 }
 
 // nextEvent finds the first event whose line begins behind offset and before

@@ -1410,9 +1410,23 @@ type HistoryRequest struct {
 	// The most events to send in one response. Default: 0, which means 100. More
 	// than 1000 is cut to 1000. A negative number is INVALID_ARGUMENT.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Where to go on: next_page_token of the response before, to a request with
-	// the same pattern and after_revision. Opaque. Default: empty, the first page.
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Where to go on: next_page_token of the response before, to a request in which
+	// all but page_size is the same. Opaque. Default: empty, the first page.
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Show the newest change first, not the oldest. Changes that are made while the
+	// pages are read come on no later page then. Default: false.
+	NewestFirst bool `protobuf:"varint,5,opt,name=newest_first,json=newestFirst,proto3" json:"newest_first,omitempty"`
+	// Show only changes of this time or later. The time is Event.time, by the
+	// server's clock, in milliseconds: where that clock was set back, later changes
+	// have earlier times. Default: unset, no limit.
+	AfterTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=after_time,json=afterTime,proto3" json:"after_time,omitempty"`
+	// Show only changes of an earlier time. Default: unset, no limit.
+	BeforeTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=before_time,json=beforeTime,proto3" json:"before_time,omitempty"`
+	// Show only changes that this actor made: Event.actor is the same text. Default:
+	// empty, changes by anybody and by nobody.
+	Actor string `protobuf:"bytes,8,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Show only changes with this cause. Default: EVENT_CAUSE_UNSPECIFIED, with any.
+	Cause         EventCause `protobuf:"varint,9,opt,name=cause,proto3,enum=pylok.v1.EventCause" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1475,11 +1489,47 @@ func (x *HistoryRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *HistoryRequest) GetNewestFirst() bool {
+	if x != nil {
+		return x.NewestFirst
+	}
+	return false
+}
+
+func (x *HistoryRequest) GetAfterTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AfterTime
+	}
+	return nil
+}
+
+func (x *HistoryRequest) GetBeforeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeforeTime
+	}
+	return nil
+}
+
+func (x *HistoryRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *HistoryRequest) GetCause() EventCause {
+	if x != nil {
+		return x.Cause
+	}
+	return EventCause_EVENT_CAUSE_UNSPECIFIED
+}
+
 // HistoryResponse is the answer of History.
 type HistoryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The changes that match, oldest first. A page may have fewer than page_size,
-	// even none, and still not be the last.
+	// The changes that match, in the order of their revisions, or with newest_first
+	// against it. A page may have fewer than page_size, even none, and still not be
+	// the last.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// The page_token of the next page. Empty: this was the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1734,13 +1784,20 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12%\n" +
 	"\x0eafter_revision\x18\x02 \x01(\x04R\rafterRevision\"6\n" +
 	"\rWatchResponse\x12%\n" +
-	"\x05event\x18\x01 \x01(\v2\x0f.pylok.v1.EventR\x05event\"\x8d\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x0f.pylok.v1.EventR\x05event\"\xea\x02\n" +
 	"\x0eHistoryRequest\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12%\n" +
 	"\x0eafter_revision\x18\x02 \x01(\x04R\rafterRevision\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"b\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\x12!\n" +
+	"\fnewest_first\x18\x05 \x01(\bR\vnewestFirst\x129\n" +
+	"\n" +
+	"after_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tafterTime\x12;\n" +
+	"\vbefore_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"beforeTime\x12\x14\n" +
+	"\x05actor\x18\b \x01(\tR\x05actor\x12*\n" +
+	"\x05cause\x18\t \x01(\x0e2\x14.pylok.v1.EventCauseR\x05cause\"b\n" +
 	"\x0fHistoryResponse\x12'\n" +
 	"\x06events\x18\x01 \x03(\v2\x0f.pylok.v1.EventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\r\n" +
@@ -1846,29 +1903,32 @@ var file_pylok_v1_lock_service_proto_depIdxs = []int32{
 	3,  // 22: pylok.v1.StatusResponse.lock:type_name -> pylok.v1.Lock
 	3,  // 23: pylok.v1.ListResponse.locks:type_name -> pylok.v1.Lock
 	4,  // 24: pylok.v1.WatchResponse.event:type_name -> pylok.v1.Event
-	4,  // 25: pylok.v1.HistoryResponse.events:type_name -> pylok.v1.Event
-	22, // 26: pylok.v1.InfoResponse.start_time:type_name -> google.protobuf.Timestamp
-	5,  // 27: pylok.v1.LockService.Lock:input_type -> pylok.v1.LockRequest
-	7,  // 28: pylok.v1.LockService.Unlock:input_type -> pylok.v1.UnlockRequest
-	9,  // 29: pylok.v1.LockService.Renew:input_type -> pylok.v1.RenewRequest
-	11, // 30: pylok.v1.LockService.Status:input_type -> pylok.v1.StatusRequest
-	13, // 31: pylok.v1.LockService.List:input_type -> pylok.v1.ListRequest
-	15, // 32: pylok.v1.LockService.Watch:input_type -> pylok.v1.WatchRequest
-	17, // 33: pylok.v1.LockService.History:input_type -> pylok.v1.HistoryRequest
-	19, // 34: pylok.v1.LockService.Info:input_type -> pylok.v1.InfoRequest
-	6,  // 35: pylok.v1.LockService.Lock:output_type -> pylok.v1.LockResponse
-	8,  // 36: pylok.v1.LockService.Unlock:output_type -> pylok.v1.UnlockResponse
-	10, // 37: pylok.v1.LockService.Renew:output_type -> pylok.v1.RenewResponse
-	12, // 38: pylok.v1.LockService.Status:output_type -> pylok.v1.StatusResponse
-	14, // 39: pylok.v1.LockService.List:output_type -> pylok.v1.ListResponse
-	16, // 40: pylok.v1.LockService.Watch:output_type -> pylok.v1.WatchResponse
-	18, // 41: pylok.v1.LockService.History:output_type -> pylok.v1.HistoryResponse
-	20, // 42: pylok.v1.LockService.Info:output_type -> pylok.v1.InfoResponse
-	35, // [35:43] is the sub-list for method output_type
-	27, // [27:35] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	22, // 25: pylok.v1.HistoryRequest.after_time:type_name -> google.protobuf.Timestamp
+	22, // 26: pylok.v1.HistoryRequest.before_time:type_name -> google.protobuf.Timestamp
+	2,  // 27: pylok.v1.HistoryRequest.cause:type_name -> pylok.v1.EventCause
+	4,  // 28: pylok.v1.HistoryResponse.events:type_name -> pylok.v1.Event
+	22, // 29: pylok.v1.InfoResponse.start_time:type_name -> google.protobuf.Timestamp
+	5,  // 30: pylok.v1.LockService.Lock:input_type -> pylok.v1.LockRequest
+	7,  // 31: pylok.v1.LockService.Unlock:input_type -> pylok.v1.UnlockRequest
+	9,  // 32: pylok.v1.LockService.Renew:input_type -> pylok.v1.RenewRequest
+	11, // 33: pylok.v1.LockService.Status:input_type -> pylok.v1.StatusRequest
+	13, // 34: pylok.v1.LockService.List:input_type -> pylok.v1.ListRequest
+	15, // 35: pylok.v1.LockService.Watch:input_type -> pylok.v1.WatchRequest
+	17, // 36: pylok.v1.LockService.History:input_type -> pylok.v1.HistoryRequest
+	19, // 37: pylok.v1.LockService.Info:input_type -> pylok.v1.InfoRequest
+	6,  // 38: pylok.v1.LockService.Lock:output_type -> pylok.v1.LockResponse
+	8,  // 39: pylok.v1.LockService.Unlock:output_type -> pylok.v1.UnlockResponse
+	10, // 40: pylok.v1.LockService.Renew:output_type -> pylok.v1.RenewResponse
+	12, // 41: pylok.v1.LockService.Status:output_type -> pylok.v1.StatusResponse
+	14, // 42: pylok.v1.LockService.List:output_type -> pylok.v1.ListResponse
+	16, // 43: pylok.v1.LockService.Watch:output_type -> pylok.v1.WatchResponse
+	18, // 44: pylok.v1.LockService.History:output_type -> pylok.v1.HistoryResponse
+	20, // 45: pylok.v1.LockService.Info:output_type -> pylok.v1.InfoResponse
+	38, // [38:46] is the sub-list for method output_type
+	30, // [30:38] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_pylok_v1_lock_service_proto_init() }

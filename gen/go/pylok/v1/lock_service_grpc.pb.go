@@ -195,14 +195,16 @@ type LockServiceClient interface {
 	// Errors:
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): pattern breaks a rule.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
-	// History shows past changes of the locks that match a pattern, oldest first,
-	// a page at a time. It reaches back as far as the server keeps its journal
-	// (by default 90 days or 1 GiB, whichever ends first). RESET and SYNCED do not
-	// occur in it.
+	// History shows past changes of the locks that match a pattern, oldest first or
+	// newest first, a page at a time. It reaches back as far as the server keeps its
+	// journal (by default 90 days or 1 GiB, whichever ends first); how holds were
+	// broken is kept longer. RESET and SYNCED do not occur in it. A server answers 8
+	// of these requests at a time, and others wait.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): pattern breaks a rule,
-	//     page_size is negative, or page_token is not from a History.
+	//     page_size is negative, after_time or before_time is not valid, cause is
+	//     not known, or page_token is not from a History with the same filters.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// Info describes the server. It has no errors of its own.
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error)
@@ -454,14 +456,16 @@ type LockServiceServer interface {
 	// Errors:
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): pattern breaks a rule.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
-	// History shows past changes of the locks that match a pattern, oldest first,
-	// a page at a time. It reaches back as far as the server keeps its journal
-	// (by default 90 days or 1 GiB, whichever ends first). RESET and SYNCED do not
-	// occur in it.
+	// History shows past changes of the locks that match a pattern, oldest first or
+	// newest first, a page at a time. It reaches back as far as the server keeps its
+	// journal (by default 90 days or 1 GiB, whichever ends first); how holds were
+	// broken is kept longer. RESET and SYNCED do not occur in it. A server answers 8
+	// of these requests at a time, and others wait.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): pattern breaks a rule,
-	//     page_size is negative, or page_token is not from a History.
+	//     page_size is negative, after_time or before_time is not valid, cause is
+	//     not known, or page_token is not from a History with the same filters.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// Info describes the server. It has no errors of its own.
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)

@@ -261,14 +261,16 @@ class LockServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def History(self, request, context):
-        """History shows past changes of the locks that match a pattern, oldest first,
-        a page at a time. It reaches back as far as the server keeps its journal
-        (by default 90 days or 1 GiB, whichever ends first). RESET and SYNCED do not
-        occur in it.
+        """History shows past changes of the locks that match a pattern, oldest first or
+        newest first, a page at a time. It reaches back as far as the server keeps its
+        journal (by default 90 days or 1 GiB, whichever ends first); how holds were
+        broken is kept longer. RESET and SYNCED do not occur in it. A server answers 8
+        of these requests at a time, and others wait.
 
         Errors:
         - INVALID_ARGUMENT (code INVALID_ARGUMENT): pattern breaks a rule,
-        page_size is negative, or page_token is not from a History.
+        page_size is negative, after_time or before_time is not valid, cause is
+        not known, or page_token is not from a History with the same filters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -737,12 +737,51 @@ export declare type HistoryRequest = Message<"pylok.v1.HistoryRequest"> & {
   pageSize: number;
 
   /**
-   * Where to go on: next_page_token of the response before, to a request with
-   * the same pattern and after_revision. Opaque. Default: empty, the first page.
+   * Where to go on: next_page_token of the response before, to a request in which
+   * all but page_size is the same. Opaque. Default: empty, the first page.
    *
    * @generated from field: string page_token = 4;
    */
   pageToken: string;
+
+  /**
+   * Show the newest change first, not the oldest. Changes that are made while the
+   * pages are read come on no later page then. Default: false.
+   *
+   * @generated from field: bool newest_first = 5;
+   */
+  newestFirst: boolean;
+
+  /**
+   * Show only changes of this time or later. The time is Event.time, by the
+   * server's clock, in milliseconds: where that clock was set back, later changes
+   * have earlier times. Default: unset, no limit.
+   *
+   * @generated from field: google.protobuf.Timestamp after_time = 6;
+   */
+  afterTime?: Timestamp | undefined;
+
+  /**
+   * Show only changes of an earlier time. Default: unset, no limit.
+   *
+   * @generated from field: google.protobuf.Timestamp before_time = 7;
+   */
+  beforeTime?: Timestamp | undefined;
+
+  /**
+   * Show only changes that this actor made: Event.actor is the same text. Default:
+   * empty, changes by anybody and by nobody.
+   *
+   * @generated from field: string actor = 8;
+   */
+  actor: string;
+
+  /**
+   * Show only changes with this cause. Default: EVENT_CAUSE_UNSPECIFIED, with any.
+   *
+   * @generated from field: pylok.v1.EventCause cause = 9;
+   */
+  cause: EventCause;
 };
 
 /**
@@ -758,8 +797,9 @@ export declare const HistoryRequestSchema: GenMessage<HistoryRequest>;
  */
 export declare type HistoryResponse = Message<"pylok.v1.HistoryResponse"> & {
   /**
-   * The changes that match, oldest first. A page may have fewer than page_size,
-   * even none, and still not be the last.
+   * The changes that match, in the order of their revisions, or with newest_first
+   * against it. A page may have fewer than page_size, even none, and still not be
+   * the last.
    *
    * @generated from field: repeated pylok.v1.Event events = 1;
    */
@@ -1178,14 +1218,16 @@ export declare const LockService: GenService<{
     output: typeof WatchResponseSchema;
   },
   /**
-   * History shows past changes of the locks that match a pattern, oldest first,
-   * a page at a time. It reaches back as far as the server keeps its journal
-   * (by default 90 days or 1 GiB, whichever ends first). RESET and SYNCED do not
-   * occur in it.
+   * History shows past changes of the locks that match a pattern, oldest first or
+   * newest first, a page at a time. It reaches back as far as the server keeps its
+   * journal (by default 90 days or 1 GiB, whichever ends first); how holds were
+   * broken is kept longer. RESET and SYNCED do not occur in it. A server answers 8
+   * of these requests at a time, and others wait.
    *
    * Errors:
    *   - INVALID_ARGUMENT (code INVALID_ARGUMENT): pattern breaks a rule,
-   *     page_size is negative, or page_token is not from a History.
+   *     page_size is negative, after_time or before_time is not valid, cause is
+   *     not known, or page_token is not from a History with the same filters.
    *
    * @generated from rpc pylok.v1.LockService.History
    */
