@@ -99,9 +99,15 @@ func (s *Store) Commit(ctx context.Context, changes []lock.Change, guards ...loc
 	}
 	select {
 	case <-c.done:
+		return s.outcome(c)
 	case <-ctx.Done():
 		return nil, s.giveUp(c, context.Cause(ctx))
 	}
+}
+
+// outcome waits for a commit, and returns what became of it.
+func (s *Store) outcome(c *commit) ([]lock.Event, error) {
+	<-c.done
 	if errors.Is(c.err, lock.ErrConflict) {
 		if err := s.inspect(slices.Collect(c.names)); err != nil {
 			return nil, err
@@ -120,10 +126,13 @@ func (s *Store) giveUp(c *commit, because error) error {
 			Err:     because,
 		}
 	}
-	return &lock.Error{
-		Reason:  lock.ErrOutcomeUnknown,
-		Message: fmt.Sprintf("the change was given up before it was durable (%v), maybe because the store's disk hangs; it may still come about: ask again later, with the same request_id", because),
-		Err:     because,
+	return &lock.PendingError{
+		Outcome: func() ([]lock.Event, error) { return s.outcome(c) },
+		Err: &lock.Error{
+			Reason:  lock.ErrOutcomeUnknown,
+			Message: fmt.Sprintf("the change was given up before it was durable (%v), maybe because the store's disk hangs; it may still come about: ask again later, with the same request_id", because),
+			Err:     because,
+		},
 	}
 }
 

@@ -65,6 +65,20 @@ func (e *CompactedError) Error() string {
 // Is makes a CompactedError an ErrCompacted.
 func (e *CompactedError) Is(target error) bool { return target == ErrCompacted }
 
+// PendingError is that a commit was given up before its outcome was known.
+type PendingError struct {
+	// Outcome waits until it is known, and returns what Commit would have.
+	Outcome func() ([]Event, error)
+	// Err says so, for who asked; an *Error with ErrOutcomeUnknown.
+	Err error
+}
+
+// Error returns the text of Err.
+func (e *PendingError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *PendingError) Unwrap() error { return e.Err }
+
 // Error is a refused request: what happened, to what, and what to do next.
 type Error struct {
 	// Reason says which kind of refusal it is.

@@ -41,7 +41,7 @@ type Guard struct {
 // Implementations pass lock/locktest.
 type Store interface {
 	// Get returns the lock as the last finished Commit left it, or
-	// ErrNotLocked.
+	// ErrNotLocked. It waits for no disk and no network.
 	Get(ctx context.Context, name Name) (Lock, error)
 
 	// List returns the held locks that match p and come after the name after
@@ -74,9 +74,9 @@ type Store interface {
 	// more locks held than there were is never ErrTooManyLocks.
 	//
 	// When Commit returns nil the changes survive a power cut. When ctx ends first, the
-	// error is ErrReadOnly if nothing has begun and nothing will, and else
-	// ErrOutcomeUnknown: what has begun goes on. Whatever comes of it, no other change
-	// of these locks is made before that is decided.
+	// error is ErrReadOnly if nothing has begun and nothing will, and else a
+	// *PendingError: what has begun goes on, and no other change of these locks is made
+	// before its outcome is known.
 	Commit(ctx context.Context, changes []Change, guards ...Guard) ([]Event, error)
 
 	// CheckSize returns the ErrDataTooLarge with which a Commit would refuse to lock

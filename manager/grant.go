@@ -17,7 +17,8 @@ import (
 // leaves while it is being made durable is undone. A waiter whose grant the store cannot
 // make for now (ErrReadOnly, ErrTooManyLocks) keeps its place, and is told so when its
 // wait ends. Behind a store that hangs a request is answered with ErrReadOnly within a
-// minute, and with ErrOutcomeUnknown where it was being granted the lock.
+// minute, and with ErrOutcomeUnknown where it was being granted the lock; a grant that
+// then still comes about is undone.
 //
 // The errors are *Error with ErrLockHeld, ErrInvalidArgument, ErrDataTooLarge,
 // ErrTooManyLocks, ErrTooManyWaiters, ErrReadOnly, ErrOutcomeUnknown or
@@ -49,7 +50,7 @@ func (m *Manager) Lock(ctx context.Context, caller lock.Caller, request lock.Loc
 // grantOrQueue is Lock up to where the request stands in line. The caller must hold the
 // queue, which it passes on.
 func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller, request lock.LockRequest) (lock.Grant, *call, error) {
-	defer q.pass()
+	defer m.pass(q)
 	for {
 		l, err := m.present(ctx, request.Name)
 		if err != nil {
@@ -70,12 +71,12 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 			return lock.Grant{Lock: m.described(l)}, nil, nil
 
 		case !l.Held() && notNow == nil, l.Held() && replaceable:
-			l, err := m.grant(ctx, caller, request, l.Revision)
+			l, err := m.grant(ctx, q, nil, caller, request, l.Revision)
 			if errors.Is(err, lock.ErrConflict) {
 				continue
 			}
 			if err == nil && ctx.Err() != nil {
-				err = m.undo(ctx, l)
+				err = m.undo(ctx, q, l)
 				m.handOverFree(q)
 			}
 			if err != nil {
@@ -232,9 +233,10 @@ func granting(caller lock.Caller, r *lock.LockRequest, prev lock.Revision) lock.
 	}
 }
 
-// grant commits a new hold for the request, over the lock's revision prev.
-func (m *Manager) grant(ctx context.Context, caller lock.Caller, request lock.LockRequest, prev lock.Revision) (lock.Lock, error) {
-	events, err := m.commit(ctx, granting(caller, &request, prev))
+// grant commits a new hold for the request, which may be a waiter's, over the lock's
+// revision prev. The caller must hold the queue.
+func (m *Manager) grant(ctx context.Context, q *queue, w *waiter, caller lock.Caller, request lock.LockRequest, prev lock.Revision) (lock.Lock, error) {
+	events, err := m.commit(ctx, q, w, granting(caller, &request, prev))
 	if err != nil {
 		return lock.Lock{}, err
 	}
@@ -247,7 +249,7 @@ func (m *Manager) grant(ctx context.Context, caller lock.Caller, request lock.Lo
 // cannot make the grant for now: those in line keep their places, and it is tried again.
 // The caller must hold the queue.
 func (m *Manager) grantNext(q *queue) (held bool, notNow error) {
-	for q.waiters() > 0 && m.running.Err() == nil {
+	for q.waiters() > 0 && m.running.Err() == nil && q.late == nil {
 		l, err := m.present(context.Background(), q.name)
 		if err == nil && l.Held() {
 			return true, nil
@@ -260,6 +262,8 @@ func (m *Manager) grantNext(q *queue) (held bool, notNow error) {
 			l, err = m.grantTo(q, w)
 		}
 		switch {
+		case q.late != nil:
+			return false, stuck(q)
 		case forNow(err):
 			return false, err
 		case staysInLine(err):
@@ -274,8 +278,12 @@ func (m *Manager) grantNext(q *queue) (held bool, notNow error) {
 // comes to nothing for now is put back, also when the store panics.
 func (m *Manager) grantTo(q *queue, w *waiter) (_ lock.Lock, err error) {
 	err = lock.ErrConflict
-	defer func() { m.keepPlace(q, w, err) }()
-	return m.grant(context.Background(), w.caller, w.request, 0)
+	defer func() {
+		if q.late == nil {
+			m.keepPlace(q, w, err)
+		}
+	}()
+	return m.grant(context.Background(), q, w, w.caller, w.request, 0)
 }
 
 // keepPlace puts a waiter back who was taken out to be granted the lock and for whom the
@@ -300,7 +308,7 @@ func staysInLine(err error) bool { return errors.Is(err, lock.ErrConflict) || fo
 func (m *Manager) answer(q *queue, w *waiter, l lock.Lock, err error) bool {
 	callers := q.decide(w)
 	if callers == 0 && err == nil {
-		err = m.undo(w.calls[0].ctx, l)
+		err = m.undo(w.calls[0].ctx, q, l)
 	}
 	a := answer{err: err}
 	if err == nil {

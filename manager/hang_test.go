@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // hang makes the store stop at the next commit of a change for a holder, or of any change
@@ -25,6 +26,134 @@ func hang(t *testing.T, store *hookedStore, holder string) (letGo func()) {
 		close(gate)
 	}
 	return letGo
+}
+
+// pendingStore is a store whose commits hang, and are given up when their ctx ends.
+type pendingStore struct {
+	*hookedStore
+	gate chan struct{} // nil: they do not hang
+}
+
+func (s *pendingStore) Commit(ctx context.Context, changes []lock.Change, guards ...lock.Guard) ([]lock.Event, error) {
+	if s.gate == nil {
+		return s.hookedStore.Commit(ctx, changes, guards...)
+	}
+	gate, done := s.gate, make(chan struct{})
+	var events []lock.Event
+	var err error
+	go func() {
+		defer close(done)
+		<-gate
+		events, err = s.hookedStore.Commit(ctx, changes, guards...)
+	}()
+	outcome := func() ([]lock.Event, error) {
+		<-done
+		return events, err
+	}
+	select {
+	case <-done:
+		return outcome()
+	case <-ctx.Done():
+		return nil, &lock.PendingError{Outcome: outcome, Err: &lock.Error{Reason: lock.ErrOutcomeUnknown, Message: "given up"}}
+	}
+}
+
+// letGo lets all commits go that hang.
+func (s *pendingStore) letGo() {
+	gate := s.gate
+	s.gate = nil
+	close(gate)
+	synctest.Wait()
+}
+
+// Who asked for a change that a store hangs at is told in time that its outcome is
+// unknown. The lock's queue is kept until it is known, and then all is as it should be: a
+// grant that nobody was told of is undone, a renewal counts, the next is served.
+func TestOutcomeUnknown(t *testing.T) {
+	type world struct {
+		m     *manager.Manager
+		store *pendingStore
+		alice lock.Lock // a hold of nameA, not of the tests of Lock
+		bob   *pending  // waits for it, likewise
+	}
+	lockRequest := lock.LockRequest{Name: nameA, Holder: "carol", RequestID: "carol's"}
+	tests := []struct {
+		name string
+		held bool // by alice, with bob in line
+		call func(w *world) error
+		then func(t *testing.T, w *world) // what the outcome is checked by
+	}{
+		{"Lock", false, func(w *world) error {
+			_, err := w.m.Lock(context.Background(), lock.Caller{}, lockRequest)
+			return err
+		}, func(t *testing.T, w *world) {
+			if l := status(t, w.m, nameA); l.Held() {
+				t.Errorf("the lock is %+v, want it free", l)
+			}
+		}},
+		{"Lock again", false, func(w *world) error {
+			_, err := w.m.Lock(context.Background(), lock.Caller{}, lockRequest)
+			again := lockRequest
+			again.Wait = time.Hour
+			w.bob = lockSoon(context.Background(), w.m, again)
+			return err
+		}, func(t *testing.T, w *world) {
+			if !w.bob.ended() || w.bob.err != nil || status(t, w.m, nameA).Token != w.bob.grant.Lock.Token {
+				t.Errorf("the same request: ended %t, %v; want the lock", w.bob.ended(), w.bob.err)
+			}
+		}},
+		{"Unlock", true, func(w *world) error {
+			_, err := w.m.Unlock(context.Background(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: w.alice.Token})
+			return err
+		}, func(t *testing.T, w *world) {
+			if !w.bob.ended() || w.bob.err != nil || status(t, w.m, nameA).Token != w.bob.grant.Lock.Token {
+				t.Errorf("the next in line: ended %t, %v; want the lock", w.bob.ended(), w.bob.err)
+			}
+		}},
+		{"Renew", true, func(w *world) error {
+			_, err := w.m.Renew(context.Background(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: w.alice.Token, TTL: 2 * time.Hour})
+			return err
+		}, func(t *testing.T, w *world) {
+			time.Sleep(time.Hour + 50*time.Minute)
+			if l := status(t, w.m, nameA); l.Token != w.alice.Token {
+				t.Errorf("after 1 h 50 min the lock is %+v, want alice's hold", l)
+			}
+			time.Sleep(15 * time.Minute)
+			if l := status(t, w.m, nameA); l.Holder != "bob" {
+				t.Errorf("after 2 h 5 min the lock is %+v, want bob's hold", l)
+			}
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{store: &pendingStore{hookedStore: open(t)}}
+				w.m = manage(t, w.store)
+				if test.held {
+					w.alice = mustLock(t, w.m, lock.LockRequest{Name: nameA, Holder: "alice", TTL: time.Hour})
+					w.bob = lockSoon(t.Context(), w.m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: 24 * time.Hour})
+				}
+				w.store.gate = make(chan struct{})
+				began := time.Now()
+				if err := test.call(w); !errors.Is(err, lock.ErrOutcomeUnknown) {
+					t.Errorf("got error %v, want %v", err, lock.ErrOutcomeUnknown)
+				}
+				if took := time.Since(began); took > time.Minute {
+					t.Errorf("it took %v", took)
+				}
+				if w.bob != nil && w.bob.ended() {
+					t.Errorf("who waits was answered: %v", w.bob.err)
+				}
+				if test.name != "Lock again" { // which would be sent away too
+					if _, err := w.m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "dora"}); !errors.Is(err, lock.ErrReadOnly) {
+						t.Errorf("the next request: %v, want %v", err, lock.ErrReadOnly)
+					}
+				}
+				w.store.letGo()
+				test.then(t, w)
+			})
+		})
+	}
 }
 
 // Requests behind one that a hanging store keeps are told so in time, nothing of them

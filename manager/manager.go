@@ -245,9 +245,24 @@ func (m *Manager) heard(events []lock.Event) {
 	}
 }
 
-// commit commits changes, which goes on although the caller leaves.
-func (m *Manager) commit(ctx context.Context, changes ...lock.Change) ([]lock.Event, error) {
-	return m.store.Commit(context.WithoutCancel(ctx), changes)
+// commitLimit is how long a commit may take until its caller is told that the outcome is
+// unknown. The store alone can take so long: a disk that hangs.
+const commitLimit = 30 * time.Second
+
+var errCommitLimit = fmt.Errorf("it took longer than %v", commitLimit)
+
+// commit commits changes, which goes on although the caller leaves; the last of them is
+// for a waiter, if there is one. Where the store is still at it after commitLimit, the
+// queue gets a late commit: who holds it has to leave it without doing anything else. The
+// caller must hold the queue.
+func (m *Manager) commit(ctx context.Context, q *queue, w *waiter, changes ...lock.Change) ([]lock.Event, error) {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), commitLimit, errCommitLimit)
+	defer cancel()
+	events, err := m.store.Commit(ctx, changes)
+	if pending, ok := errors.AsType[*lock.PendingError](err); ok {
+		q.late = &lateCommit{pending, changes, w}
+	}
+	return events, err
 }
 
 // present returns the lock as it stands; a free one has only its name.

@@ -25,6 +25,7 @@ type queue struct {
 	// lock. Goroutines that wait for it are served in the order they came.
 	sem    chan struct{}
 	passes atomic.Uint64 // how often it was passed on
+	late   *lateCommit   // to be finished before the next holds the queue; guarded by holding it
 
 	mu        sync.Mutex
 	line      list.List          // of *waiter, the next to be granted first
@@ -102,8 +103,8 @@ func (m *Manager) enter(ctx context.Context, name lock.Name) (*queue, error) {
 }
 
 // holdLimit is how long one request may hold the queue before those behind it are sent
-// away. The store alone can take so long: a disk that hangs. The request itself holds the
-// queue until the store is done, for what becomes of it decides what the next may do.
+// away. The store alone can take so long: a disk that hangs. The queue is held until the
+// store is done, for what becomes of it decides what the next may do.
 const holdLimit = 30 * time.Second
 
 // hold waits until the caller holds the queue. On an error it does not.
@@ -122,10 +123,7 @@ func (m *Manager) hold(ctx context.Context, q *queue) error {
 		case <-timer.C:
 			now := q.passes.Load()
 			if now == passed {
-				return &lock.Error{
-					Reason:  lock.ErrReadOnly,
-					Message: fmt.Sprintf("another change of %s has not ended for more than %v, maybe because the server's disk hangs; nothing changed, ask again later", q.name, holdLimit),
-				}
+				return stuck(q)
 			}
 			passed = now
 			timer.Reset(holdLimit)
@@ -133,15 +131,25 @@ func (m *Manager) hold(ctx context.Context, q *queue) error {
 	}
 }
 
+func stuck(q *queue) error {
+	return &lock.Error{
+		Reason:  lock.ErrReadOnly,
+		Message: fmt.Sprintf("another change of %s has not ended for more than %v, maybe because the server's disk hangs; nothing changed, ask again later", q.name, holdLimit),
+	}
+}
+
 // pass lets the next hold the queue. The caller must hold it.
-func (q *queue) pass() {
+func (m *Manager) pass(q *queue) {
+	if q.late != nil && m.finishLater(q) {
+		return
+	}
 	q.passes.Add(1)
 	q.sem <- struct{}{}
 }
 
 // leave ends a use of q that holds it.
 func (m *Manager) leave(q *queue) {
-	q.pass()
+	m.pass(q)
 	m.forget(q)
 }
 

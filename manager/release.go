@@ -98,8 +98,8 @@ func (m *Manager) staleToken(l lock.Lock, token lock.Token) error {
 }
 
 // end commits the end of the hold l, as change has it. The caller must hold the queue.
-func (m *Manager) end(ctx context.Context, l lock.Lock, change lock.Change) (lock.Event, error) {
-	events, err := m.commit(ctx, ending(l, change))
+func (m *Manager) end(ctx context.Context, q *queue, l lock.Lock, change lock.Change) (lock.Event, error) {
+	events, err := m.commit(ctx, q, nil, ending(l, change))
 	if err != nil {
 		return lock.Event{}, err
 	}
@@ -122,7 +122,7 @@ func ending(l lock.Lock, change lock.Change) lock.Change {
 func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
 	w := q.next()
 	if w == nil {
-		event, err := m.end(ctx, l, change)
+		event, err := m.end(ctx, q, l, change)
 		return event, lock.Lock{}, err
 	}
 	event, next, err := m.handOver(ctx, q, w, l, change)
@@ -138,19 +138,23 @@ func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change loc
 // returns the new hold, if there is one. The caller must hold the queue.
 func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
 	outcome := error(lock.ErrConflict) // of the grant
-	defer func() { m.keepPlace(q, w, outcome) }()
-	events, err := m.commit(ctx, ending(l, change), granting(w.caller, &w.request, 0))
+	defer func() {
+		if q.late == nil {
+			m.keepPlace(q, w, outcome)
+		}
+	}()
+	events, err := m.commit(ctx, q, w, ending(l, change), granting(w.caller, &w.request, 0))
 	switch {
 	case err == nil:
 		m.leases.Drop(l.Name, l.Token)
 		m.leases.Observe(events[1].Lock)
-	case errors.Is(err, lock.ErrConflict):
+	case errors.Is(err, lock.ErrConflict), q.late != nil:
 		return lock.Event{}, lock.Lock{}, err
 	case isRefused(err): // it may have been for the grant's sake
 		if forNow(err) {
 			outcome = err
 		}
-		event, err := m.end(ctx, l, change)
+		event, err := m.end(ctx, q, l, change)
 		return event, lock.Lock{}, err
 	default:
 		outcome = err

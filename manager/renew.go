@@ -74,7 +74,7 @@ func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, r
 			change.Type = lock.Extended
 		}
 		if change.Type != 0 {
-			events, err := m.commit(ctx, change)
+			events, err := m.commit(ctx, q, nil, change)
 			if errors.Is(err, lock.ErrConflict) {
 				continue
 			}

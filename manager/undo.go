@@ -11,8 +11,8 @@ import (
 // undo releases a hold whose caller left before it was told. Where the store cannot do it
 // for now, it is tried again. It returns the error to answer with. The caller must
 // hold the queue.
-func (m *Manager) undo(ctx context.Context, l lock.Lock) error {
-	err := m.endUntold(context.WithoutCancel(ctx), l)
+func (m *Manager) undo(ctx context.Context, q *queue, l lock.Lock) error {
+	err := m.endUntold(context.WithoutCancel(ctx), q, l)
 	if err != nil {
 		m.undoLater(l, err)
 	}
@@ -21,9 +21,9 @@ func (m *Manager) undo(ctx context.Context, l lock.Lock) error {
 
 // endUntold ends a hold that nobody was told of, also when others change its data
 // meanwhile. The caller must hold the queue.
-func (m *Manager) endUntold(ctx context.Context, l lock.Lock) error {
+func (m *Manager) endUntold(ctx context.Context, q *queue, l lock.Lock) error {
 	for granted := l.Token; l.Token == granted; {
-		_, err := m.end(ctx, l, lock.Change{
+		_, err := m.end(ctx, q, l, lock.Change{
 			Cause:  lock.Request,
 			Actor:  l.Holder,
 			Reason: "the caller left before it was answered",
@@ -91,7 +91,7 @@ func (m *Manager) undoAgain(l lock.Lock) error {
 	}
 	present, err := m.present(m.running, l.Name)
 	if err == nil && present.Token == l.Token {
-		err = m.endUntold(context.WithoutCancel(m.running), present)
+		err = m.endUntold(context.WithoutCancel(m.running), q, present)
 	}
 	if err == nil {
 		m.grantNext(q)

@@ -808,12 +808,16 @@ func testCommitAfterItsContext(s tested) {
 			if s.get(name).Held() {
 				s.t.Errorf("the lock is held after %v", err)
 			}
-		case !errors.Is(err, lock.ErrOutcomeUnknown):
-			s.t.Errorf("Commit with a ctx that has ended: %v", err)
-		default: // then it comes about, for the disk is well
-			if got := s.events(before, 1)[0]; got.Lock.Name.String() != name {
-				s.t.Errorf("the next event is %+v, want that of %s", got, name)
+		default:
+			pending, ok := errors.AsType[*lock.PendingError](err)
+			if !ok || !errors.Is(err, lock.ErrOutcomeUnknown) {
+				s.t.Fatalf("Commit with a ctx that has ended: %v", err)
 			}
+			events, err := pending.Outcome()
+			if err != nil {
+				s.t.Fatalf("the outcome: %v", err)
+			}
+			wantLock(s.t, "the lock", s.get(name), events[0].Lock)
 		}
 	}
 }
