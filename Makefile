@@ -56,10 +56,11 @@ check-generated: debian tools npm ## gen/ is what proto/ generates
 	diff -r -x __pycache__ "$$fresh/gen" gen || { echo "gen/ is not what proto/ generates: run \`make generate\` and commit the result." >&2; exit 1; }
 
 .PHONY: lint
-lint: tools ## buf lint, gofmt, go vet
+lint: tools ## buf lint, gofmt, go vet, and whether the client builds on other systems
 	$(BUF) lint
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run \`gofmt -w\` on:" $$unformatted >&2; exit 1; }
 	go vet ./...
+	for system in darwin windows; do GOOS=$$system go build -o /dev/null ./cmd/pylok; done
 
 .PHONY: breaking
 breaking: tools ## the contract breaks no promise of the one before

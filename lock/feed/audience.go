@@ -18,7 +18,7 @@ type group struct {
 	isName  bool
 	waiting int           // who has joined and not left
 	news    chan struct{} // closed when an event may concern them, and by Close
-	first   lock.Revision // of that event; 0: none has come. Written before news is closed
+	first   lock.Revision // of that event; 0: none has come. Guarded by Feed.mu until news is closed
 }
 
 func newAudience() audience {

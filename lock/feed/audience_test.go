@@ -97,6 +97,29 @@ func TestQuiet(t *testing.T) {
 	})
 }
 
+// A wait may end while an event comes that others still wait for.
+func TestQuietAsNewsComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := feed.New(0, feed.Config{})
+		defer f.Close()
+		web := lock.MustParsePattern("web")
+		for i := range 100 {
+			go func() {
+				wait := time.Second
+				if i%2 == 0 {
+					wait = time.Minute
+				}
+				events, until, err := f.Events(t.Context(), web, 0, wait)
+				if err != nil || int(until) != len(events) || wait > time.Second && until != 1 {
+					t.Errorf("within %v: got %v, until %d, %v", wait, events, until, err)
+				}
+			}()
+		}
+		time.AfterFunc(time.Second, func() { f.Append(nil, eventOf("web", 1)) })
+		time.Sleep(2 * time.Second)
+	})
+}
+
 // BenchmarkAppendBesideOthers appends events of one name while readers wait for other
 // names, each its own: the cost is to be the same with 10 as with 10,000.
 func BenchmarkAppendBesideOthers(b *testing.B) {

@@ -146,7 +146,8 @@ func (f *Feed) Events(ctx context.Context, p lock.Pattern, after lock.Revision, 
 		case g == nil:
 			return nil, after, nil
 		default:
-			if after, err = f.await(ctx, g, after, time.Until(deadline)); err != nil || g.first == 0 {
+			var woken bool
+			if after, woken, err = f.await(ctx, g, after, time.Until(deadline)); !woken {
 				return nil, after, err
 			}
 		}
@@ -191,34 +192,30 @@ func firstRun(p lock.Pattern, events []lock.Event) []lock.Event {
 	return events
 }
 
-// await waits until something has happened that concerns the group, for at most the time
-// wait, and returns up to which revision nothing has.
-func (f *Feed) await(ctx context.Context, g *group, after lock.Revision, wait time.Duration) (lock.Revision, error) {
+// await waits until an event comes that may concern the group, for at most the time wait.
+// It reports whether one has come, and up to which revision none has.
+func (f *Feed) await(ctx context.Context, g *group, after lock.Revision, wait time.Duration) (until lock.Revision, woken bool, err error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-g.news:
+		if g.first == 0 {
+			return after, false, shuttingDown()
+		}
+		return g.first - 1, true, nil
 	case <-timer.C:
 	case <-ctx.Done():
-	}
-	select {
-	case <-g.news:
-		if g.first == 0 {
-			return after, shuttingDown()
-		}
-		return g.first - 1, nil
-	default:
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.closed:
-		return after, shuttingDown()
+		return after, false, shuttingDown()
 	case g.first != 0: // it came just now
-		return g.first - 1, nil
+		return g.first - 1, true, nil
 	}
 	f.waiting.leave(g)
-	return f.last, ctx.Err()
+	return f.last, false, ctx.Err()
 }
 
 // Close ends all calls of Events, and fails later ones.
