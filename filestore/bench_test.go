@@ -14,7 +14,15 @@ import (
 
 // BenchmarkCommit takes and releases locks on distinct names, durably, on the
 // disk of the working directory. One operation is one Commit.
-func BenchmarkCommit(b *testing.B) {
+func BenchmarkCommit(b *testing.B) { benchmark(b, cycle) }
+
+// BenchmarkHandOver hands over locks on distinct names likewise. One operation ends one
+// hold and begins another.
+func BenchmarkHandOver(b *testing.B) { benchmark(b, handOver) }
+
+// benchmark calls work for each of several callers with a lock of its own, which does
+// operations until none are left.
+func benchmark(b *testing.B, work func(b *testing.B, s lock.Store, name lock.Name, data lock.Data, left *atomic.Int64)) {
 	data, err := lock.NewData(map[string]any{
 		"contact_email": "billyjenkins@example.com",
 		"data":          map[string]any{"backend": "App1", "server": "server-cluster3w1-2", "status": "MAINT"},
@@ -41,7 +49,7 @@ func BenchmarkCommit(b *testing.B) {
 			var callersDone sync.WaitGroup
 			for i := range callers {
 				name := lock.MustParseName(fmt.Sprintf("lb/server-%d", i))
-				callersDone.Go(func() { cycle(b, s, name, data, &left) })
+				callersDone.Go(func() { work(b, s, name, data, &left) })
 			}
 			callersDone.Wait()
 		})
@@ -65,5 +73,20 @@ func cycle(b *testing.B, s lock.Store, name lock.Name, data lock.Data, left *ato
 		if held = (lock.Lock{}); change.Type == lock.Locked {
 			held = events[0].Lock
 		}
+	}
+}
+
+// handOver takes a lock and hands it over until no operations are left.
+func handOver(b *testing.B, s lock.Store, name lock.Name, data lock.Data, left *atomic.Int64) {
+	ctx := context.Background()
+	grant := lock.Change{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: name, Data: data, Holder: "bench"}}
+	events, err := s.Commit(ctx, []lock.Change{grant})
+	for left.Add(-1) >= 0 && err == nil {
+		held := events[len(events)-1].Lock
+		end := lock.Change{Type: lock.Unlocked, Cause: lock.Request, Prev: held.Revision, Lock: held}
+		events, err = s.Commit(ctx, []lock.Change{end, grant})
+	}
+	if err != nil {
+		b.Error(err)
 	}
 }

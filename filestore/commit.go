@@ -23,7 +23,8 @@ type commit struct {
 	// after is called by the committer when the steps are durable. Default: nothing is.
 	after func()
 
-	steps  []step // once it is staged
+	steps  []step  // once it is staged
+	first  [1]step // room for a commit of one change
 	events []lock.Event
 	err    error
 	done   chan struct{} // closed when events and err are final

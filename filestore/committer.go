@@ -65,12 +65,14 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 	adds := 0 // locks, by what is staged
 	clear(s.touched)
 	for _, c := range commits {
-		if s.touches(c) {
-			later = append(later, c)
-			continue
-		}
-		for name := range c.names {
-			s.touched[name] = true
+		if len(commits) > 1 {
+			if s.touches(c) {
+				later = append(later, c)
+				continue
+			}
+			for name := range c.names {
+				s.touched[name] = true
+			}
 		}
 		b.answered = append(b.answered, c)
 		if c.task == nil {
@@ -192,7 +194,18 @@ func (s *Store) writeRecords(commits []*commit, reserved bool) error {
 // advance makes the changes of a batch, whose lines are written, the state that the
 // next one is checked against.
 func (s *Store) advance(b *batch) {
+	n := 0
 	for _, c := range b.committed {
+		for i := range c.steps {
+			n++
+			if c.steps[i].ended != nil {
+				n++
+			}
+		}
+	}
+	b.events = make([]lock.Event, 0, n)
+	for _, c := range b.committed {
+		c.events = make([]lock.Event, 0, len(c.steps))
 		for i := range c.steps {
 			st := &c.steps[i]
 			name := st.record.Event.Lock.Name

@@ -53,6 +53,7 @@ func (s *Store) stage(c *commit, added int) (err error) {
 		return s.ioError(err)
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
+	c.steps = c.first[:0]
 	for i, change := range c.changes {
 		st, err := s.stageChange(c, i, now)
 		seen = seen || st.after != nil && change.Type != lock.Extended
@@ -149,26 +150,14 @@ func (s *Store) stageChange(c *commit, i int, now time.Time) (step, error) {
 	if change.Type == lock.Unlocked && c.isGranted(l.Name, i) {
 		return st, nil
 	}
-	var p fingerprint // of what is in its place; zero: nothing
 	if before != nil {
-		// Before anything is moved: most of what others did shows here.
-		var err error
-		if p, err = s.work.look(l.Name); err != nil {
-			return step{}, s.lookError(l.Name, err)
-		}
-		if !before.print.matches(p) {
-			return step{}, lock.ErrConflict
-		}
-		if p.isDir {
-			return step{}, &lock.Error{
-				Reason:  lock.ErrLockFile,
-				Message: fmt.Sprintf("%s is a directory, which the server leaves alone, so %s stays held: remove it by hand", s.work.location(l.Name), l.Name),
-			}
+		if err := s.mayMove(before); err != nil {
+			return step{}, err
 		}
 	}
 	if change.Type == lock.Unlocked {
 		moved := s.takenFile(l.Name)
-		if err := s.work.take(l.Name, p, moved); err != nil {
+		if err := s.work.take(l.Name, before.print, moved); err != nil {
 			return step{}, s.placeError(l.Name, err)
 		}
 		st.moved = moved
@@ -194,11 +183,30 @@ func (s *Store) stageChange(c *commit, i int, now time.Time) (step, error) {
 		return st, nil
 	}
 	moved := s.movedFile(l.Name)
-	if err := s.work.replace(l.Name, file, written, p, moved); err != nil {
+	if err := s.work.replace(l.Name, file, written, before.print, moved); err != nil {
 		return st, s.placeError(l.Name, err)
 	}
 	st.moved = moved
 	return st, nil
+}
+
+// mayMove reports by its error why what is in the place of a held lock's file, as far as it
+// is known, is not moved to be looked at.
+func (s *Store) mayMove(e *entry) error {
+	switch {
+	case e.print.isDir:
+		return &lock.Error{
+			Reason:  lock.ErrLockFile,
+			Message: fmt.Sprintf("%s is a directory, which the server leaves alone, so %s stays held: remove it by hand", s.work.location(e.lock.Name), e.lock.Name),
+		}
+	case e.print.ctime != -1:
+		return nil
+	}
+	// It could not be read.
+	if _, err := s.work.look(e.lock.Name); err != nil {
+		return s.lookError(e.lock.Name, err)
+	}
+	return lock.ErrConflict
 }
 
 // endBefore makes a Locked in the place of another hold two lines of the journal: the
