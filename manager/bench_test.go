@@ -1,6 +1,10 @@
 package manager_test
 
 import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,15 +14,62 @@ import (
 )
 
 // BenchmarkLockUnlock takes and releases a free lock with a lease: what Manager adds to
-// a store, here one that takes next to no time.
+// a store, here one that takes next to no time. It does so alone, and beside what others
+// have and wait for, which is to make no difference.
 func BenchmarkLockUnlock(b *testing.B) {
+	b.Run("alone", func(b *testing.B) { cycles(b, newBenchManager(b)) })
+	for _, others := range []struct {
+		what  string
+		begin func(o *others, m *manager.Manager, name lock.Name)
+	}{
+		{"holds", func(o *others, m *manager.Manager, name lock.Name) { o.hold(m, name, 0) }},
+		{"leases", func(o *others, m *manager.Manager, name lock.Name) { o.hold(m, name, time.Hour) }},
+		{"waiters", func(o *others, m *manager.Manager, name lock.Name) {
+			o.hold(m, name, 0)
+			o.running.Go(func() {
+				m.Lock(o.ctx, lock.Caller{}, lock.LockRequest{Name: name, Wait: time.Hour})
+			})
+			for status := (lock.Lock{}); status.Waiters == 0; status, _ = m.Status(o.ctx, lock.Caller{}, name) {
+				runtime.Gosched()
+			}
+		}},
+		{"watches", func(o *others, m *manager.Manager, name lock.Name) {
+			o.watch(m, lock.MustParsePattern(name.String()))
+		}},
+		{"watches-of-prefixes", func(o *others, m *manager.Manager, name lock.Name) {
+			o.watch(m, lock.MustParsePattern(name.String()+"/*"))
+		}},
+	} {
+		for _, n := range []int{10, 10_000} {
+			b.Run(fmt.Sprintf("%s=%d", others.what, n), func(b *testing.B) {
+				m := newBenchManager(b)
+				o := newOthers(b)
+				before := memory()
+				for i := range n {
+					others.begin(o, m, lock.MustParseName(fmt.Sprintf("other/%d", i)))
+				}
+				each := float64(memory()-before) / float64(n)
+				cycles(b, m)
+				b.ReportMetric(each, "B/other")
+			})
+		}
+	}
+}
+
+func newBenchManager(b *testing.B) *manager.Manager {
 	store := memstore.New(memstore.Config{})
-	defer store.Close()
 	m, err := manager.New(store, manager.Config{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer m.Close()
+	b.Cleanup(func() {
+		m.Close()
+		store.Close()
+	})
+	return m
+}
+
+func cycles(b *testing.B, m *manager.Manager) {
 	b.ReportAllocs()
 	for b.Loop() {
 		grant, err := m.Lock(b.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "alice@ci-7", TTL: time.Hour})
@@ -29,4 +80,49 @@ func BenchmarkLockUnlock(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// others are those beside whom a benchmark runs.
+type others struct {
+	b       *testing.B
+	ctx     context.Context
+	running sync.WaitGroup
+}
+
+func newOthers(b *testing.B) *others {
+	ctx, end := context.WithCancel(b.Context())
+	o := &others{b: b, ctx: ctx}
+	b.Cleanup(func() {
+		end()
+		o.running.Wait()
+	})
+	return o
+}
+
+func (o *others) hold(m *manager.Manager, name lock.Name, ttl time.Duration) {
+	if _, err := m.Lock(o.ctx, lock.Caller{}, lock.LockRequest{Name: name, TTL: ttl}); err != nil {
+		o.b.Fatal(err)
+	}
+}
+
+// watch begins a watch, and returns when it has been told that it is synced.
+func (o *others) watch(m *manager.Manager, p lock.Pattern) {
+	synced := make(chan struct{})
+	o.running.Go(func() {
+		for event := range m.Watch(o.ctx, lock.Caller{}, p, 0) {
+			if event.Type == lock.Synced {
+				close(synced)
+				synced = nil // a second one within the benchmark would be 25 s later
+			}
+		}
+	})
+	<-synced
+}
+
+// memory is how many bytes are in use, stacks included.
+func memory() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
 }

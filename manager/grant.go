@@ -279,7 +279,7 @@ func (m *Manager) grantNext(q *queue) (held bool, notNow error) {
 func (m *Manager) grantTo(q *queue, w *waiter) (_ lock.Lock, err error) {
 	err = lock.ErrConflict
 	defer func() {
-		if q.late == nil {
+		if !q.isLateFor(w) {
 			m.keepPlace(q, w, err)
 		}
 	}()

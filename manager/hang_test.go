@@ -156,6 +156,80 @@ func TestOutcomeUnknown(t *testing.T) {
 	}
 }
 
+// A waiter whose grant the store refuses keeps the place, although the store then hangs at
+// the end of the hold alone.
+func TestRefusedThenHanging(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &pendingStore{hookedStore: open(t)}
+		m := manage(t, store)
+		alice := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+		store.beforeCommit.set(func(change *lock.Change) error {
+			if change.Type != lock.Locked {
+				return nil
+			}
+			store.beforeCommit.remove()
+			store.gate = make(chan struct{})
+			return lock.ErrReadOnly
+		})
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: alice.Token}); !errors.Is(err, lock.ErrOutcomeUnknown) {
+			t.Errorf("Unlock: %v, want %v", err, lock.ErrOutcomeUnknown)
+		}
+		store.letGo()
+		if !bob.ended() || bob.err != nil {
+			t.Errorf("the waiter: ended %t, %v; want the lock", bob.ended(), bob.err)
+		}
+	})
+}
+
+// A grant of which nobody was told is undone in the end, although the store hangs at that
+// and then does not do it.
+func TestUndoHangs(t *testing.T) {
+	for _, waits := range []time.Duration{0, time.Hour} {
+		t.Run(waits.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &pendingStore{hookedStore: open(t)}
+				m := manage(t, store)
+				ctx, cancel := context.WithCancel(t.Context())
+				hang := func() {
+					cancel()
+					store.gate = make(chan struct{})
+				}
+				request := lock.LockRequest{Name: nameA, Holder: "bob", Wait: waits}
+				if waits > 0 {
+					mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+					request.Confirm = func(ctx context.Context) error {
+						hang()
+						return ctx.Err()
+					}
+				} else {
+					store.beforeCommit.set(func(*lock.Change) error {
+						hang()
+						return nil
+					})
+				}
+				bob := lockSoon(ctx, m, request)
+				if waits > 0 {
+					if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Minute)
+				if !bob.ended() || !errors.Is(bob.err, lock.ErrOutcomeUnknown) {
+					t.Errorf("bob: ended %t, %v, want %v", bob.ended(), bob.err, lock.ErrOutcomeUnknown)
+				}
+				store.beforeCommit.set(func(*lock.Change) error { return lock.ErrReadOnly })
+				store.letGo()
+				store.beforeCommit.remove()
+				time.Sleep(time.Minute)
+				if got := status(t, m, nameA); got.Held() {
+					t.Errorf("the lock is %+v, want it free", got)
+				}
+			})
+		})
+	}
+}
+
 // Requests behind one that a hanging store keeps are told so in time, nothing of them
 // comes about later, other locks' requests do not notice, and all goes on when the store
 // does.

@@ -13,6 +13,10 @@ type lateCommit struct {
 	waiter  *waiter // for whom the last change is; nil: nobody waits
 }
 
+// isLateFor reports whether the queue has a late commit that is for a waiter, who is
+// answered when that is finished. The caller must hold the queue.
+func (q *queue) isLateFor(w *waiter) bool { return q.late != nil && q.late.waiter == w }
+
 // finishLater has a late commit finished in the background, which then holds the queue.
 // It reports false after Close: then nobody finishes it. The caller must hold the queue.
 func (m *Manager) finishLater(q *queue) bool {

@@ -139,7 +139,7 @@ func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change loc
 func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
 	outcome := error(lock.ErrConflict) // of the grant
 	defer func() {
-		if q.late == nil {
+		if !q.isLateFor(w) {
 			m.keepPlace(q, w, outcome)
 		}
 	}()
@@ -148,7 +148,7 @@ func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock
 	case err == nil:
 		m.leases.Drop(l.Name, l.Token)
 		m.leases.Observe(events[1].Lock)
-	case errors.Is(err, lock.ErrConflict), q.late != nil:
+	case errors.Is(err, lock.ErrConflict), q.isLateFor(w):
 		return lock.Event{}, lock.Lock{}, err
 	case isRefused(err): // it may have been for the grant's sake
 		if forNow(err) {

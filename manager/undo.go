@@ -13,7 +13,10 @@ import (
 // hold the queue.
 func (m *Manager) undo(ctx context.Context, q *queue, l lock.Lock) error {
 	err := m.endUntold(context.WithoutCancel(ctx), q, l)
-	if err != nil {
+	if err != nil && mayPass(err) {
+		m.mu.Lock()
+		m.untold[l.Token] = true
+		m.mu.Unlock()
 		m.undoLater(l, err)
 	}
 	return errors.Join(context.Cause(ctx), err)
@@ -38,24 +41,23 @@ func (m *Manager) endUntold(ctx context.Context, q *queue, l lock.Lock) error {
 	return nil
 }
 
-// undoLater tries to end a hold that nobody was told of until it is over or somebody has
-// it after all, if what the store came upon may pass. The caller must hold the queue.
+// undoLater tries again to end a hold that is in untold, until it is over or somebody has
+// it after all.
 func (m *Manager) undoLater(l lock.Lock, cause error) {
-	if !mayPass(cause) {
-		return
-	}
 	m.config.Logger.Error("the caller of a grant left before it was answered, and the hold could not be ended; trying again", "name", l.Name, "token", l.Token, "error", cause)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.untold[l.Token] = true
-	m.undoAfter(l, minRetryPause)
+	m.undoAfterLocked(l, minRetryPause)
 }
 
-// mayPass reports whether the end of a hold that came to nothing may succeed later.
-func mayPass(err error) bool { return forNow(err) || errors.Is(err, lock.ErrLockFile) }
+// mayPass reports whether the end of a hold that came to nothing may succeed later, or may
+// have succeeded after all.
+func mayPass(err error) bool {
+	return forNow(err) || errors.Is(err, lock.ErrLockFile) || errors.Is(err, lock.ErrOutcomeUnknown)
+}
 
-// undoAfter is one try after a pause. The caller must hold m.mu.
-func (m *Manager) undoAfter(l lock.Lock, pause time.Duration) {
+// undoAfterLocked is one try after a pause. The caller must hold mu.
+func (m *Manager) undoAfterLocked(l lock.Lock, pause time.Duration) {
 	if m.running.Err() != nil {
 		return
 	}
@@ -71,7 +73,7 @@ func (m *Manager) undoAfter(l lock.Lock, pause time.Duration) {
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.undoAfter(l, min(2*pause, maxRetryPause))
+		m.undoAfterLocked(l, min(2*pause, maxRetryPause))
 	})
 }
 

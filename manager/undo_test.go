@@ -3,11 +3,13 @@ package manager_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 // A hold whose caller left, and that the store cannot end for now, is ended later, unless
@@ -96,3 +98,49 @@ func TestGiveBackLater(t *testing.T) {
 		}
 	})
 }
+
+// A request that is sent again while the first try to give its grant back has just failed
+// has the lock, and keeps it.
+func TestGiveBackBesideTheSameRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := open(t)
+		var m *manager.Manager
+		request := lock.LockRequest{Name: nameA, Holder: "bob", RequestID: "bob's"}
+		var again lock.Lock
+		m = manageWith(t, store, manager.Config{Logger: slog.New(logged(func(slog.Record) {
+			again = mustLock(t, m, request)
+		}))})
+		mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		waits := request
+		waits.Wait = time.Hour
+		waits.Confirm = func(context.Context) error {
+			store.beforeCommit.set(func(*lock.Change) error { return lock.ErrReadOnly })
+			return errors.New("gone")
+		}
+		bob := lockSoon(t.Context(), m, waits)
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Holder: "alice"}); err != nil {
+			t.Fatal(err)
+		}
+		if !bob.ended() || !errors.Is(bob.err, lock.ErrReadOnly) {
+			t.Errorf("the waiter who is gone: ended %t, %v", bob.done.Load(), bob.err)
+		}
+		store.beforeCommit.remove()
+		time.Sleep(time.Minute)
+		if got := status(t, m, nameA); !again.Held() || got.Token != again.Token {
+			t.Errorf("the lock is %+v, want the hold with token %d that bob was told of", got, again.Token)
+		}
+	})
+}
+
+// logged is a slog.Handler that is a function.
+type logged func(slog.Record)
+
+func (f logged) Enabled(context.Context, slog.Level) bool { return true }
+
+func (f logged) Handle(_ context.Context, r slog.Record) error {
+	f(r)
+	return nil
+}
+
+func (f logged) WithAttrs([]slog.Attr) slog.Handler { return f }
+func (f logged) WithGroup(string) slog.Handler      { return f }
