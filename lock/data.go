@@ -5,18 +5,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/pylok/pylok/internal/document"
 )
 
 // Limits of the data.
 const (
-	MaxDataDepth = 32        // levels of mappings and lists, the document itself being the first
-	MaxFileBytes = 64 << 10  // bytes of the lock file that holds the data
-	maxDataBytes = 256 << 10 // bytes of JSON looked at before the store measures the file
+	MaxDataDepth = document.MaxDepth // levels of mappings and lists, the document itself being the first
+	MaxFileBytes = 64 << 10          // bytes of the lock file that holds the data
+	maxDataBytes = 256 << 10         // bytes of JSON looked at before the store measures the file
 )
 
 // ReservedKeys are the top-level keys of a lock file that the server alone
@@ -43,12 +43,12 @@ type Data struct{ text string }
 // float64, string, []any and map[string]any. Reserved keys are left out. The
 // error is an *Error with ErrInvalidArgument, or ErrDataTooLarge for a document
 // that no lock file can hold.
-func NewData(document map[string]any) (Data, error) {
-	kept := document
+func NewData(mapping map[string]any) (Data, error) {
+	kept := mapping
 	for _, key := range ReservedKeys {
-		if _, ok := document[key]; ok {
-			kept = make(map[string]any, len(document))
-			for k, v := range document {
+		if _, ok := mapping[key]; ok {
+			kept = make(map[string]any, len(mapping))
+			for k, v := range mapping {
 				if !slices.Contains(ReservedKeys, k) {
 					kept[k] = v
 				}
@@ -59,10 +59,10 @@ func NewData(document map[string]any) (Data, error) {
 	if len(kept) == 0 {
 		return Data{}, nil
 	}
-	if path, problem := findBadValue(kept, 1); problem != "" {
+	if path, problem := document.Check(kept); problem != "" {
 		return Data{}, Invalid("data", QuoteShort("data"+path)+" "+problem)
 	}
-	text := appendCanonical(make([]byte, 0, 256), kept)
+	text := document.Append(make([]byte, 0, 256), kept)
 	if len(text) > maxDataBytes {
 		return Data{}, DataTooLarge(fmt.Sprintf("the data is %d bytes of JSON", len(text)))
 	}
@@ -72,58 +72,18 @@ func NewData(document map[string]any) (Data, error) {
 // ParseData makes a document from a JSON object. It is fast where the object is
 // canonical already, as a Data writes it.
 func ParseData(text []byte) (Data, error) {
-	if isCanonical(text) {
+	if len(text) <= maxDataBytes && document.IsCanonical(text, ReservedKeys) {
 		return Data{string(text)}, nil
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	var document map[string]any
-	if err := decoder.Decode(&document); err != nil {
+	var mapping map[string]any
+	if err := decoder.Decode(&mapping); err != nil {
 		return Data{}, Invalid("data", "not a JSON object: "+err.Error())
 	}
 	if _, err := decoder.Token(); err != io.EOF {
 		return Data{}, Invalid("data", "more text follows the JSON object")
 	}
-	return NewData(document)
-}
-
-// findBadValue looks for a value that breaks a limit, and returns the path that
-// leads to it and what is wrong with it, or two empty strings.
-func findBadValue(value any, depth int) (path, problem string) {
-	switch value.(type) {
-	case []any, map[string]any:
-		if depth > MaxDataDepth {
-			return "", fmt.Sprintf("is nested deeper than %d levels", MaxDataDepth)
-		}
-	}
-	switch v := value.(type) {
-	case nil, bool:
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return "", fmt.Sprintf("is %v; numbers must be finite", v)
-		}
-	case string:
-		if !utf8.ValidString(v) {
-			return "", "is not valid UTF-8"
-		}
-	case []any:
-		for i, element := range v {
-			if path, problem := findBadValue(element, depth+1); problem != "" {
-				return fmt.Sprintf("[%d]", i) + path, problem
-			}
-		}
-	case map[string]any:
-		for key, element := range v {
-			if !utf8.ValidString(key) {
-				return "", "has a key that is not valid UTF-8"
-			}
-			if path, problem := findBadValue(element, depth+1); problem != "" {
-				return "." + key + path, problem
-			}
-		}
-	default:
-		return "", fmt.Sprintf("is a %T, which a document cannot hold", value)
-	}
-	return "", ""
+	return NewData(mapping)
 }
 
 // Size returns how many bytes the data take as JSON; 0 when they are empty.
@@ -145,7 +105,8 @@ func (d Data) Map() map[string]any {
 	if d.text == "" {
 		return map[string]any{}
 	}
-	return (&canonicalReader{d.text}).mapping()
+	r := document.NewReader(d.text)
+	return r.Value().(map[string]any)
 }
 
 // String returns the top-level string under key, or "".
@@ -208,7 +169,7 @@ func (d Data) expire() (text, problem string) {
 	case string:
 		return value, ""
 	default:
-		return "", fmt.Sprintf("the data key expire, %s, is not text; it is plain data", QuoteShort(string(appendCanonical(nil, value))))
+		return "", fmt.Sprintf("the data key expire, %s, is not text; it is plain data", QuoteShort(string(document.Append(nil, value))))
 	}
 }
 

@@ -73,7 +73,7 @@ func listDocument(locks []*pylokv1.Lock) []byte {
 		document["lock_name"] = l.GetName()
 		list[i] = document
 	}
-	return yamlList(list)
+	return toYAML(list)
 }
 
 // matching says what was looked for, if that was not everything.

@@ -49,7 +49,7 @@ func (p *program) print(message proto.Message, document func() map[string]any, t
 	case p.output == textOutput:
 		return p.write([]byte(text(p.style())))
 	case p.output == yamlOutput && document != nil:
-		return p.write(yamlMapping(document()))
+		return p.write(toYAML(document()))
 	}
 	line, err := jsonLine(message)
 	if err != nil {
@@ -62,7 +62,7 @@ func (p *program) print(message proto.Message, document func() map[string]any, t
 	if err := json.Unmarshal(line, &fields); err != nil {
 		return err
 	}
-	return p.write(yamlMapping(fields))
+	return p.write(toYAML(fields))
 }
 
 // printOne is print for one of several messages: in YAML each is a document.

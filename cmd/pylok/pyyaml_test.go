@@ -108,7 +108,7 @@ func TestPyYAML(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Go writes 1e20 in digits, and so long a whole number would be text.
-		text = bytes.ReplaceAll(text, []byte("100000000000000000000"), []byte("1e20"))
+		text = bytes.ReplaceAll(text, []byte("100000000000000000000"), []byte("1.0e+20"))
 		name := fmt.Sprintf("nasty/%d", i/perLock)
 		client(text, "lock", name, "--data-file", "-", "--holder", "=")
 

@@ -114,7 +114,7 @@ func (s style) lockBlock(l *pylokv1.Lock) string {
 	}
 	if len(data) > 0 {
 		b.WriteString("  data\n")
-		for line := range strings.Lines(string(yamlMapping(data))) {
+		for line := range strings.Lines(string(toYAML(data))) {
 			if line != "\n" {
 				b.WriteString("    ")
 			}

@@ -100,7 +100,7 @@ func TestLockBlock(t *testing.T) {
   msg     one
           \x1b]0;owned\x07two\x9b31m
   data
-    "\x1b[1m": "\u202eright to left"
+    "\x1B[1m": "\u202Eright to left"
     lines: |
       a
 

@@ -47,7 +47,7 @@ func TestYAMLReadsBack(t *testing.T) {
 // asked in TestPyYAML.
 func checkReadsBack(t *testing.T, document map[string]any) {
 	t.Helper()
-	written := yamlMapping(document)
+	written := toYAML(document)
 	if s := string(written); s != printableLines(s) {
 		t.Errorf("%q has what a terminal would act upon", s)
 	}
@@ -88,7 +88,7 @@ func asFloats(value any) any {
 }
 
 func TestYAMLIsReadable(t *testing.T) {
-	got := string(yamlMapping(map[string]any{
+	got := string(toYAML(map[string]any{
 		"contact_email": "billyjenkins@example.com",
 		"data":          map[string]any{"backend": "App1", "weight": 0.0, "tags": []any{"a", "b"}},
 		"datetime":      "2019-12-19 09:26:03.478039",
@@ -102,14 +102,14 @@ func TestYAMLIsReadable(t *testing.T) {
 data:
   backend: App1
   tags:
-    - a
-    - b
+  - a
+  - b
   weight: 0
 datetime: "2019-12-19 09:26:03.478039"
 hosts:
-  - name: a
-    port: 80
-  - name: b
+- name: a
+  port: 80
+- name: b
 msg: Locking App1 on server-cluster3w1-2 for canary deployment
 notes: |
   one

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/timestamp"
-	"github.com/pylok/pylok/internal/canonical"
+	"github.com/pylok/pylok/internal/document"
+	"github.com/pylok/pylok/internal/document/yamldoc"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -21,14 +22,14 @@ func Append(b []byte, l lock.Lock, location string) []byte {
 	b = slices.Grow(b, len(l.Data.JSON())+usualBytes)
 	reserved := lock.ReservedKeys
 	if !l.Data.IsEmpty() {
-		r := canonical.NewReader(l.Data.JSON())
+		r := document.NewReader(l.Data.JSON())
 		for key := range r.Mapping() {
 			for len(reserved) > 0 && reserved[0] < key {
 				b = appendReserved(b, reserved[0], &l, location)
 				reserved = reserved[1:]
 			}
-			b = appendKey(b, key, 0)
-			b = appendValue(b, &r, 0)
+			b = yamldoc.AppendKey(b, key, 0)
+			b = yamldoc.AppendValue(b, &r, 0)
 		}
 	}
 	for _, key := range reserved {
@@ -56,22 +57,22 @@ func appendReserved(b []byte, key string, l *lock.Lock, location string) []byte 
 			return appendTime(b, l.ExpireTime)
 		}
 	case "lock_file_location":
-		return appendText(b, location, 2)
+		return yamldoc.AppendText(b, location, 2)
 	case "lock_file_status":
 		return append(b, "locked\n"...)
 	case "lock_holder":
 		if l.Holder != "" {
-			return appendText(b, l.Holder, 2)
+			return yamldoc.AppendText(b, l.Holder, 2)
 		}
 	case "lock_request_id":
 		if l.RequestID != "" {
-			return appendText(b, l.RequestID, 2)
+			return yamldoc.AppendText(b, l.RequestID, 2)
 		}
 	case "lock_token":
 		return append(strconv.AppendUint(b, uint64(l.Token), 10), '\n')
 	case "lock_ttl":
 		if l.TTL != 0 {
-			return appendText(b, formatTTL(l.TTL), 2)
+			return yamldoc.AppendText(b, formatTTL(l.TTL), 2)
 		}
 	}
 	return b[:start]

@@ -1,18 +1,14 @@
 package lockfile
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"math"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/pylok/pylok/internal/document/yamldoc"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -25,13 +21,13 @@ func Read(text []byte) Content {
 
 // ReadAll is Read and tells the reserved keys too, whatever stands there.
 func ReadAll(text []byte) (Content, Reserved) {
-	mapping, problem := readDocument(text)
+	mapping, problem := readMapping(text)
 	if problem != "" {
 		return Content{Problem: shorten(problem)}, nil
 	}
-	value, problem := readNode(mapping, 1)
-	if problem != "" {
-		return Content{Problem: shorten(problem)}, nil
+	value, err := yamldoc.Value(mapping, yamldoc.Lenient)
+	if err != nil {
+		return Content{Problem: shorten(err.Error())}, nil
 	}
 	keys := value.(map[string]any)
 	data, err := lock.NewData(keys)
@@ -89,123 +85,17 @@ func readTime(value any) time.Time {
 	return t.UTC()
 }
 
-// readDocument returns the mapping that the file is, or says in words why it is
-// none.
-func readDocument(text []byte) (mapping *yaml.Node, problem string) {
+// readMapping returns the mapping that the file is, or says in words why it is none.
+func readMapping(text []byte) (mapping *yaml.Node, problem string) {
 	if len(text) > lock.MaxFileBytes {
 		return nil, fmt.Sprintf("the file is larger than %d bytes", lock.MaxFileBytes)
 	}
-	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, "the file is empty"
-	}
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	var document yaml.Node
-	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
-		return nil, "the file has only comments"
-	} else if err != nil {
-		return nil, "the file is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")
-	}
-	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, "the file has more than one YAML document"
-	}
-	if mapping = document.Content[0]; mapping.Kind != yaml.MappingNode {
+	mapping, err := yamldoc.Parse(text)
+	switch {
+	case err != nil:
+		return nil, "the file " + err.Error()
+	case mapping.Kind != yaml.MappingNode:
 		return nil, "the file is not a YAML mapping (key: value)"
 	}
 	return mapping, ""
-}
-
-// readNode turns a node into what lock.Data holds.
-func readNode(node *yaml.Node, depth int) (value any, problem string) {
-	if depth > lock.MaxDataDepth && node.Kind != yaml.ScalarNode {
-		return nil, fmt.Sprintf("line %d: nested deeper than %d levels", node.Line, lock.MaxDataDepth)
-	}
-	switch node.Kind {
-	case yaml.AliasNode:
-		return nil, fmt.Sprintf("line %d: an alias (*%s); write the value out", node.Line, node.Value)
-	case yaml.MappingNode:
-		mapping := make(map[string]any, len(node.Content)/2)
-		for i := 0; i < len(node.Content); i += 2 {
-			key, problem := readKey(node.Content[i], depth+1)
-			if problem != "" {
-				return nil, problem
-			}
-			// Of equal keys the last counts, as in PyYAML.
-			if mapping[key], problem = readNode(node.Content[i+1], depth+1); problem != "" {
-				return nil, problem
-			}
-		}
-		return mapping, ""
-	case yaml.SequenceNode:
-		list := make([]any, len(node.Content))
-		for i, element := range node.Content {
-			if list[i], problem = readNode(element, depth+1); problem != "" {
-				return nil, problem
-			}
-		}
-		return list, ""
-	}
-	return readScalar(node), ""
-}
-
-// readKey gives a key's text, whatever kind it is.
-func readKey(node *yaml.Node, depth int) (key, problem string) {
-	if node.Kind == yaml.ScalarNode {
-		return node.Value, ""
-	}
-	value, problem := readNode(node, depth)
-	if problem != "" {
-		return "", problem
-	}
-	data, err := lock.NewData(map[string]any{"": value})
-	if err != nil {
-		return "", err.Error()
-	}
-	return strings.TrimSuffix(strings.TrimPrefix(data.JSON(), `{"":`), "}"), ""
-}
-
-// yaml.v3 takes more for numbers than YAML 1.1 readers such as PyYAML do: 1e3, 0o17,
-// -.5, 08. What the two do not agree on is text, as it was for whoever wrote it with
-// PyYAML. These are PyYAML's patterns, less base 60, which yaml.v3 reads as text.
-var (
-	yaml11Int   = regexp.MustCompile(`^[-+]?(0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$`)
-	yaml11Float = regexp.MustCompile(`^([-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?)$`)
-)
-
-// readScalar keeps as text whatever JSON has no form for: timestamps, integers
-// that a float cannot hold exactly, infinities.
-func readScalar(node *yaml.Node) any {
-	value := *node
-	switch value.ShortTag() {
-	case "!!null", "!!bool", "!!int", "!!float", "!!str", "!!timestamp":
-	default: // an unknown tag is dropped: the value is read as if it had none
-		value.Tag = ""
-	}
-	tagged := value.Style&yaml.TaggedStyle != 0 && value.Tag != ""
-	switch value.ShortTag() {
-	case "!!null":
-		return nil
-	case "!!bool":
-		var v bool
-		if value.Decode(&v) == nil {
-			return v
-		}
-	case "!!int", "!!float":
-		if n, ok := readNumber(&value); ok && (tagged || yaml11Int.MatchString(value.Value) || yaml11Float.MatchString(value.Value)) {
-			return n
-		}
-	}
-	return value.Value
-}
-
-// readNumber reads a number, unless a float would not hold it exactly.
-func readNumber(node *yaml.Node) (float64, bool) {
-	const exact = 1 << 53
-	if node.ShortTag() == "!!int" || yaml11Int.MatchString(node.Value) {
-		var v int64
-		err := node.Decode(&v)
-		return float64(v), err == nil && -exact <= v && v <= exact
-	}
-	var v float64
-	err := node.Decode(&v)
-	return v, err == nil && !math.IsInf(v, 0) && !math.IsNaN(v)
 }

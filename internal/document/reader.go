@@ -1,8 +1,4 @@
-// Package canonical reads the canonical JSON of a lock.Data: keys sorted, no white
-// space, no mistakes. It allocates nothing but strings with escapes in them, so that a
-// document can be turned into what goes into a file or over the wire without a tree of
-// it in between.
-package canonical
+package document
 
 import (
 	"encoding/json"
@@ -12,7 +8,9 @@ import (
 	"strings"
 )
 
-// Reader reads a document from its beginning to its end. Each method reads what is next;
+// Reader reads canonical JSON from its beginning to its end. It allocates nothing but
+// strings with escapes in them, so that a document can be turned into what goes into a
+// file or over the wire without a tree of it in between. Each method reads what is next;
 // it panics on text that is not what the method reads.
 type Reader struct{ rest string }
 
@@ -80,6 +78,35 @@ func (r *Reader) List() iter.Seq[int] {
 	}
 }
 
+// Value reads what is next, as encoding/json would.
+func (r *Reader) Value() any {
+	switch r.Kind() {
+	case Mapping:
+		mapping := map[string]any{}
+		for key := range r.Mapping() {
+			mapping[key] = r.Value()
+		}
+		return mapping
+	case List:
+		list := []any{}
+		for range r.List() {
+			list = append(list, r.Value())
+		}
+		return list
+	case String:
+		return r.String()
+	case Number:
+		return r.Number()
+	}
+	switch r.Literal() {
+	case True:
+		return true
+	case False:
+		return false
+	}
+	return nil
+}
+
 // Literal reads null, true or false.
 func (r *Reader) Literal() Kind {
 	kind := r.Kind()
@@ -89,7 +116,7 @@ func (r *Reader) Literal() Kind {
 	case False:
 		r.skip(len("false"))
 	default:
-		panic(fmt.Sprintf("canonical: %.20q is no literal", r.rest))
+		panic(fmt.Sprintf("document: %.20q is no literal", r.rest))
 	}
 	return kind
 }
@@ -102,7 +129,7 @@ func (r *Reader) Number() float64 {
 	}
 	number, err := strconv.ParseFloat(r.skip(end), 64)
 	if err != nil {
-		panic("canonical: " + err.Error())
+		panic("document: " + err.Error())
 	}
 	return number
 }
@@ -124,7 +151,7 @@ func (r *Reader) String() string {
 	}
 	var unquoted string
 	if err := json.Unmarshal([]byte(text), &unquoted); err != nil {
-		panic("canonical: " + err.Error())
+		panic("document: " + err.Error())
 	}
 	return unquoted
 }
@@ -138,7 +165,7 @@ func (r *Reader) skip(n int) string {
 
 func (r *Reader) open(bracket byte) {
 	if r.rest[0] != bracket {
-		panic(fmt.Sprintf("canonical: %.20q does not begin with %c", r.rest, bracket))
+		panic(fmt.Sprintf("document: %.20q does not begin with %c", r.rest, bracket))
 	}
 	r.skip(1)
 }

@@ -1,38 +1,38 @@
-package canonical_test
+package document_test
 
 import (
 	"encoding/json"
 	"reflect"
 	"testing"
 
-	"github.com/pylok/pylok/internal/canonical"
+	"github.com/pylok/pylok/internal/document"
 	"github.com/pylok/pylok/lock"
 )
 
 // tree reads a value as encoding/json does.
-func tree(r *canonical.Reader) any {
+func tree(r *document.Reader) any {
 	switch kind := r.Kind(); kind {
-	case canonical.Mapping:
+	case document.Mapping:
 		m := map[string]any{}
 		for key := range r.Mapping() {
 			m[key] = tree(r)
 		}
 		return m
-	case canonical.List:
+	case document.List:
 		list := []any{}
 		for range r.List() {
 			list = append(list, tree(r))
 		}
 		return list
-	case canonical.String:
+	case document.String:
 		return r.String()
-	case canonical.Number:
+	case document.Number:
 		return r.Number()
 	default:
-		if r.Literal(); kind == canonical.Null {
+		if r.Literal(); kind == document.Null {
 			return nil
 		}
-		return kind == canonical.True
+		return kind == document.True
 	}
 }
 
@@ -52,7 +52,7 @@ func FuzzReader(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := canonical.NewReader(data.JSON())
+		r := document.NewReader(data.JSON())
 		got := tree(&r)
 		var want any
 		if err := json.Unmarshal([]byte(data.JSON()), &want); err != nil {
@@ -61,7 +61,7 @@ func FuzzReader(f *testing.F) {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s is read as %v, want %v", data.JSON(), got, want)
 		}
-		r = canonical.NewReader(data.JSON())
+		r = document.NewReader(data.JSON())
 		if r.IsEmpty() != data.IsEmpty() {
 			t.Errorf("%s: IsEmpty is %v", data.JSON(), !data.IsEmpty())
 		}
