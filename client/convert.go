@@ -6,10 +6,10 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/internal/document/wiredoc"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -19,7 +19,11 @@ func lockFromProto(message *pylokv1.Lock) (lock.Lock, error) {
 	if err != nil {
 		return lock.Lock{}, fmt.Errorf("the server sent a lock that cannot be: %w", err)
 	}
-	data, err := lock.NewData(message.GetData().AsMap())
+	mapping, err := wiredoc.FromStruct(message.GetData())
+	if err != nil {
+		return lock.Lock{}, fmt.Errorf("the server sent data of %s that cannot be: %w", name, err)
+	}
+	data, err := lock.NewData(mapping)
 	if err != nil {
 		return lock.Lock{}, fmt.Errorf("the server sent data of %s that cannot be: %w", name, err)
 	}
@@ -106,7 +110,7 @@ func lockMessage(request lock.LockRequest) (*pylokv1.LockRequest, error) {
 		Overwrite: request.Overwrite,
 	}
 	if !request.Data.IsEmpty() {
-		message.Data = dataMessage(request.Data)
+		message.Data = wiredoc.ToStruct(request.Data.Map())
 	}
 	switch {
 	case request.TTL != 0 && !request.ExpireTime.IsZero():
@@ -128,7 +132,7 @@ func unlockMessage(request lock.UnlockRequest) *pylokv1.UnlockRequest {
 		Reason: request.Reason,
 	}
 	if request.Data != nil {
-		message.Data = dataMessage(*request.Data)
+		message.Data = wiredoc.ToStruct((*request.Data).Map())
 	}
 	return message
 }
@@ -144,18 +148,10 @@ func renewMessage(request lock.RenewRequest) (*pylokv1.RenewRequest, error) {
 		message.Expiry = &pylokv1.RenewRequest_ExpireTime{ExpireTime: timestamppb.New(request.ExpireTime)}
 	}
 	if request.Data != nil {
-		message.Data = dataMessage(*request.Data)
+		message.Data = wiredoc.ToStruct((*request.Data).Map())
 	}
 	return message, nil
 }
 
 // errTwoExpiries is what a message cannot say.
 var errTwoExpiries = lock.Invalid("ttl", "give ttl or expire_time, not both")
-
-func dataMessage(data lock.Data) *structpb.Struct {
-	message, err := structpb.NewStruct(data.Map())
-	if err != nil {
-		panic(fmt.Sprintf("client: a lock.Data that no Struct can hold: %v", err))
-	}
-	return message
-}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/internal/document/wiredoc"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -177,4 +178,36 @@ func unmarshalLock(wire []byte, request *pylokv1.LockRequest) error {
 	message := request.ProtoReflect()
 	message.SetUnknown(slices.Concat(data, message.GetUnknown()))
 	return nil
+}
+
+// requestData is the number of the field data of pylok.v1.LockRequest.
+const requestData protowire.Number = 2
+
+// cutData cuts a LockRequest on the wire in three: its field data, with its tag, what is
+// before and what is after. It reports false where there is no such field, or not just one.
+func cutData(wire []byte) (before, data, after []byte, ok bool) {
+	for rest := wire; len(rest) > 0; {
+		number, kind, n := protowire.ConsumeField(rest)
+		if n < 0 {
+			return nil, nil, nil, false
+		}
+		if number == requestData {
+			if ok || kind != protowire.BytesType {
+				return nil, nil, nil, false
+			}
+			before, data, after, ok = wire[:len(wire)-len(rest)], rest[:n], rest[n:], true
+		}
+		rest = rest[n:]
+	}
+	return before, data, after, ok
+}
+
+// dataJSON returns the JSON of a field data that cutData has cut, or of one that a message
+// begins with.
+func dataJSON(wire []byte) (_ []byte, usual bool) {
+	content, _, ok := wiredoc.CutField(wire, requestData)
+	if !ok {
+		return nil, false
+	}
+	return wiredoc.AppendJSON(make([]byte, 0, len(content)+len(content)/2), content)
 }

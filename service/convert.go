@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/internal/document/wiredoc"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -178,52 +179,13 @@ func replacementOf(request withData) (*lock.Data, error) {
 	return &data, err
 }
 
-// dataOf reads a document. Struct.AsMap would turn NaN into a string and a value
-// of no kind into null; here they are refused.
+// dataOf reads a document.
 func dataOf(sent *structpb.Struct) (lock.Data, error) {
-	document, err := mappingOf(sent)
+	mapping, err := wiredoc.FromStruct(sent)
 	if err != nil {
-		return lock.Data{}, err
+		return lock.Data{}, lock.Invalid("data", err.Error())
 	}
-	return lock.NewData(document)
-}
-
-func mappingOf(sent *structpb.Struct) (map[string]any, error) {
-	mapping := make(map[string]any, len(sent.GetFields()))
-	for key, value := range sent.GetFields() {
-		v, err := valueOf(value)
-		if err != nil {
-			return nil, err
-		}
-		mapping[key] = v
-	}
-	return mapping, nil
-}
-
-func valueOf(sent *structpb.Value) (any, error) {
-	switch kind := sent.GetKind().(type) {
-	case *structpb.Value_NullValue:
-		return nil, nil
-	case *structpb.Value_BoolValue:
-		return kind.BoolValue, nil
-	case *structpb.Value_NumberValue:
-		return kind.NumberValue, nil
-	case *structpb.Value_StringValue:
-		return kind.StringValue, nil
-	case *structpb.Value_StructValue:
-		return mappingOf(kind.StructValue)
-	case *structpb.Value_ListValue:
-		list := make([]any, 0, len(kind.ListValue.GetValues()))
-		for _, element := range kind.ListValue.GetValues() {
-			v, err := valueOf(element)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		return list, nil
-	}
-	return nil, lock.Invalid("data", "a google.protobuf.Value in it has no kind set; null is a kind too")
+	return lock.NewData(mapping)
 }
 
 // What the Manager answers becomes messages.
@@ -264,11 +226,7 @@ func (s *Service) lockMessageAt(l lock.Lock, renewed time.Time) *pylokv1.Lock {
 // structMessage returns a document as a message, which is shared: it must not be changed.
 func (s *Service) structMessage(data lock.Data) *structpb.Struct {
 	return s.documents.get(data, maphash.Comparable(s.seed, data), func() (*structpb.Struct, bool) {
-		message, err := structpb.NewStruct(data.Map())
-		if err != nil {
-			panic(fmt.Sprintf("service: a document that no message can hold: %v", err))
-		}
-		return message, data.Size() <= maxRecentBytes
+		return wiredoc.ToStruct(data.Map()), data.Size() <= maxRecentBytes
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/pylok/pylok/internal/document"
+	"github.com/pylok/pylok/internal/document/wiredoc"
 	"github.com/pylok/pylok/internal/document/yamldoc"
 	"github.com/pylok/pylok/lock"
 )
@@ -80,7 +81,7 @@ func (f *dataFlags) read(ctx context.Context, stdin io.Reader) (*structpb.Struct
 	if err != nil {
 		return nil, err
 	}
-	return structpb.NewStruct(checked.Map())
+	return wiredoc.ToStruct(checked.Map()), nil
 }
 
 // readFile reads the file, unless the person has enough of waiting for who writes it.

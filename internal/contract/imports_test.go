@@ -26,21 +26,22 @@ type importRule struct {
 // importRules is the whole rule of who may import whom. A package that none covers
 // is an error, so that a new one is placed on purpose.
 var importRules = []importRule{
-	{packages: "lock", standardOnly: true},
+	{packages: "lock", mayImport: []string{"internal/document"}, standardOnly: true},
 	{packages: "lock/locktest", mayImport: []string{"lock", "manager"}},
 	{packages: "lock/feed", mayImport: []string{"lock"}, standardOnly: true},
 	{packages: "lock/memstore/...", mayImport: []string{"lock", "lock/feed"}},
 	{packages: "lease", mayImport: []string{"lock"}},
 	{packages: "manager", mayImport: []string{"lock", "lease"}, standardOnly: true},
-	{packages: "internal/canonical", standardOnly: true},
-	{packages: "filestore/...", mayImport: []string{"lock", "lock/feed", "internal/canonical"}},
+	{packages: "internal/document", standardOnly: true},
+	{packages: "internal/document/...", mayImport: []string{"internal/document"}},
+	{packages: "filestore/...", mayImport: []string{"lock", "lock/feed", "internal/document/..."}},
 	{packages: "gen/..."},
-	{packages: "service/...", mayImport: []string{"lock", "manager", "gen/...", "internal/canonical"}},
-	{packages: "client/...", mayImport: []string{"lock", "lease", "gen/..."}},
+	{packages: "service/...", mayImport: []string{"lock", "manager", "gen/...", "internal/document/..."}},
+	{packages: "client/...", mayImport: []string{"lock", "lease", "gen/...", "internal/document/..."}},
 	{packages: "examples/go", mayImport: []string{"lock", "gen/...", "client"}},
 	{packages: "internal/ownnet"}, // for tests
 	{packages: "internal/load", mayImport: []string{"lock", "gen/...", "client"}},
-	{packages: "cmd/...", mayImport: []string{"lock/...", "lease", "manager", "filestore/...", "gen/...", "service/...", "client/...", "internal/load"}},
+	{packages: "cmd/...", mayImport: []string{"lock/...", "lease", "manager", "filestore/...", "gen/...", "service/...", "client/...", "internal/load", "internal/document/..."}},
 }
 
 // goPackage is what the rules look at of a package that go list prints.
@@ -137,9 +138,9 @@ func covers(pattern, name string) bool {
 func TestCheckImports(t *testing.T) {
 	const (
 		memory  = `of this module it may import only ["lock" "lock/feed"]`
-		files   = `of this module it may import only ["lock" "lock/feed" "internal/canonical"]`
-		servers = `of this module it may import only ["lock" "manager" "gen/..." "internal/canonical"]`
-		clients = `of this module it may import only ["lock" "lease" "gen/..."]`
+		files   = `of this module it may import only ["lock" "lock/feed" "internal/document/..."]`
+		servers = `of this module it may import only ["lock" "manager" "gen/..." "internal/document/..."]`
+		clients = `of this module it may import only ["lock" "lease" "gen/..." "internal/document/..."]`
 	)
 	for _, test := range []struct {
 		pkg, imports string
@@ -147,11 +148,11 @@ func TestCheckImports(t *testing.T) {
 	}{
 		{"lock", "fmt", ""},
 		{"lock", "golang.org/x/sys/unix", "lock imports golang.org/x/sys/unix; it may import the standard library only"},
-		{"lock", module + "/gen/go/pylok/v1", "lock imports gen/go/pylok/v1; of this module it may import only []"},
-		{"lock", module + "/filestore", "lock imports filestore; of this module it may import only []"},
+		{"lock", module + "/gen/go/pylok/v1", "lock imports gen/go/pylok/v1; of this module it may import only [\"internal/document\"]"},
+		{"lock", module + "/filestore", `lock imports filestore; of this module it may import only ["internal/document"]`},
 		{"lock/locktest", module + "/lock", ""},
 		{"lock/locktest", module + "/lock/memstore", `lock/locktest imports lock/memstore; of this module it may import only ["lock" "manager"]`},
-		{"lock", module + "/manager", "lock imports manager; of this module it may import only []"},
+		{"lock", module + "/manager", `lock imports manager; of this module it may import only ["internal/document"]`},
 		{"manager", module + "/lease", ""},
 		{"manager", module + "/filestore", `manager imports filestore; of this module it may import only ["lock" "lease"]`},
 		{"lock/memstore", module + "/lock/feed", ""},

@@ -1,4 +1,4 @@
-package service
+package wiredoc
 
 import (
 	"bytes"
@@ -7,15 +7,12 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/pylok/pylok/internal/document"
 	"google.golang.org/protobuf/encoding/protowire"
-
-	"github.com/pylok/pylok/lock"
 )
 
-// Fields of pylok.v1.LockRequest, of google.protobuf.Struct, of the entries of
-// its map, of Value and of ListValue.
+// Fields of google.protobuf.Struct, of the entries of its map, of Value and of ListValue.
 const (
-	requestData  protowire.Number = 2
 	structFields protowire.Number = 1
 	entryKey     protowire.Number = 1
 	entryValue   protowire.Number = 2
@@ -28,41 +25,15 @@ const (
 	listValues   protowire.Number = 1
 )
 
-// cutData cuts a LockRequest on the wire in three: its field data, with its tag, what is
-// before and what is after. It reports false where there is no such field, or not just one.
-func cutData(wire []byte) (before, data, after []byte, ok bool) {
-	for rest := wire; len(rest) > 0; {
-		number, kind, n := protowire.ConsumeField(rest)
-		if n < 0 {
-			return nil, nil, nil, false
-		}
-		if number == requestData {
-			if ok || kind != protowire.BytesType {
-				return nil, nil, nil, false
-			}
-			before, data, after, ok = wire[:len(wire)-len(rest)], rest[:n], rest[n:], true
-		}
-		rest = rest[n:]
-	}
-	return before, data, after, ok
-}
+// AppendJSON appends the canonical JSON of a google.protobuf.Struct that came over the
+// wire. It reports false for one that is not as clients usually send it: what is odd about
+// it is for package proto to say, and FromStruct. With a structpb.Struct in between it would
+// take ten times as long, a third of all that is done for a request.
+func AppendJSON(b, wire []byte) (_ []byte, usual bool) { return structJSON(b, wire, 1) }
 
-// dataJSON returns the JSON of a field data that cutData has cut, or of one that a message
-// begins with.
-func dataJSON(wire []byte) (_ []byte, usual bool) {
-	content, _, ok := cutBytes(wire, requestData)
-	if !ok {
-		return nil, false
-	}
-	return structJSON(make([]byte, 0, len(content)+len(content)/2), content, 1)
-}
-
-// structJSON appends the JSON of a google.protobuf.Struct that came over the wire. It
-// reports false for one that is not as clients usually send it: what is odd about it is
-// for package proto to say. With a structpb.Struct in between it would take ten times as
-// long, a third of all that is done for a request.
+// structJSON is AppendJSON for a Struct at a depth.
 func structJSON(b, wire []byte, depth int) (_ []byte, usual bool) {
-	if depth > lock.MaxDataDepth {
+	if depth > document.MaxDepth {
 		return nil, false
 	}
 	type entry struct{ key, value []byte }
@@ -71,13 +42,13 @@ func structJSON(b, wire []byte, depth int) (_ []byte, usual bool) {
 	for len(wire) > 0 {
 		var pair []byte
 		var e entry
-		if pair, wire, usual = cutBytes(wire, structFields); !usual {
+		if pair, wire, usual = CutField(wire, structFields); !usual {
 			return nil, false
 		}
-		if e.key, pair, usual = cutBytes(pair, entryKey); !usual {
+		if e.key, pair, usual = CutField(pair, entryKey); !usual {
 			return nil, false
 		}
-		if e.value, pair, usual = cutBytes(pair, entryValue); !usual || len(pair) > 0 {
+		if e.value, pair, usual = CutField(pair, entryValue); !usual || len(pair) > 0 {
 			return nil, false
 		}
 		entries = append(entries, e)
@@ -110,7 +81,7 @@ func valueJSON(b, wire []byte, depth int) (_ []byte, usual bool) {
 	if kind != protowire.BytesType {
 		return scalarJSON(b, field, kind, wire[n:])
 	}
-	content, rest, usual := cutBytes(wire, field)
+	content, rest, usual := CutField(wire, field)
 	if !usual || len(rest) > 0 {
 		return nil, false
 	}
@@ -126,7 +97,7 @@ func valueJSON(b, wire []byte, depth int) (_ []byte, usual bool) {
 }
 
 func listJSON(b, wire []byte, depth int) (_ []byte, usual bool) {
-	if depth > lock.MaxDataDepth {
+	if depth > document.MaxDepth {
 		return nil, false
 	}
 	b = append(b, '[')
@@ -135,7 +106,7 @@ func listJSON(b, wire []byte, depth int) (_ []byte, usual bool) {
 			b = append(b, ',')
 		}
 		var element []byte
-		if element, wire, usual = cutBytes(wire, listValues); !usual {
+		if element, wire, usual = CutField(wire, listValues); !usual {
 			return nil, false
 		}
 		if b, usual = valueJSON(b, element, depth); !usual {
@@ -175,8 +146,8 @@ func stringJSON(b, text []byte) (_ []byte, usual bool) {
 	return append(b, '"'), utf8.Valid(text)
 }
 
-// cutBytes takes a field off that a message begins with.
-func cutBytes(wire []byte, field protowire.Number) (content, rest []byte, ok bool) {
+// CutField takes a field off that a message begins with.
+func CutField(wire []byte, field protowire.Number) (content, rest []byte, ok bool) {
 	number, kind, n := protowire.ConsumeTag(wire)
 	if n < 0 || number != field || kind != protowire.BytesType {
 		return nil, nil, false
