@@ -239,8 +239,9 @@ type Lock struct {
 	LockFileLocation string `protobuf:"bytes,3,opt,name=lock_file_location,json=lockFileLocation,proto3" json:"lock_file_location,omitempty"`
 	// The user's own document, without the reserved keys that the server writes
 	// into the lock file. From a file that was written by hand, timestamps are the
-	// text that stood there, and integers beyond 2^53 are strings. Empty when
-	// there is none.
+	// text that stood there, and so are numbers that would not come back as they
+	// were written, such as 1.10, 007 and integers beyond 2^53. Empty when there is
+	// none.
 	Data *structpb.Struct `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	// Who holds the lock, free-form. Empty: anonymous, or the lock is free.
 	Holder string `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`

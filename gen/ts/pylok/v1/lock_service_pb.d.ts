@@ -62,8 +62,9 @@ export declare type Lock = Message<"pylok.v1.Lock"> & {
   /**
    * The user's own document, without the reserved keys that the server writes
    * into the lock file. From a file that was written by hand, timestamps are the
-   * text that stood there, and integers beyond 2^53 are strings. Empty when
-   * there is none.
+   * text that stood there, and so are numbers that would not come back as they
+   * were written, such as 1.10, 007 and integers beyond 2^53. Empty when there is
+   * none.
    *
    * @generated from field: google.protobuf.Struct data = 4;
    */
