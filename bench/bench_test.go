@@ -30,7 +30,7 @@ func TestSmoke(t *testing.T) {
 	err := run(t.Context(), []string{
 		"-dir", filepath.Join(dir, "data"), "-json", file,
 		"-rounds", "1", "-seconds", "0.05", "-callers", "1,4", "-waiters", "1,3", "-subscribers", "1,5",
-		"-scale", "-locks", "100,300", "-leases", "1,50", "-ttl", "1s", "-watches", "1,150",
+		"-scale", "-locks", "100,300", "-leases", "1,50", "-ttl", "1s", "-others", "1,150",
 	}, &stdout, &stderr)
 	if err != nil {
 		t.Fatalf("run: %v\n%s", err, &stderr)
@@ -66,8 +66,8 @@ func TestSmoke(t *testing.T) {
 	if len(got.Locks) != 2 || got.Locks[1].Cycles.Count == 0 || got.Locks[1].StartKilled <= 0 {
 		t.Errorf("the report's part on held locks is %+v", got.Locks)
 	}
-	if len(got.Watches) != 2 || got.Watches[1].Watches != 150 || got.Watches[1].Cycles.Count == 0 {
-		t.Errorf("the report's part on watches is %+v", got.Watches)
+	if len(got.Beside) != 4 || got.Beside[1].Others != 150 || got.Beside[1].Cycles.Count == 0 {
+		t.Errorf("the report's part on others is %+v", got.Beside)
 	}
 	if len(got.Leases) != 2 || got.Leases[1].Renew.Count < 50 {
 		t.Errorf("the report's part on leases is %+v", got.Leases)

@@ -93,8 +93,8 @@ func (r *report) scaleGoals() (all []goal) {
 		}
 	}
 	watched := goal{what: "cycles a second beside 5,000 watches of other names against none, 16 callers", asked: "0.9 times or more"}
-	for _, scale := range r.Watches {
-		if scale.Watches == watches {
+	for _, scale := range r.Beside {
+		if scale.What == "watches" && scale.Others == watches {
 			against := spreadOf(scale.Against)
 			watched.found, watched.reached = against.format(times), against.median >= 0.9
 		}

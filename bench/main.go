@@ -62,12 +62,12 @@ type settings struct {
 	pylokdArgs []string
 
 	// scale measures how the cost grows too: with that many locks, that many leases
-	// with a ttl, and beside that many watches. keep leaves the root with the locks for the next run to
-	// go on with.
-	scale                  bool
-	locks, leases, watches []int
-	ttl                    time.Duration
-	keep                   bool
+	// with a ttl, and beside that many others. keep leaves the root with the locks for
+	// the next run to go on with.
+	scale                 bool
+	locks, leases, others []int
+	ttl                   time.Duration
+	keep                  bool
 }
 
 func (s *settings) duration() time.Duration {
@@ -95,10 +95,10 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.jsonFile, "json", "", "write the report to `FILE` too, as JSON with every round")
 	flags.StringVar(&s.pylokd, "pylokd", "", "the daemon's `PROGRAM`; built from this tree if not given")
 	pylokdArgs := flags.String("pylokd-args", "", "more `FLAGS` for the daemon, separated by spaces")
-	flags.BoolVar(&s.scale, "scale", false, "then measure how pylok's cost grows with the number of locks, of leases and of watches")
+	flags.BoolVar(&s.scale, "scale", false, "then measure how pylok's cost grows with the number of locks, of leases, and of others who watch and wait")
 	locks := flags.String("locks", "1000,100000,1000000", "with -scale: the numbers of held `LOCKS`, increasing")
 	leases := flags.String("leases", "1,10000,100000", "with -scale: the numbers of `LEASES`, renewed at a third of their ttl")
-	watches := flags.String("watches", "10,5000", "with -scale: the numbers of `WATCHES` of names at which nothing happens")
+	others := flags.String("others", "10,5000", "with -scale: the numbers of `OTHERS` who watch names of their own, or wait for them")
 	flags.DurationVar(&s.ttl, "ttl", 30*time.Second, "with -scale: the leases' `TTL`")
 	flags.BoolVar(&s.keep, "keep", false, "with -scale: leave the root with the locks in DIR; the next run goes on with it, as it does after one that was cut short")
 	if err := flags.Parse(args); err != nil {
@@ -124,7 +124,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		{&s.subscribers, "-subscribers", *subscribers, 4096},
 		{&s.locks, "-locks", *locks, 2_000_000},
 		{&s.leases, "-leases", *leases, 1_000_000},
-		{&s.watches, "-watches", *watches, 100_000},
+		{&s.others, "-others", *others, 100_000},
 	} {
 		var err error
 		if *list.into, err = load.ParseSizes(list.text, list.most); err != nil {

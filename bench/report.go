@@ -23,7 +23,7 @@ type report struct {
 	Rows       []*rowReport      `json:"rows,omitempty"`
 	Locks      []lockScale       `json:"locks,omitempty"`
 	Leases     []leaseScale      `json:"leases,omitempty"`
-	Watches    []watchScale      `json:"watches,omitempty"`
+	Beside     []besideScale     `json:"beside,omitempty"`
 }
 
 type contenderReport struct {
@@ -122,7 +122,7 @@ func (r *report) print(w io.Writer) {
 		fmt.Fprintf(w, "\nThe median of %d rounds of %v s, and in parentheses the least and the most.\n\n", r.Rounds, r.Seconds)
 		r.printRows(w)
 	}
-	if len(r.Locks)+len(r.Leases)+len(r.Watches) > 0 {
+	if len(r.Locks)+len(r.Leases)+len(r.Beside) > 0 {
 		r.printScale(w)
 	}
 	fmt.Fprintln(w)

@@ -30,9 +30,9 @@ const (
 	// cycleRounds is how often the cycles are measured, in turn with those of
 	// another server, which holds the least number of locks.
 	cycleRounds = 5
-	// watchCallers make the cycles beside watches, of which a connection has watchesEach.
-	watchCallers = 16
-	watchesEach  = 100
+	// besideCallers make the cycles beside others, of whom a connection has othersEach.
+	besideCallers = 16
+	othersEach    = 100
 )
 
 // lockScale is what was found with so many held locks.
@@ -61,14 +61,15 @@ type leaseScale struct {
 	Cores  float64 `json:"cores"` // CPU seconds a second
 }
 
-// watchScale is what was found beside so many watches, each of a name of its own at which
-// nothing happens.
-type watchScale struct {
-	Watches int    `json:"watches"`
-	Cycles  sample `json:"cycles"` // the median round
-	// Against is the cycles a second over those of a server without watches, round by
+// besideScale is what was found beside so many others who use names of their own.
+type besideScale struct {
+	What   string `json:"what"` // watches or waiters
+	Others int    `json:"others"`
+	Cycles sample `json:"cycles"` // the median round
+	// Against is the cycles a second over those of a server without others, round by
 	// round.
-	Against []float64 `json:"cycles_against_none"`
+	Against      []float64 `json:"cycles_against_none"`
+	BytesOfOther float64   `json:"bytes_of_other"` // RSS of the server that one takes
 }
 
 // lockScale returns what was found with n locks, or nil.
@@ -112,12 +113,14 @@ func measureScale(ctx context.Context, s *settings, dir string, r *report, progr
 		}
 		r.Leases = append(r.Leases, found)
 	}
-	for _, n := range s.watches {
-		found, err := sc.measureWatches(ctx, filepath.Join(dir, fmt.Sprintf("watch-root-%d", n)), n)
-		if err != nil {
-			return fmt.Errorf("beside %s watches: %w", load.FormatCount(float64(n)), err)
+	for _, what := range []string{"watches", "waiters"} {
+		for _, n := range s.others {
+			found, err := sc.measureBeside(ctx, filepath.Join(dir, fmt.Sprintf("%s-root-%d", what, n)), what, n)
+			if err != nil {
+				return fmt.Errorf("beside %s %s: %w", load.FormatCount(float64(n)), what, err)
+			}
+			r.Beside = append(r.Beside, found)
 		}
-		r.Watches = append(r.Watches, found)
 	}
 	return nil
 }
@@ -280,39 +283,68 @@ func (sc *scaler) cyclesAgainst(ctx context.Context, other *scaler, callers int)
 	return rounds[len(rounds)/2], against, nil
 }
 
-// measureWatches measures the cycles beside n watches of other names, in turn with those
-// of a server without watches.
-func (sc *scaler) measureWatches(ctx context.Context, root string, n int) (found watchScale, err error) {
-	defer func() { err = errors.Join(err, sc.stop((*process).stop)) }()
-	fmt.Fprintf(sc.progress, "%s watches\n", load.FormatCount(float64(n)))
-	if _, err := sc.start(ctx, root); err != nil {
-		return found, err
-	}
-	none := sc.another("no-watches-root")
-	defer func() { err = errors.Join(err, none.stop((*process).stop), removeRoot(none.root)) }()
-	if _, err := none.start(ctx, none.root); err != nil {
-		return found, err
-	}
-	watching, end := context.WithCancel(ctx)
-	defer end()
-	err = load.Each(ctx, n, scaleCallers, func(ctx context.Context, i int) error {
-		service, err := sc.target.Connection(1 + i/watchesEach)
-		if err != nil {
-			return err
-		}
-		stream, err := service.Watch(watching, &pylokv1.WatchRequest{Pattern: fmt.Sprintf("quiet/%d", i)})
+// beginOther has one begin to watch a name, or to wait for it, by the word for many of
+// them. It ends with ctx.
+var beginOther = map[string]func(ctx context.Context, service pylokv1.LockServiceClient, name string) error{
+	"watches": func(ctx context.Context, service pylokv1.LockServiceClient, name string) error {
+		stream, err := service.Watch(ctx, &pylokv1.WatchRequest{Pattern: name})
 		for synced := false; err == nil && !synced; {
 			var response *pylokv1.WatchResponse
 			response, err = stream.Recv()
 			synced = response.GetEvent().GetType() == pylokv1.EventType_EVENT_TYPE_SYNCED
 		}
 		return err
+	},
+	"waiters": func(ctx context.Context, service pylokv1.LockServiceClient, name string) error {
+		_, err := service.Lock(ctx, &pylokv1.LockRequest{Name: name})
+		if err != nil {
+			return err
+		}
+		go service.Lock(ctx, &pylokv1.LockRequest{Name: name, Wait: durationpb.New(time.Hour)})
+		for {
+			response, err := service.Status(ctx, &pylokv1.StatusRequest{Name: name})
+			if err != nil || response.GetLock().GetWaiters() > 0 {
+				return err
+			}
+		}
+	},
+}
+
+// measureBeside measures the cycles beside n others, each with a name of its own at which
+// nothing happens, in turn with those of a server without.
+func (sc *scaler) measureBeside(ctx context.Context, root, what string, n int) (found besideScale, err error) {
+	defer func() { err = errors.Join(err, sc.stop((*process).stop)) }()
+	fmt.Fprintf(sc.progress, "%s %s\n", load.FormatCount(float64(n)), what)
+	if _, err := sc.start(ctx, root); err != nil {
+		return found, err
+	}
+	none := sc.another("none-root")
+	defer func() { err = errors.Join(err, none.stop((*process).stop), removeRoot(none.root)) }()
+	if _, err := none.start(ctx, none.root); err != nil {
+		return found, err
+	}
+	others, end := context.WithCancel(ctx)
+	defer end()
+	before, err := sc.server.rss()
+	if err != nil {
+		return found, err
+	}
+	err = load.Each(ctx, n, scaleCallers, func(_ context.Context, i int) error {
+		service, err := sc.target.Connection(1 + i/othersEach)
+		if err != nil {
+			return err
+		}
+		return beginOther[what](others, service, fmt.Sprintf("quiet/%d", i))
 	})
 	if err != nil {
 		return found, err
 	}
-	found.Watches = n
-	found.Cycles, found.Against, err = sc.cyclesAgainst(ctx, none, watchCallers)
+	after, err := sc.server.rss()
+	if err != nil {
+		return found, err
+	}
+	found.What, found.Others, found.BytesOfOther = what, n, float64(after-before)/float64(n)
+	found.Cycles, found.Against, err = sc.cyclesAgainst(ctx, none, besideCallers)
 	return found, err
 }
 
@@ -457,10 +489,11 @@ func (r *report) printScale(w io.Writer) {
 			duration(l.Renew.P50), duration(l.Renew.P99), fmt.Sprintf("%.3f", l.Cores), duration(l.Renew.CPU))
 	}
 	t.Flush()
-	fmt.Fprintf(w, "\n%d callers.\n\n", watchCallers)
-	t = newTable(w, "watches of other names", "cycles a second", "against none", "server CPU s for 1,000")
-	for _, l := range r.Watches {
-		t.row(load.FormatCount(float64(l.Watches)), load.FormatCount(l.Cycles.PerSecond), spreadOf(l.Against).format(times), fmt.Sprintf("%.3g", l.Cycles.CPU*1000))
+	fmt.Fprintf(w, "\n%d callers.\n\n", besideCallers)
+	t = newTable(w, "beside", "cycles a second", "against none", "server CPU s for 1,000", "RSS for each of them")
+	for _, l := range r.Beside {
+		t.row(load.FormatCount(float64(l.Others))+" "+l.What, load.FormatCount(l.Cycles.PerSecond), spreadOf(l.Against).format(times),
+			fmt.Sprintf("%.3g", l.Cycles.CPU*1000), load.FormatCount(l.BytesOfOther))
 	}
 	t.Flush()
 }

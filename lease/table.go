@@ -53,7 +53,7 @@ type Table struct {
 	wall   leaseHeap
 
 	read    time.Duration // the last reading of the boot clock
-	looking bool          // run looks again within leaseCheck
+	looking bool          // Run looks again within leaseCheck
 }
 
 // NewTable returns an empty Table whose ttls run on the clock boottime, such as
@@ -89,7 +89,7 @@ func (lt *Table) Follow(events []lock.Event) {
 	}
 }
 
-// noteLocked is Observe; the caller must hold mu.
+// noteLocked is Observe. The caller must hold mu.
 func (lt *Table) noteLocked(l lock.Lock) {
 	have := lt.byName[l.Name]
 	if have != nil {
@@ -120,7 +120,8 @@ func (l *Lease) sameTerms(hold lock.Lock) bool {
 	return l.ttl == hold.TTL && l.expireTime.Equal(hold.ExpireTime)
 }
 
-// beginLocked replaces have, which may be nil, by the lease of l, if it has one, from now on.
+// beginLocked replaces have, which may be nil, by the lease of l, if it has one, from now
+// on. The caller must hold mu.
 func (lt *Table) beginLocked(have *Lease, l lock.Lock) {
 	if l.TTL == 0 && l.ExpireTime.IsZero() {
 		if have != nil {
@@ -150,13 +151,14 @@ func (lt *Table) beginLocked(have *Lease, l lock.Lock) {
 	lt.wakeFor(have)
 }
 
-// readBoot reads the boot clock.
+// readBoot reads the boot clock. The caller must hold mu.
 func (lt *Table) readBoot() time.Duration {
 	lt.read = lt.boottime()
 	return lt.read
 }
 
-// wakeFor wakes run if the lease is the next to end, unless run looks in time anyway.
+// wakeFor wakes Run if the lease is the next to end, unless Run looks in time anyway. The
+// caller must hold mu.
 func (lt *Table) wakeFor(l *Lease) {
 	if l.index != 0 || lt.looking && l.ttl != 0 && l.end-lt.read >= leaseCheck {
 		return
@@ -186,12 +188,14 @@ func (lt *Table) Drop(name lock.Name, token lock.Token) {
 	lt.dropLocked(name, token)
 }
 
+// dropLocked is Drop. The caller must hold mu.
 func (lt *Table) dropLocked(name lock.Name, token lock.Token) {
 	if have := lt.byName[name]; have != nil && have.Token <= token {
 		lt.removeLocked(have)
 	}
 }
 
+// removeLocked takes a lease out of its heap and forgets it. The caller must hold mu.
 func (lt *Table) removeLocked(have *Lease) {
 	if have.index >= 0 {
 		heap.Remove(lt.heapOf(have), have.index)
@@ -215,7 +219,7 @@ func (lt *Table) Due(l lock.Lock) bool {
 	return have != nil && have.Token == l.Token && have.sameTerms(l) && lt.left(have) <= 0
 }
 
-// left returns how long the lease has to go.
+// left returns how long the lease has to go. The caller must hold mu.
 func (lt *Table) left(l *Lease) time.Duration {
 	if l.ttl != 0 {
 		return l.end - lt.readBoot()

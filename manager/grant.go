@@ -77,7 +77,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 			}
 			if err == nil && ctx.Err() != nil {
 				err = m.undo(ctx, q, l)
-				m.handOverFree(q)
+				m.handOverSoon(q)
 			}
 			if err != nil {
 				return lock.Grant{}, nil, err
@@ -321,9 +321,16 @@ func (m *Manager) answer(q *queue, w *waiter, l lock.Lock, err error) bool {
 	return err == nil
 }
 
-// handOverSoon grants the lock to the next waiter in the background, when the queue
-// is free. The caller must hold m.mu.
+// handOverSoon grants the lock to the next waiter in the background, when the queue is
+// free.
 func (m *Manager) handOverSoon(q *queue) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.handOverSoonLocked(q)
+}
+
+// handOverSoonLocked is handOverSoon. The caller must hold mu.
+func (m *Manager) handOverSoonLocked(q *queue) {
 	if q.handingOver || m.running.Err() != nil || q.waiters() == 0 {
 		return
 	}
@@ -342,11 +349,4 @@ func (m *Manager) handOverSoon(q *queue) {
 		m.grantNext(q)
 		m.leave(q)
 	})
-}
-
-// handOverFree is handOverSoon for the caller who has made the lock free.
-func (m *Manager) handOverFree(q *queue) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.handOverSoon(q)
 }

@@ -220,7 +220,7 @@ func (m *Manager) catchUp(ctx context.Context) (lock.Revision, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, q := range m.queues {
-		m.handOverSoon(q)
+		m.handOverSoonLocked(q)
 	}
 	return revision, nil
 }
@@ -239,7 +239,7 @@ func (m *Manager) heard(events []lock.Event) {
 		}
 		m.mu.Lock()
 		if q := m.queues[event.Lock.Name]; q != nil {
-			m.handOverSoon(q)
+			m.handOverSoonLocked(q)
 		}
 		m.mu.Unlock()
 	}

@@ -21,8 +21,9 @@ type queue struct {
 	waiting     int  // calls that stand in line or are being granted; guarded by Manager.mu
 	handingOver bool // a hand-over waits to hold the queue; guarded by Manager.mu
 
-	// sem has one element; who has received it holds the queue: decides about the
-	// lock. Goroutines that wait for it are served in the order they came.
+	// sem has one element. The goroutine that has received it holds the queue, and alone
+	// decides about the lock, until it sends it back. Those that wait for it are served in
+	// the order they came.
 	sem    chan struct{}
 	passes atomic.Uint64 // how often it was passed on
 	late   *lateCommit   // to be finished before the next holds the queue; guarded by holding it
@@ -340,6 +341,6 @@ func (m *Manager) handOverLater(q *queue, cause error) {
 		q.mu.Lock()
 		q.again.timer = false
 		q.mu.Unlock()
-		m.handOverFree(q)
+		m.handOverSoon(q)
 	})
 }

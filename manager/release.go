@@ -127,7 +127,7 @@ func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change loc
 	}
 	event, next, err := m.handOver(ctx, q, w, l, change)
 	if err == nil && !next.Held() {
-		m.handOverFree(q) // to who is next now
+		m.handOverSoon(q) // to who is next now
 	}
 	return event, next, err
 }

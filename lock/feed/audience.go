@@ -5,14 +5,15 @@ import "github.com/pylok/pylok/lock"
 // audience is who waits for events, by what they wait for: the name that a pattern is, or
 // what all names begin with that it selects. An event finds those whom it may concern by
 // a look-up for its name, and one for each length that such a beginning has. The zero
-// audience is not ready for use.
+// audience is not ready for use. It is guarded by Feed.mu.
 type audience struct {
 	names    map[string]*group
 	prefixes map[string]*group
 	lengths  [lock.MaxNameBytes + 1]int // groups in prefixes, by the length of theirs
 }
 
-// group is those who wait for the same.
+// group is the readers who wait for the same name or prefix. They all leave it when an
+// event wakes them, and the next who comes begins a new one.
 type group struct {
 	key     string
 	isName  bool

@@ -88,6 +88,7 @@ func (f *Feed) Append(show func(), events ...lock.Event) {
 	f.trim()
 }
 
+// add keeps an event. The caller must hold mu.
 func (f *Feed) add(event lock.Event) {
 	size := event.Size()
 	end := len(f.batches) - 1
@@ -102,7 +103,8 @@ func (f *Feed) add(event lock.Event) {
 	f.bytes += size
 }
 
-// trim lets go of the oldest events until the rest is within the limits.
+// trim lets go of the oldest events until the rest is within the limits. The caller must
+// hold mu.
 func (f *Feed) trim() {
 	empty := 0
 	for f.events > 1 && (f.events > f.config.Events || f.bytes > f.config.Bytes) {
