@@ -19,9 +19,8 @@ import (
 // changes. It bounds the work of the next start.
 const checkpointEvery = 30 * time.Second
 
-// checkpointer makes checkpoints and snapshots, prunes the journal behind them, and looks
-// whether a disk that did not work does again. All but rotated is guarded by checkpointing,
-// until the background work has ended and Close has it.
+// checkpointer makes checkpoints and snapshots, and prunes the journal behind them. What
+// follows checkpointing is guarded by it; Close uses it when the background work has ended.
 type checkpointer struct {
 	rotated chan struct{} // has an element when the journal has begun a segment
 
@@ -31,14 +30,10 @@ type checkpointer struct {
 	pruned        []string      // segments of the journal that are to be removed, oldest first
 }
 
-// checkpoint says that the lock files are durable as of a revision.
-type checkpoint struct {
-	revision lock.Revision
-	prune    int // how many segments of the journal can be done without
-}
-
-func (c *checkpoint) record(counter lock.Revision) journal.Record {
-	return journal.Record{Kind: journal.KindCheckpoint, Revision: c.revision, Counter: counter, Time: time.Now()}
+// checkpointAt returns the journal's line that the lock files are durable as of a revision.
+// The caller must hold committing, or be alone.
+func (s *Store) checkpointAt(revision lock.Revision) journal.Record {
+	return journal.Record{Kind: journal.KindCheckpoint, Revision: revision, Counter: s.revision, Time: time.Now()}
 }
 
 // checkpoints makes checkpoints in the background until ctx ends, and forgets what
@@ -115,13 +110,12 @@ func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 		s.complain(err)
 		pruned = nil // they are kept until it works
 	}
-	mark := &checkpoint{revision: v.revision, prune: len(pruned)}
 	c := &commit{
-		task: func(c *commit) { c.steps = []step{{record: mark.record(s.revision)}} },
+		task: func(c *commit) { c.steps = []step{{record: s.checkpointAt(v.revision)}} },
 		after: func() {
-			s.marked = mark
-			s.forgetDurable(mark.revision)
-			s.journal.Prune(mark.prune)
+			s.marked = v.revision
+			s.forgetDurable(v.revision)
+			s.journal.Prune(len(pruned))
 		},
 	}
 	if !s.do(c) {
@@ -153,45 +147,6 @@ const breaksFile = ownDir + "/breaks.jsonl"
 // a share of their own.
 func breaksRetention(r Retention) Retention { return Retention{Age: 4 * r.Age, Bytes: r.Bytes / 16} }
 
-// probeEvery is how often a store that could not write tries again.
-const probeEvery = time.Second
-
-// probes looks, while changes are refused for want of a working disk, whether it
-// works again, until ctx ends.
-func (s *Store) probes(ctx context.Context) {
-	ticker := time.NewTicker(probeEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if s.trouble.Load() == nil {
-			continue
-		}
-		if !s.do(&commit{task: func(*commit) { s.probe() }}) {
-			return
-		}
-	}
-}
-
-// probe tries what a change needs of the disk. The caller must hold committing.
-func (s *Store) probe() {
-	name := newFile(0)
-	file, err := s.work.create(name)
-	if err == nil {
-		_, err = file.WriteAt(make([]byte, lock.MaxFileBytes), 0)
-		err = errors.Join(err, file.Close(), s.work.Remove(name))
-	}
-	if err == nil {
-		err = s.journal.MakeRoom()
-	}
-	if err == nil {
-		s.recovered()
-	}
-}
-
 // checkpointNow makes a checkpoint of everything, where no committer runs.
 func (s *Store) checkpointNow() error {
 	if s.failure() != nil {
@@ -200,10 +155,9 @@ func (s *Store) checkpointNow() error {
 	if err := s.syncFiles(); err != nil {
 		return err
 	}
-	mark := &checkpoint{revision: s.journal.Last()}
-	if err := s.journal.Write(true, mark.record(s.revision)); err != nil {
+	s.marked = s.journal.Last()
+	if err := s.journal.Write(true, s.checkpointAt(s.marked)); err != nil {
 		return err
 	}
-	s.marked = mark
 	return s.journal.Sync(s.journal.Written())
 }

@@ -29,7 +29,7 @@ type committer struct {
 	batchAfter lock.Revision // what it says
 	locks      *btree.BTreeG[*entry]
 	revision   lock.Revision          // the last one given out; see floor
-	marked     *checkpoint            // the last one
+	marked     lock.Revision          // of the last checkpoint
 	stale      bool                   // readers do not see yet what is known of some files
 	extended   map[lock.Name]struct{} // holds whose terms are not those in their file
 

@@ -2,10 +2,13 @@ package filestore
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/lock"
@@ -73,6 +76,45 @@ func (h *health) tellHealth() {
 		h.tell(*now)
 	}
 	h.told = now
+}
+
+// probeEvery is how often a store that could not write tries again.
+const probeEvery = time.Second
+
+// probes looks, while changes are refused for want of a working disk, whether it
+// works again, until ctx ends.
+func (s *Store) probes(ctx context.Context) {
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if s.trouble.Load() == nil {
+			continue
+		}
+		if !s.do(&commit{task: func(*commit) { s.probe() }}) {
+			return
+		}
+	}
+}
+
+// probe tries what a change needs of the disk. The caller must hold committing.
+func (s *Store) probe() {
+	name := newFile(0)
+	file, err := s.work.create(name)
+	if err == nil {
+		_, err = file.WriteAt(make([]byte, lock.MaxFileBytes), 0)
+		err = errors.Join(err, file.Close(), s.work.Remove(name))
+	}
+	if err == nil {
+		err = s.journal.MakeRoom()
+	}
+	if err == nil {
+		s.recovered()
+	}
 }
 
 func outcomeUnknown(err error) error {

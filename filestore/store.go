@@ -258,8 +258,8 @@ func (s *Store) Root() string { return s.files.root }
 // carry returns what a new segment of the journal begins with: the last checkpoint,
 // and the terms of holds that are neither in their files nor in an event.
 func (s *Store) carry() (records []journal.Record) {
-	if s.marked != nil {
-		records = append(records, s.marked.record(s.revision))
+	if s.marked > 0 {
+		records = append(records, s.checkpointAt(s.marked))
 	}
 	for name := range s.extended {
 		if e := find(s.locks, name); e != nil {
