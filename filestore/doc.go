@@ -5,17 +5,17 @@
 //	                           *.move and *.take; and *.kept, files of others' (see place.go)
 //
 // The file decides whether a lock is held; the journal makes an answer durable.
-// Changes are made in batches, each step for the whole batch. One goroutine at a time
-// makes the first three; then files and state agree, and the next batch may begin:
+// Changes are made in batches, each step for the whole batch. The committer makes the
+// first three; then files and state agree, and the next batch may begin:
 //
 //  1. stage: write each new lock file as .pylok/<number>.new and link it to its
 //     place, which of several creators exactly one achieves; move what is to be
-//     replaced or removed into .pylok, look whether it is still ours, and put it back
-//     if not.
+//     replaced or removed into .pylok, look whether it is ours, and put it back
+//     if not. A lock that is handed over has its file replaced once.
 //  2. write the journal lines; where there is no room, undo 1.
 //  3. remove what was moved.
 //
-// Meanwhile another makes the rest, for all batches that have come so far:
+// Meanwhile the settler makes the rest, for all batches that have come so far:
 //
 //  4. fdatasync the journal, once.
 //  5. publish the new state, answer.

@@ -5,17 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/google/btree"
 
 	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
@@ -92,7 +86,8 @@ func (c Config) withDefaults() Config {
 // Retention says how much of the past is kept.
 type Retention = journal.Retention
 
-// Store is a lock.Store on the files of one root, which it alone serves.
+// Store is a lock.Store on the files of one root, which it alone serves. Each of its parts
+// says what guards it.
 type Store struct {
 	config  Config
 	files   files
@@ -103,15 +98,11 @@ type Store struct {
 
 	floor floor
 
-	view atomic.Pointer[view] // what readers see; nil: closed
-
 	revisits   revisits // lock files to be looked at again
 	complaints *complaints.Log
 
-	reading      sync.RWMutex // held for reading by who reads files beside the committer
-	readingEnded bool         // guarded by reading
-
 	health
+	reader
 	committer
 	settler
 	checkpointer
@@ -119,48 +110,6 @@ type Store struct {
 	stop       context.CancelFunc // of the background work
 	background sync.WaitGroup     // what looks at files and makes checkpoints
 }
-
-// view is the state as of one revision. It is never changed.
-type view struct {
-	revision lock.Revision
-	locks    *btree.BTreeG[*entry]
-}
-
-// entry is a held lock and what is known of its file. It is never changed.
-type entry struct {
-	key    string // the name's text
-	lock   lock.Lock
-	byFile bool // somebody else made the hold's file
-	// extended: the hold's terms are not those in its file.
-	extended bool
-	// fileToken is the lock_token that the file has: the hold's, or, in a file
-	// of somebody else's making, whatever stands there.
-	fileToken lock.Token
-	print     fingerprint
-	warnings  string // what in the file does not count; lock.Warnings has them only for readers
-}
-
-// seen returns the lock as readers see it.
-func (e *entry) seen() lock.Lock {
-	l := e.lock
-	l.Warnings = e.warnings
-	return l
-}
-
-func newTree() *btree.BTreeG[*entry] {
-	return btree.NewG(32, func(a, b *entry) bool { return a.key < b.key })
-}
-
-func find(locks *btree.BTreeG[*entry], name lock.Name) *entry {
-	wanted := sought.Get().(*entry)
-	defer sought.Put(wanted)
-	wanted.key = name.String()
-	e, _ := locks.Get(wanted)
-	return e
-}
-
-// sought has entries to ask a tree for, which has no other way and does not keep them.
-var sought = sync.Pool{New: func() any { return new(entry) }}
 
 // Open opens the store of a root, adopts the lock files that it finds there and
 // mends what a crash left. The error says what is in the way: another server on
@@ -267,110 +216,6 @@ func (s *Store) carry() (records []journal.Record) {
 		}
 	}
 	return records
-}
-
-// Get implements lock.Store.
-func (s *Store) Get(_ context.Context, name lock.Name) (lock.Lock, error) {
-	v := s.view.Load()
-	if v == nil {
-		return lock.Lock{}, lock.ErrShuttingDown
-	}
-	if e := find(v.locks, name); e != nil {
-		return e.seen(), nil
-	}
-	return lock.Lock{}, lock.ErrNotLocked
-}
-
-// List implements lock.Store.
-func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock.Revision, iter.Seq2[lock.Lock, error]) {
-	v := s.view.Load()
-	if v == nil {
-		return 0, func(yield func(lock.Lock, error) bool) { yield(lock.Lock{}, lock.ErrShuttingDown) }
-	}
-	return v.revision, func(yield func(lock.Lock, error) bool) {
-		from := &entry{key: max(p.Prefix(), after.String())}
-		passed := 0
-		v.locks.AscendGreaterOrEqual(from, func(e *entry) bool {
-			if passed++; passed%256 == 0 && ctx.Err() != nil {
-				yield(lock.Lock{}, ctx.Err())
-				return false
-			}
-			switch {
-			case !strings.HasPrefix(e.key, p.Prefix()):
-				return e.key < p.Prefix()
-			case e.key == after.String() || !p.Match(e.lock.Name):
-				return true
-			}
-			return yield(e.seen(), nil)
-		})
-	}
-}
-
-// Events implements lock.Store. What the feed no longer has is read from the journal.
-func (s *Store) Events(ctx context.Context, p lock.Pattern, after lock.Revision, wait time.Duration) ([]lock.Event, lock.Revision, error) {
-	deadline := time.Now().Add(wait)
-	for {
-		events, until, err := s.feed.Events(ctx, p, after, time.Until(deadline))
-		var compacted *lock.CompactedError
-		if !errors.As(err, &compacted) || until >= compacted.Kept {
-			return events, until, err
-		}
-		if !s.beginRead() {
-			return nil, until, lock.ErrShuttingDown
-		}
-		events, err = s.journal.Read(until)
-		s.endRead()
-		if err != nil {
-			return nil, until, err
-		}
-		if len(events) > 0 {
-			after = events[len(events)-1].Revision
-			events = slices.DeleteFunc(events, func(e lock.Event) bool { return !p.Match(e.Lock.Name) })
-		}
-		if err := ctx.Err(); err != nil || len(events) > 0 {
-			return events, after, err
-		}
-	}
-}
-
-// History implements lock.Store.
-func (s *Store) History(ctx context.Context, q lock.HistoryQuery, from lock.Revision, limit int) (lock.HistoryPage, error) {
-	v := s.view.Load()
-	if v == nil || !s.beginRead() {
-		return lock.HistoryPage{}, lock.ErrShuttingDown
-	}
-	defer s.endRead()
-	return s.journal.History(ctx, s.breaks, journal.Query{HistoryQuery: q, From: from, Until: v.revision, Limit: limit})
-}
-
-// beginRead reports whether files may be read outside the committer: until endRead Close
-// keeps the descriptors through which they are reached, whose numbers would else be those
-// of other files.
-func (s *Store) beginRead() bool {
-	s.reading.RLock()
-	if s.readingEnded {
-		s.reading.RUnlock()
-		return false
-	}
-	return true
-}
-
-func (s *Store) endRead() { s.reading.RUnlock() }
-
-// endReads waits for the reads that have begun, and lets no more begin.
-func (s *Store) endReads() {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	s.readingEnded = true
-}
-
-// Revision implements lock.Store.
-func (s *Store) Revision(context.Context) (lock.Revision, error) {
-	v := s.view.Load()
-	if v == nil {
-		return 0, lock.ErrShuttingDown
-	}
-	return v.revision, nil
 }
 
 // Close implements lock.Store.
