@@ -131,7 +131,11 @@ func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 	}
 	// In order: a gap would look like damage.
 	for len(s.pruned) > 0 {
-		if err := s.files.Remove(s.pruned[0]); err != nil && !disk.IsAbsent(err) {
+		err := s.files.Remove(s.pruned[0])
+		if err == nil || disk.IsAbsent(err) {
+			err = s.files.Remove(journal.IndexFile(s.pruned[0]))
+		}
+		if err != nil && !disk.IsAbsent(err) {
 			s.complain(err)
 			break
 		}

@@ -198,6 +198,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	s.background.Go(func() { s.checkpoints(background, opened.revision) })
 	s.background.Go(func() { s.probes(background) })
 	s.background.Go(func() { s.reserveAhead(background) })
+	s.background.Go(func() { s.indexes(background) })
 	return s, nil
 }
 

@@ -59,12 +59,15 @@ func (p Pattern) Prefix() string { return p.prefix }
 func (p Pattern) IsName() bool { return p.text != "" && p.rest == nil }
 
 // Match reports whether p selects n.
-func (p Pattern) Match(n Name) bool {
+func (p Pattern) Match(n Name) bool { return p.MatchText(n.text) }
+
+// MatchText is Match for the text of a name.
+func (p Pattern) MatchText(name string) bool {
 	switch {
 	case p.text == "":
 		return true
 	case p.rest == nil:
-		return p.text == n.text
+		return p.text == name
 	}
-	return strings.HasPrefix(n.text, p.prefix) && p.rest.match(n.text, len(p.prefix))
+	return strings.HasPrefix(name, p.prefix) && p.rest.match(name, len(p.prefix))
 }

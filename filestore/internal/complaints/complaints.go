@@ -137,6 +137,7 @@ const (
 	UnreadableDirectory = "a directory cannot be read; its locks are as they were known, and what changes in it stays unseen"
 	NoDescriptors       = "lock files cannot be read now; they are read again later"
 	NoNotifications     = "no notifications of directories; polling alone finds changes in them"
+	NoIndex             = "the history cannot be indexed; to ask for what happened to one lock takes longer"
 	NoCheckpoint        = "no checkpoint could be made; a start after a crash takes longer"
 	NotTakenIn          = "what others did to lock files cannot be taken in; it is looked at again later"
 	NotCleaned          = "cleaning up"

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/lock"
@@ -75,6 +76,7 @@ type search struct {
 	low, high lock.Revision // exclusive and inclusive
 	moved     bool          // low or high has
 	budget    int64         // bytes that may still be read
+	spent     bool          // it is used up
 	bytes     int           // of the page
 	page      lock.HistoryPage
 }
@@ -84,28 +86,19 @@ type source struct {
 	name   string
 	after  lock.Revision // of the range, exclusive
 	last   lock.Revision // of the range, inclusive
-	end    int64         // of the lines that count; -1: all do
 	breaks bool          // it is the file of breaks, in which damaged lines are passed over
+	segment
+	index *index // of the active segment
 }
 
 // round looks at what there is now.
 func (s *search) round(breaks *Breaks) error {
-	j := s.journal
-	j.mu.Lock()
-	segments, kept, last := slices.Clone(j.segments), j.kept, j.last
-	j.mu.Unlock()
-	sources := []source{{name: breaks.name, last: kept, end: -1, breaks: true}}
-	for i, segment := range segments {
-		to := last
-		if i+1 < len(segments) {
-			to = segments[i+1].after
-		}
-		sources = append(sources, source{name: j.path(segment), after: segment.after, last: to, end: segment.end})
-	}
+	sources := s.journal.sources(breaks)
 	if s.NewestFirst {
 		slices.Reverse(sources)
 	}
-	for _, src := range sources {
+	for i := range sources {
+		src := &sources[i]
 		if src.last <= s.low || src.after >= s.high {
 			continue
 		}
@@ -125,8 +118,26 @@ func (s *search) round(breaks *Breaks) error {
 	return nil
 }
 
+// sources returns what there is to be read, oldest first.
+func (j *Journal) sources(breaks *Breaks) []source {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	sources := []source{{name: breaks.name, last: j.kept, breaks: true}}
+	for i, s := range j.segments {
+		src := source{name: j.path(s), after: s.after, last: j.last, segment: s}
+		if i+1 < len(j.segments) {
+			src.last = j.segments[i+1].after
+		}
+		if s.recent != nil {
+			src.index = s.recent.index()
+		}
+		sources = append(sources, src)
+	}
+	return sources
+}
+
 // read looks at the events of a source.
-func (s *search) read(src source) error {
+func (s *search) read(src *source) error {
 	f, err := disk.OpenRegular(s.journal.fs, src.name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		switch {
@@ -140,125 +151,185 @@ func (s *search) read(src source) error {
 		return err
 	}
 	defer f.Close()
-	if src.end < 0 {
+	if src.breaks {
 		stat, err := f.Stat()
 		if err != nil {
 			return err
 		}
 		src.end = stat.Size
 	}
-	r := io.NewSectionReader(f, 0, src.end)
-	from, to := int64(0), src.end
+	l := &lines{ctx: s.ctx, r: io.NewSectionReader(f, 0, src.end)}
+	defer func() { s.budget -= l.read }()
+	if s.selective() && !src.breaks {
+		err := s.readIndexed(src, l)
+		if !errors.Is(err, errNoIndex) {
+			return err
+		}
+	}
+	return s.readAll(src, l, nil)
+}
+
+// bounds returns offsets between which all lines begin that are between low and high.
+func (s *search) bounds(src *source, l *lines) (from, to int64, err error) {
+	to = src.end
 	if s.low > src.after {
-		from, _, err = bisect(r, s.low)
+		from, _, err = bisect(l.r, s.low)
 	}
 	if err == nil && s.high < src.last {
-		_, to, err = bisect(r, s.high)
+		_, to, err = bisect(l.r, s.high)
 		to = min(to+1, src.end) // the line that begins there may be one of them
 	}
-	if err != nil && src.breaks {
-		from, to, err = 0, src.end, nil // a damaged line is in the way
+	if err != nil && src.breaks { // a damaged line is in the way
+		return 0, src.end, nil
 	}
 	if err != nil {
-		return fmt.Errorf("searching %s: %w", src.name, err)
+		return 0, 0, fmt.Errorf("searching %s: %w", src.name, err)
 	}
-	take := func(line []byte, offset int64) error {
-		err := s.take(line)
-		if err != nil && !errors.Is(err, errPageFull) {
-			if src.breaks {
-				return nil
-			}
-			return &DamageError{File: src.name, Offset: offset, Err: err}
-		}
+	return from, to, nil
+}
+
+// readAll looks at the lines of a source, one after the other, but for strides of another
+// time.
+func (s *search) readAll(src *source, l *lines, strides []stride) error {
+	from, to, err := s.bounds(src, l)
+	if err != nil {
 		return err
 	}
+	take := func(line []byte, offset int64) error {
+		if s.budget-l.read <= 0 && s.moved {
+			s.spent = true
+		}
+		err := s.take(line)
+		switch {
+		case err == nil || errors.Is(err, errPageFull):
+			return err
+		case src.breaks:
+			return nil
+		}
+		return &DamageError{File: src.name, Offset: offset, Err: err}
+	}
+	parts := s.inTime(strides, from, to)
 	if s.NewestFirst {
-		err = s.backward(r, from, to, take)
-	} else {
-		err = s.forward(r, from, to, take)
-	}
-	return err
-}
-
-// forward calls take with the lines that begin at the offset from, which is the beginning
-// of one, and before to.
-func (s *search) forward(r *io.SectionReader, from, to int64, take func(line []byte, offset int64) error) error {
-	for size := int64(readBytes); from < to; {
-		text, err := s.text(r, from, min(from+size, r.Size()))
-		if err != nil {
-			return err
-		}
-		whole := text[:bytes.LastIndexByte(text, '\n')+1]
-		if len(whole) == 0 {
-			if from+size >= r.Size() {
-				return nil
-			}
-			size *= 2 // a long line
-			continue
-		}
-		for line := range bytes.Lines(whole) {
-			if err := take(line, from); err != nil || from >= to {
+		for _, p := range slices.Backward(parts) {
+			if err := l.backward(p.from, p.to, take); err != nil {
 				return err
 			}
-			from += int64(len(line))
+		}
+		return nil
+	}
+	for _, p := range parts {
+		if err := l.forward(p.from, p.to, take); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// backward is forward, the last line first.
-func (s *search) backward(r *io.SectionReader, from, to int64, take func(line []byte, offset int64) error) error {
-	// The last line may end behind to.
-	for size := int64(readBytes); to < r.Size(); size *= 2 {
-		text, err := s.text(r, to, min(to+size, r.Size()))
-		if err != nil {
-			return err
+// part is a part of a source, between two offsets.
+type part struct{ from, to int64 }
+
+// inTime returns the parts between two offsets that have events of the time that is asked
+// for. Without strides all may be of that time.
+func (s *search) inTime(strides []stride, from, to int64) (parts []part) {
+	if len(strides) == 0 || s.AfterTime.IsZero() && s.BeforeTime.IsZero() {
+		return []part{{from, to}}
+	}
+	for i, stride := range strides {
+		end := to
+		if i+1 < len(strides) {
+			end = min(strides[i+1].at, to)
 		}
-		if end := bytes.IndexByte(text, '\n'); end >= 0 {
-			to += int64(end) + 1
-			break
-		}
-		if to+size >= r.Size() {
-			break
+		p := part{max(stride.at, from), end}
+		switch {
+		case p.from >= p.to,
+			!s.AfterTime.IsZero() && !time.UnixMilli(stride.latest+1).After(s.AfterTime),
+			!s.BeforeTime.IsZero() && !time.UnixMilli(stride.earliest).Before(s.BeforeTime):
+		case len(parts) > 0 && parts[len(parts)-1].to == p.from:
+			parts[len(parts)-1].to = p.to
+		default:
+			parts = append(parts, p)
 		}
 	}
-	for size := int64(readBytes); from < to; {
-		begin := max(from, to-size)
-		text, err := s.text(r, begin, to)
+	return parts
+}
+
+// selective reports whether an index may spare the reading of lines.
+func (s *search) selective() bool {
+	return s.Pattern.String() != "" || !s.AfterTime.IsZero() || !s.BeforeTime.IsZero()
+}
+
+// mostPlaces is how many events of a segment are read one by one. Where a pattern selects
+// more, a page has soon been found by reading all lines.
+const mostPlaces = 16 << 10
+
+// errNoIndex: the segment must be read without an index.
+var errNoIndex = errors.New("the segment has no index")
+
+// readIndexed looks at the lines of a segment that its index points at. The error is
+// errNoIndex if there is none or it turns out to be damaged; what is left is between low
+// and high.
+func (s *search) readIndexed(src *source, l *lines) error {
+	x := src.index
+	if x == nil {
+		if src.indexBytes == noIndex {
+			return errNoIndex
+		}
+		f, opened, err := s.journal.openIndex(src.segment, l.r)
 		if err != nil {
+			return s.journal.dropIndex(src.segment)
+		}
+		defer f.Close()
+		x = opened
+	}
+	if s.Pattern.String() == "" {
+		return s.readAll(src, l, x.strides)
+	}
+	from, to, err := s.bounds(src, l)
+	if err != nil {
+		return err
+	}
+	var places []int64
+	read, err := x.find(s.Pattern, func(some []int64) bool {
+		for _, place := range some {
+			if from <= place && place < to {
+				places = append(places, place)
+			}
+		}
+		return len(places) <= mostPlaces
+	})
+	if l.read += read; err != nil {
+		return s.journal.dropIndex(src.segment)
+	}
+	if len(places) > mostPlaces {
+		return s.readAll(src, l, x.strides)
+	}
+	slices.Sort(places)
+	if s.NewestFirst {
+		slices.Reverse(places)
+	}
+	for _, place := range places {
+		s.spent = s.budget-l.read <= 0 && s.moved
+		line, err := l.at(place)
+		if err == nil {
+			err = s.take(line)
+		}
+		switch {
+		case errors.Is(err, errPageFull), s.ctx.Err() != nil:
 			return err
-		}
-		if begin > from {
-			// The first line is cut off, unless it happens to begin there.
-			cut := bytes.IndexByte(text, '\n') + 1
-			if cut == 0 || cut == len(text) {
-				size *= 2 // a long line
-				continue
-			}
-			begin, text = begin+int64(cut), text[cut:]
-		}
-		to = begin
-		text = text[:bytes.LastIndexByte(text, '\n')+1]
-		for len(text) > 0 {
-			start := bytes.LastIndexByte(text[:len(text)-1], '\n') + 1
-			if err := take(text[start:], begin+int64(start)); err != nil {
-				return err
-			}
-			text = text[:start]
+		case err != nil:
+			// The index or the segment: to read all of it tells.
+			return s.journal.dropIndex(src.segment)
 		}
 	}
 	return nil
 }
 
-// text reads what is between two offsets.
-func (s *search) text(r io.ReaderAt, from, to int64) ([]byte, error) {
-	if err := s.ctx.Err(); err != nil {
-		return nil, err
+// dropIndex has the index of a segment made again, and returns errNoIndex.
+func (j *Journal) dropIndex(s segment) error {
+	if s.recent == nil && j.setIndex(s, noIndex) {
+		j.wakeIndexer()
 	}
-	text := make([]byte, to-from)
-	s.budget -= to - from
-	_, err := r.ReadAt(text, from)
-	return text, err
+	return errNoIndex
 }
 
 // take looks at a line, with its newline. The error is errPageFull if it is of an event
@@ -272,7 +343,7 @@ func (s *search) take(line []byte) error {
 	if isEvent && (revision <= s.low || revision > s.high) {
 		return nil
 	}
-	if isEvent && (len(s.page.Events) >= s.Limit || s.bytes >= lock.MaxPageBytes || s.budget <= 0 && s.moved) {
+	if isEvent && (len(s.page.Events) >= s.Limit || s.bytes >= lock.MaxPageBytes || s.spent) {
 		return errPageFull
 	}
 	for _, needle := range s.needles {

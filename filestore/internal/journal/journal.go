@@ -83,6 +83,10 @@ type Journal struct {
 	unbegun string // at Open, a last segment that is none; empty: there is none
 	whole   int64  // at Open, what of the segment before that was durable
 
+	places    []int64       // where the lines begin of what is being written
+	unindexed chan struct{} // see Unindexed
+	strays    []string      // at Open, indexes of no segment
+
 	mu       sync.Mutex
 	failed   error         // why nothing is written any more
 	segments []segment     // oldest first; the last is the active one
@@ -97,6 +101,9 @@ type segment struct {
 	first int64 // end of what it begins with: the header and what was carried into it
 	batch int64 // at Open, up to where it was durable when its last line was written
 	end   int64 // of its synced lines
+
+	recent     *recent // its index, while that is in memory
+	indexBytes int64   // the size of its index file, or what else is known of that
 }
 
 func (j *Journal) path(s segment) string { return path.Join(j.dir, File(s.after)) }
@@ -142,6 +149,10 @@ func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*
 			return nil, err
 		}
 	}
+	for _, stray := range j.strays {
+		_ = fsys.Remove(stray) // it costs room, no more
+	}
+	j.wakeIndexer()
 	if len(j.segments) == 0 {
 		return j, nil // the first write begins a segment
 	}
@@ -150,16 +161,23 @@ func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*
 
 // Load is Open for reading alone, with Config.After: it changes nothing on the disk.
 func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) error) (*Journal, error) {
-	j := &Journal{fs: fsys, dir: dir}
+	j := &Journal{fs: fsys, dir: dir, unindexed: make(chan struct{}, 1)}
 	entries, err := disk.List(fsys, dir)
 	if err != nil {
 		return nil, err
 	}
+	names := make(map[string]bool)
 	for _, entry := range entries {
+		names[entry.Name()] = true
 		digits, isSegment := strings.CutSuffix(entry.Name(), suffix)
 		after, err := strconv.ParseUint(digits, 10, 64)
 		if isSegment && err == nil {
 			j.segments = append(j.segments, segment{after: lock.Revision(after)})
+		}
+	}
+	for name := range names {
+		if segment, isIndex := strings.CutSuffix(name, indexSuffix); isIndex && !names[segment+suffix] {
+			j.strays = append(j.strays, path.Join(dir, name))
 		}
 	}
 	slices.SortFunc(j.segments, func(a, b segment) int { return cmp.Compare(a.after, b.after) })
@@ -243,6 +261,9 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 		return &DamageError{File: j.path(*s), Err: fmt.Errorf("it begins after revision %d and the segment before it ends at revision %d", s.after, j.last)}
 	}
 	last := j.last
+	if isLast {
+		s.recent = new(recent)
+	}
 	lines := newLineReader()
 	var group []Record // a commit, as far as it has been read
 	for offset := int64(0); !isZeros(text[offset:]); {
@@ -264,6 +285,7 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 		if err != nil {
 			return &DamageError{File: j.path(*s), Offset: offset, Err: err}
 		}
+		record.at = offset
 		offset += int64(len(line)) + 1
 		if record.Kind == KindExtended {
 			record.Revision = last
@@ -281,6 +303,9 @@ func (j *Journal) load(i int, text []byte, replay func(Record) error) error {
 					return err
 				}
 				continue
+			}
+			if isLast && r.Kind == KindEvent {
+				s.recent.add(r.Event.Lock.Name.String(), r.at, r.Event.Time.UnixMilli())
 			}
 			if err := replay(r); err != nil {
 				return err
@@ -428,7 +453,7 @@ func (j *Journal) MakeRoom() error { return j.makeRoom(j.config.ReserveBytes) }
 
 // begin makes a new active segment. The one before must be synced.
 func (j *Journal) begin() error {
-	s := segment{after: j.last, begun: time.Now()}
+	s := segment{after: j.last, begun: time.Now(), recent: new(recent)}
 	f, err := j.fs.OpenFile(j.path(s), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -469,6 +494,7 @@ func (j *Journal) begin() error {
 		// which pruning gives back.
 		_ = old.Truncate(oldWritten)
 		_ = old.Close()
+		j.wakeIndexer()
 	}
 	return nil
 }
@@ -491,9 +517,10 @@ func (j *Journal) Write(reserved bool, records ...Record) error {
 		}
 		durable, _ = j.durable()
 	}
-	j.buffer = j.buffer[:0]
+	j.buffer, j.places = j.buffer[:0], j.places[:0]
 	for _, r := range records {
 		r.batch, r.at = durable, j.written+int64(len(j.buffer))
+		j.places = append(j.places, r.at)
 		j.buffer = appendRecord(j.buffer, r)
 	}
 	n := int64(len(j.buffer))
@@ -509,9 +536,13 @@ func (j *Journal) Write(reserved bool, records ...Record) error {
 		return fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
 	j.written += n
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	recent := j.segments[len(j.segments)-1].recent
 	for i := range records {
-		if records[i].Kind == KindEvent {
-			j.unsynced = records[i].Event.Revision
+		if e := &records[i].Event; records[i].Kind == KindEvent {
+			j.unsynced = e.Revision
+			recent.add(e.Lock.Name.String(), j.places[i], e.Time.UnixMilli())
 		}
 	}
 	return nil

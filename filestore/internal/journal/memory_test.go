@@ -62,10 +62,12 @@ func (m *memory) afterPowerCut() *memory {
 	return other
 }
 
-// segments returns the names of the journal's files, oldest first.
+// segments returns the names of the journal's segments, oldest first.
 func (m *memory) segments() (names []string) {
 	for name := range m.files {
-		names = append(names, name)
+		if strings.HasSuffix(name, suffix) {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return names
@@ -109,6 +111,8 @@ func (m *memory) OpenFile(name string, flag int, _ fs.FileMode) (disk.File, erro
 	case c == nil:
 		c = &content{}
 		m.files[name] = c
+	case flag&os.O_TRUNC != 0:
+		c.text, c.dirty = nil, append(c.dirty, [2]int{0, len(c.text)})
 	}
 	return &memoryFile{memory: m, name: name, content: c}, nil
 }

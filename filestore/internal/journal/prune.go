@@ -14,6 +14,9 @@ type Retention struct {
 	Bytes int64
 }
 
+// bytes is how large the segment is, with its index.
+func (s segment) bytes() int64 { return s.end + max(s.indexBytes, 0) }
+
 // Prunable returns the files of the oldest segments that a retention lets go of, oldest
 // first. It spares the active segment and all that comes after a revision, which the
 // next start needs.
@@ -22,7 +25,7 @@ func (j *Journal) Prunable(keep Retention, after lock.Revision) (files []string)
 	defer j.mu.Unlock()
 	var total int64
 	for _, s := range j.segments {
-		total += s.end
+		total += s.bytes()
 	}
 	for i := range max(len(j.segments), 1) - 1 {
 		s, next := j.segments[i], j.segments[i+1]
@@ -30,14 +33,14 @@ func (j *Journal) Prunable(keep Retention, after lock.Revision) (files []string)
 		if !tooOld && total <= keep.Bytes || next.after > after {
 			break
 		}
-		total -= s.end
+		total -= s.bytes()
 		files = append(files, j.path(s))
 	}
 	return files
 }
 
-// Prune forgets the n oldest segments. Their files are then of no more use: the caller
-// removes them, oldest first. Only the writer calls it.
+// Prune forgets the n oldest segments. Their files, and those that IndexFile names, are
+// then of no more use: the caller removes them, oldest first. Only the writer calls it.
 func (j *Journal) Prune(n int) {
 	if n == 0 {
 		return
