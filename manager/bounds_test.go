@@ -3,68 +3,68 @@ package manager_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/pylok/pylok/lock"
-	"github.com/pylok/pylok/lock/feed"
 	"github.com/pylok/pylok/lock/memstore"
 	"github.com/pylok/pylok/manager"
 )
 
-// countingStore counts the bytes of the events that are read from it.
-type countingStore struct {
+// askedStore takes note of what is asked of its History.
+type askedStore struct {
 	lock.Store
-	bytes int
+	asked []lock.HistoryQuery
+	most  int // events that may come
 }
 
-func (s *countingStore) Events(ctx context.Context, p lock.Pattern, after lock.Revision, wait time.Duration) ([]lock.Event, lock.Revision, error) {
-	events, until, err := s.Store.Events(ctx, p, after, wait)
-	for _, event := range events {
-		s.bytes += event.Size()
-	}
-	return events, until, err
+func (s *askedStore) History(ctx context.Context, q lock.HistoryQuery, from lock.Revision, limit int) (lock.HistoryPage, error) {
+	s.asked, s.most = append(s.asked, q), s.most+limit
+	return s.Store.History(ctx, q, from, limit)
 }
 
-// largeHistory returns a store and the Manager on it with changes of lock b that are 10
-// KiB each, after the grant of lb/a and before its end.
-func largeHistory(t *testing.T, changes int) (*countingStore, *manager.Manager, lock.Lock) {
-	const everything = 1 << 40
-	store := memstore.New(memstore.Config{Feed: feed.Config{Events: everything, Bytes: everything}})
-	t.Cleanup(func() { store.Close() })
-	m := manage(t, store)
-	held := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
-	other := mustLock(t, m, lock.LockRequest{Name: lock.MustParseName("b")})
-	data, err := lock.NewData(map[string]any{"x": strings.Repeat("x", 10<<10)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range changes {
-		events, err := store.Commit(t.Context(), []lock.Change{{Type: lock.Updated, Cause: lock.Request, Prev: other.Revision, Lock: other.WithData(data)}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		other = events[0].Lock
-	}
-	if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
-		t.Fatal(err)
-	}
-	counting := &countingStore{Store: store}
-	return counting, manage(t, counting), held
-}
-
-// How a hold ended long ago is not looked for without end.
+// What ended a hold is looked for once, among the events of its lock alone, whatever has
+// happened to that and to others since.
 func TestSearchForTheEndIsBounded(t *testing.T) {
-	store, m, held := largeHistory(t, 3000)
-	store.bytes = 0
-	_, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token, TTL: time.Hour})
-	if !errors.Is(err, lock.ErrNotLocked) || !strings.Contains(err.Error(), "ended some time ago") {
-		t.Errorf("got %v, want %v, some time ago", err, lock.ErrNotLocked)
-	}
-	if store.bytes > 9<<20 {
-		t.Errorf("it read %d bytes of events", store.bytes)
+	for _, test := range []struct {
+		ends string
+		want error
+	}{
+		{"by itself", lock.ErrNotHolder},
+		{"by Unlock", lock.ErrNotLocked},
+	} {
+		t.Run(test.ends, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &askedStore{Store: open(t)}
+				m := manage(t, store)
+				cycles := func(n int) {
+					for i := range n {
+						l := mustLock(t, m, lock.LockRequest{Name: nameA, TTL: time.Second})
+						if i%2 == 0 {
+							time.Sleep(2 * time.Second)
+						} else if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: l.Token}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				cycles(100)
+				held := mustLock(t, m, lock.LockRequest{Name: nameA, TTL: time.Second})
+				if test.want == lock.ErrNotHolder {
+					time.Sleep(2 * time.Second)
+				} else if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: held.Token}); err != nil {
+					t.Fatal(err)
+				}
+				cycles(100)
+				_, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token, TTL: time.Hour})
+				if !errors.Is(err, test.want) {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+				if len(store.asked) != 1 || store.asked[0].Pattern.String() != nameA.String() || store.most != 1 {
+					t.Errorf("the history was asked %+v, for up to %d events; want one of %v", store.asked, store.most, nameA)
+				}
+			})
+		})
 	}
 }
 

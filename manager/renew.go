@@ -113,62 +113,33 @@ func (m *Manager) renewable(ctx context.Context, q *queue, request lock.RenewReq
 
 // overError refuses a token whose hold is over, while nobody has the lock.
 func (m *Manager) overError(ctx context.Context, name lock.Name, token lock.Token) error {
-	how, found, err := m.howEnded(ctx, name, token)
+	expired, err := m.hasExpired(ctx, name, token)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
 		// The hold is over, and that its holder must be told.
 		m.config.Logger.Error("the history of a hold cannot be read", "name", name, "token", token, "error", err)
-	case how == lock.Expired:
+	case expired:
 		return &lock.Error{
 			Reason:  lock.ErrNotHolder,
 			Message: fmt.Sprintf("the hold with token %d has expired and %s is free; lock it again, and look at what it protects first", token, name),
 			Lock:    &lock.Lock{Name: name},
 		}
-	case !found:
-		return &lock.Error{
-			Reason:  lock.ErrNotLocked,
-			Message: fmt.Sprintf("%s is not locked; the hold with token %d, if there was one, ended some time ago, and the history may tell how", name, token),
-		}
 	}
 	return notLocked(name)
 }
 
-// Limits of the search for what ended a hold: events and bytes. A client may ask again
-// and again.
-const (
-	endScan      = 16384
-	endScanBytes = 8 << 20
-)
-
-// howEnded returns what ended a hold of a lock that is free now, 0: it was never
-// granted. It reports false when it has not found that within the limits of the search.
-func (m *Manager) howEnded(ctx context.Context, name lock.Name, token lock.Token) (how lock.Cause, found bool, err error) {
-	until, err := m.store.Revision(ctx)
-	if err != nil {
-		return 0, false, err
+// hasExpired reports whether a hold of a lock that is free now has expired, as far as the
+// history tells at once.
+func (m *Manager) hasExpired(ctx context.Context, name lock.Name, token lock.Token) (bool, error) {
+	page, err := m.store.History(ctx, lock.HistoryQuery{
+		Pattern: lock.MustParsePattern(name.String()),
+		After:   lock.Revision(token),
+		Cause:   lock.Expired,
+	}, 0, 1)
+	if err != nil || len(page.Events) == 0 {
+		return false, err
 	}
-	after := lock.Revision(token)
-	for scanned, bytes := 0, 0; after < until; {
-		if scanned >= endScan || bytes >= endScanBytes {
-			return 0, false, nil
-		}
-		events, next, err := m.store.Events(ctx, lock.Pattern{}, after, 0)
-		if errors.Is(err, lock.ErrCompacted) {
-			return 0, false, nil
-		}
-		if err != nil {
-			return 0, false, err
-		}
-		for _, event := range events {
-			if event.Type == lock.Unlocked && event.Lock.Name == name && event.Lock.Token == token {
-				return event.Cause, true, nil
-			}
-			scanned++
-			bytes += event.Size()
-		}
-		after = next
-	}
-	return 0, true, nil
+	return page.Events[0].Lock.Token == token, nil // the first after its grant, if it did
 }
