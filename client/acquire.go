@@ -77,10 +77,9 @@ func WithRequestID(id string) AcquireOption {
 // in its ttl without the margin, until its Release or its loss. A lock that is held by
 // someone else is lock.ErrLockHeld, also at the end of a wait.
 //
-// ctx is for the whole life of the Hold: its end ends the wait for the lock, and the
-// Hold's Context. The Hold itself goes on until its Release, so that the lock is still
-// held while the work comes to its end; and so every Hold must be released. To bound
-// the wait alone, use WithWait.
+// ctx is for taking the lock alone. The Hold goes on when ctx ends, so that the lock is
+// still held while the work comes to its end; and so every Hold must be released.
+// Hold.Bind makes the context for work that ends with ctx and with the Hold.
 //
 // An Acquire that returns an error holds nothing, unless it is an *OutcomeUnknownError;
 // then the lock becomes free when its ttl runs out. Where ctx ends at the moment of the

@@ -1,8 +1,8 @@
 // Package client is the Go client of pylok.
 //
 // [Dial] makes a [Client], and [Client.Acquire] a [Hold]: a lock that stays held,
-// because the Hold renews it, until its Release or its loss, which cancels the
-// Hold's Context and says why.
+// because the Hold renews it, until its Release or its loss, which ends the work that
+// is bound to it and says why.
 //
 //	c, err := client.Dial(client.DefaultAddress, client.Options{})
 //	if err != nil {
@@ -14,7 +14,9 @@
 //		return err
 //	}
 //	defer hold.Release(ctx)
-//	return deploy(hold.Context(), hold.Token())
+//	work, cancel := hold.Bind(ctx) // ends with ctx, and with the hold
+//	defer cancel()
+//	return deploy(work, hold.Token())
 //
 // # Fencing
 //

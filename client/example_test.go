@@ -54,8 +54,10 @@ func ExampleClient_Acquire() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// The work ends when hold.Context() does; what it writes to checks the token.
-	fmt.Println("token", hold.Token(), hold.Lock().Data.JSON())
+	deploy := func(ctx context.Context, token lock.Token) { fmt.Println("token", token, hold.Lock().Data.JSON()) }
+	work, cancel := hold.Bind(ctx) // ends with ctx, and with the hold
+	defer cancel()
+	deploy(work, hold.Token()) // what it writes to checks the token
 
 	_, err = c.Acquire(ctx, "lb/server-1", client.WithHolder("bob@laptop"))
 	if refusal, ok := errors.AsType[*lock.Error](err); ok && errors.Is(err, lock.ErrLockHeld) {

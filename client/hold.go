@@ -50,10 +50,8 @@ type Hold struct {
 	ttl    time.Duration // zero: the hold does not end by itself
 	life   time.Duration // how long the hold goes on without a renewal: ttl without the margin
 
-	work       context.Context // until the hold is over, or the caller of Acquire
-	cancelWork context.CancelCauseFunc
-	running    context.Context // until the hold is over
-	stop       context.CancelFunc
+	context    context.Context // until the hold is over
+	cancel     context.CancelCauseFunc
 	background sync.WaitGroup
 
 	mu      sync.Mutex
@@ -70,8 +68,7 @@ type Hold struct {
 // boot clock.
 func newHold(ctx context.Context, c *Client, l lock.Lock, ttl, margin, renewed time.Duration) *Hold {
 	h := &Hold{client: c, name: l.Name, token: l.Token, ttl: ttl, life: ttl - margin, lock: l, renewed: renewed}
-	h.work, h.cancelWork = context.WithCancelCause(ctx)
-	h.running, h.stop = context.WithCancel(context.WithoutCancel(ctx))
+	h.context, h.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	select {
 	case c.watchers <- struct{}{}:
 		h.background.Go(func() {
@@ -102,9 +99,10 @@ func (h *Hold) Lock() lock.Lock {
 	return h.lock
 }
 
-// Context returns the context for the work that the lock protects. It ends with the
-// hold, and then context.Cause says why: a *LostError or ErrReleased. It also ends with
-// the context that Acquire was given, while the hold goes on.
+// Context returns the context of the hold. It ends when the hold is over, and then
+// context.Cause says why: a *LostError or ErrReleased. It has the values of the context
+// that Acquire was given, and does not end with that: for work that is to end with
+// another context too, there is Bind.
 //
 // It ends at once when the server says that the hold is over. The cause has what is
 // known then; who ended it and why may come a moment later, and Err and Release have
@@ -114,10 +112,23 @@ func (h *Hold) Lock() lock.Lock {
 // WithMargin. Its end is counted from the start of the last renewal that succeeded, on
 // a clock that counts suspend where there is one. That is never later than the server
 // ends it.
-func (h *Hold) Context() context.Context { return h.work }
+func (h *Hold) Context() context.Context { return h.context }
+
+// Bind returns the context for the work that the lock protects: a copy of ctx that ends
+// with the hold too. Then context.Cause says why, as of Context. The end of ctx ends the
+// work and not the hold, which goes on until its Release. Call cancel when the work is
+// done.
+func (h *Hold) Bind(ctx context.Context) (work context.Context, cancel context.CancelFunc) {
+	work, end := context.WithCancelCause(ctx)
+	detach := context.AfterFunc(h.context, func() { end(context.Cause(h.context)) })
+	return work, func() {
+		detach()
+		end(context.Canceled)
+	}
+}
 
 // Done is closed when the hold is over: released or lost.
-func (h *Hold) Done() <-chan struct{} { return h.running.Done() }
+func (h *Hold) Done() <-chan struct{} { return h.context.Done() }
 
 // LeaseLeft returns how long nobody else can get the lock, unless somebody breaks the
 // hold: until the end of the lease, counted as for Context, whether the hold is over or
@@ -147,7 +158,7 @@ func (h *Hold) Update(ctx context.Context, data lock.Data) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(h.running, cancel)()
+	defer context.AfterFunc(h.context, cancel)()
 	begun := h.client.boottime()
 	l, err := h.client.Renew(ctx, lock.RenewRequest{Name: h.name, Token: h.token, TTL: h.ttl, Data: &data})
 	switch {
@@ -227,8 +238,7 @@ func (h *Hold) end(why error) {
 	}
 	why = h.err
 	h.mu.Unlock()
-	h.cancelWork(why)
-	h.stop()
+	h.cancel(why)
 }
 
 // why is Err as far as it is known, without a look at the clock.
@@ -293,9 +303,9 @@ func (h *Hold) pass(d time.Duration) bool {
 	for {
 		left := h.leftOf(d)
 		if left <= 0 {
-			return h.running.Err() == nil
+			return h.context.Err() == nil
 		}
-		if !sleep(h.running, min(left, clockCheck)) {
+		if !sleep(h.context, min(left, clockCheck)) {
 			return false
 		}
 	}
@@ -321,7 +331,7 @@ func (h *Hold) renewAlways() {
 			h.mu.Lock()
 			h.failure = err
 			h.mu.Unlock()
-			sleep(h.running, min(h.life/20, time.Second))
+			sleep(h.context, min(h.life/20, time.Second))
 		}
 	}
 }
@@ -329,7 +339,7 @@ func (h *Hold) renewAlways() {
 // renew asks once for a renewal. A request without an answer is given up in time for
 // another.
 func (h *Hold) renew() error {
-	ctx, cancel := context.WithTimeout(h.running, h.life/renewals)
+	ctx, cancel := context.WithTimeout(h.context, h.life/renewals)
 	defer cancel()
 	message, err := renewMessage(lock.RenewRequest{Name: h.name, Token: h.token, TTL: h.ttl})
 	if err != nil {
@@ -363,7 +373,7 @@ func (h *Hold) refused(err error) {
 	if known.Cause != 0 || h.why() != error(known) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.running), explainWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.context), explainWithin)
 	defer cancel()
 	if explained := h.watch(ctx); explained != nil && explained.Cause != 0 {
 		explained.Err = err
@@ -375,7 +385,7 @@ func (h *Hold) refused(err error) {
 
 // watchAlways ends the hold when a change of its lock has ended it.
 func (h *Hold) watchAlways() {
-	if lost := h.watch(h.running); lost != nil {
+	if lost := h.watch(h.context); lost != nil {
 		h.end(lost)
 	}
 }

@@ -765,7 +765,8 @@ func TestReleaseAnswerLost(t *testing.T) {
 	})
 }
 
-// TestCallersContextEnds: the work ends, the hold goes on until its release.
+// TestCallersContextEnds: what is bound to the hold ends with either, and the hold goes
+// on until its release.
 func TestCallersContextEnds(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		c, _ := b.client()
@@ -775,11 +776,25 @@ func TestCallersContextEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		work, done := hold.Bind(ctx)
+		defer done()
+		other, done := hold.Bind(t.Context())
+		defer done()
+		early, done := hold.Bind(t.Context())
+		done()
+		if err := early.Err(); err != context.Canceled {
+			t.Errorf("got %v, want Canceled", err)
+		}
 		cancel(interrupt)
-		if got := context.Cause(hold.Context()); got != interrupt {
+		if got := context.Cause(work); got != interrupt {
 			t.Errorf("got the cause %v, want the caller's", got)
 		}
 		time.Sleep(10 * time.Minute)
+		for _, ctx := range []context.Context{hold.Context(), other} {
+			if err := ctx.Err(); err != nil {
+				t.Errorf("the context ended with the one that Acquire was given: %v", err)
+			}
+		}
 		if err := hold.Err(); err != nil {
 			t.Errorf("the hold is over: %v", err)
 		}
@@ -788,6 +803,10 @@ func TestCallersContextEnds(t *testing.T) {
 		}
 		if err := hold.Release(ctx); err != nil {
 			t.Error(err)
+		}
+		<-other.Done()
+		if got := context.Cause(other); got != client.ErrReleased {
+			t.Errorf("got the cause %v, want ErrReleased", got)
 		}
 	})
 }
