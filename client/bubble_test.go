@@ -168,10 +168,12 @@ func (b *bubble) callsOf(method string) (times []time.Time) {
 }
 
 // client makes a client, whose leases run on a clock of its own.
-func (b *bubble) client() (*client.Client, *clock) {
+func (b *bubble) client() (*client.Client, *clock) { return b.clientWith(client.Options{}) }
+
+func (b *bubble) clientWith(options client.Options) (*client.Client, *clock) {
 	b.t.Helper()
 	clock := &clock{started: time.Now()}
-	c, err := client.DialTest("127.0.0.1:5625", clock.now, grpc.WithContextDialer(b.network.dial))
+	c, err := client.DialTest("127.0.0.1:5625", options, clock.now, grpc.WithContextDialer(b.network.dial))
 	if err != nil {
 		b.t.Fatal(err)
 	}

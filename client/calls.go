@@ -33,7 +33,7 @@ type Info struct {
 
 // Lock takes a lock; it is the call underneath Acquire, for holds that are not to be
 // renewed from here. An empty RequestID is filled in. The wait counts from now, also
-// when the request is sent again; Grant.Queued is that of the sending that was
+// when the request is sent again, which it is until its end; Grant.Queued is that of the sending that was
 // answered. Actor is for the server to say and not sent.
 //
 // A call that returns an error holds nothing: where ctx ends and the lock may have
@@ -74,7 +74,7 @@ func (c *Client) LockMessage(ctx context.Context, request *pylokv1.LockRequest) 
 func (c *Client) send(ctx context.Context, request *pylokv1.LockRequest) (response *pylokv1.LockResponse, err error) {
 	waitEnd := time.Now().Add(request.GetWait().AsDuration())
 	first := true // as it was asked for, lest a refusal speaks of another wait
-	err = c.retry(ctx, true, func(bool) (err error) {
+	err = c.retry(ctx, waitEnd, true, func(bool) (err error) {
 		if !first {
 			request.Wait = durationpb.New(max(time.Until(waitEnd), 0))
 		}
@@ -92,7 +92,7 @@ func (c *Client) send(ctx context.Context, request *pylokv1.LockRequest) (respon
 func (c *Client) Unlock(ctx context.Context, request lock.UnlockRequest) (lock.Release, error) {
 	message := unlockMessage(request)
 	var response *pylokv1.UnlockResponse
-	err := c.retry(ctx, request.Token != 0, func(again bool) (err error) {
+	err := c.retry(ctx, time.Time{}, request.Token != 0, func(again bool) (err error) {
 		response, err = c.service.Unlock(ctx, message)
 		if again && isOver(err) {
 			response, err = nil, nil
@@ -117,7 +117,7 @@ func (c *Client) Renew(ctx context.Context, request lock.RenewRequest) (lock.Loc
 		return lock.Lock{}, err
 	}
 	var response *pylokv1.RenewResponse
-	err = c.retry(ctx, true, func(bool) (err error) {
+	err = c.retry(ctx, time.Time{}, true, func(bool) (err error) {
 		response, err = c.service.Renew(ctx, message)
 		return err
 	})
@@ -130,7 +130,7 @@ func (c *Client) Renew(ctx context.Context, request lock.RenewRequest) (lock.Loc
 // Status returns a lock as it stands. One that is free has only its name.
 func (c *Client) Status(ctx context.Context, name string) (lock.Lock, error) {
 	var response *pylokv1.StatusResponse
-	err := c.retry(ctx, true, func(bool) (err error) {
+	err := c.retry(ctx, time.Time{}, true, func(bool) (err error) {
 		response, err = c.service.Status(ctx, &pylokv1.StatusRequest{Name: name})
 		return err
 	})
@@ -145,7 +145,7 @@ func (c *Client) Status(ctx context.Context, name string) (lock.Lock, error) {
 // an error ends with it.
 func (c *Client) List(ctx context.Context, pattern string) iter.Seq2[lock.Lock, error] {
 	return pages(func(token string) (page []*pylokv1.Lock, next string, err error) {
-		err = c.retry(ctx, true, func(bool) error {
+		err = c.retry(ctx, time.Time{}, true, func(bool) error {
 			response, err := c.service.List(ctx, &pylokv1.ListRequest{Pattern: pattern, PageSize: pageSize, PageToken: token})
 			page, next = response.GetLocks(), response.GetNextPageToken()
 			return err
@@ -159,7 +159,7 @@ func (c *Client) List(ctx context.Context, pattern string) iter.Seq2[lock.Lock, 
 // yields an error ends with it.
 func (c *Client) History(ctx context.Context, pattern string, after lock.Revision) iter.Seq2[lock.Event, error] {
 	return pages(func(token string) (page []*pylokv1.Event, next string, err error) {
-		err = c.retry(ctx, true, func(bool) error {
+		err = c.retry(ctx, time.Time{}, true, func(bool) error {
 			response, err := c.service.History(ctx, &pylokv1.HistoryRequest{
 				Pattern:       pattern,
 				AfterRevision: uint64(after),
@@ -200,7 +200,7 @@ func pages[M, T any](read func(token string) (page []M, next string, err error),
 // Info describes the server.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	var response *pylokv1.InfoResponse
-	err := c.retry(ctx, true, func(bool) (err error) {
+	err := c.retry(ctx, time.Time{}, true, func(bool) (err error) {
 		response, err = c.service.Info(ctx, &pylokv1.InfoRequest{})
 		return err
 	})

@@ -158,6 +158,62 @@ func TestServerAway(t *testing.T) {
 	})
 }
 
+// TestPatience: a server that is away is waited for as long as the Client's owner has
+// said, and for a place in line until the wait is over; who is to be told is told once.
+func TestPatience(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		var told []string
+		c, _ := b.clientWith(client.Options{Patience: time.Minute, OnTrouble: func(err error) {
+			_, gone := errors.AsType[*client.UnreachableError](err)
+			told = append(told, fmt.Sprint(gone, err == nil))
+		}})
+		impatient, _ := b.clientWith(client.Options{Patience: -1})
+		for _, c := range []*client.Client{c, impatient} {
+			if _, err := c.Info(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.stop()
+		for _, test := range []struct {
+			c           *client.Client
+			wait        time.Duration
+			least, most time.Duration
+		}{
+			{c, 0, 58 * time.Second, time.Minute},
+			{c, time.Second, 58 * time.Second, time.Minute},
+			{c, time.Hour, time.Hour - 2*time.Second, time.Hour},
+			{impatient, 0, 0, 0},
+			{impatient, time.Hour, time.Hour - 2*time.Second, time.Hour},
+		} {
+			begun := time.Now()
+			_, err := test.c.Lock(t.Context(), lock.LockRequest{Name: x, Wait: test.wait})
+			if _, ok := errors.AsType[*client.UnreachableError](err); !ok {
+				t.Errorf("got %v, want an UnreachableError", err)
+			}
+			if took := time.Since(begun); took < test.least || took > test.most {
+				t.Errorf("wait %v: it took %v, want %v to %v", test.wait, took, test.least, test.most)
+			}
+		}
+		time.AfterFunc(3*time.Minute, b.start)
+		if _, err := c.Lock(t.Context(), lock.LockRequest{Name: x, Wait: 5 * time.Minute}); err != nil {
+			t.Errorf("got %v, want the lock of a server that was away for 3 m of a wait of 5", err)
+		}
+		b.stop()
+		time.AfterFunc(time.Hour, b.start)
+		for event, err := range c.Watch(t.Context(), "", 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if event.Type == lock.Synced {
+				break
+			}
+		}
+		if want := []string{"true false", "false true", "true false", "false true"}; !slices.Equal(told, want) {
+			t.Errorf("OnTrouble was told %q, want %q", told, want)
+		}
+	})
+}
+
 // TestOutcomeUnknown: an answer is believed as far as it goes.
 func TestOutcomeUnknown(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {

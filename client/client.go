@@ -1,11 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +52,15 @@ type Options struct {
 	// Insecure allows plaintext to other machines, where anyone on the way can
 	// read and change what is sent. It has no meaning when TLS is set.
 	Insecure bool
+	// Patience is how long a request goes on being sent to a server that has answered
+	// before and has gone away, as for a restart. A request that stands in line goes on
+	// until its wait is over, a Hold until it is lost, and a Watch without end. Zero:
+	// DefaultPatience. Less: not at all.
+	Patience time.Duration
+	// OnTrouble is told, with the error, when the server does not answer something that
+	// goes on, and with nil when it answers again: once each, from one goroutine at a
+	// time. It must not call the Client. Nil: nobody is told.
+	OnTrouble func(err error)
 }
 
 // Client is a connection to a server. It may be used from many goroutines at
@@ -58,9 +69,14 @@ type Client struct {
 	address    string
 	connection *grpc.ClientConn
 	service    pylokv1.LockServiceClient
+	patience   time.Duration
 	reached    atomic.Bool          // the server has answered once
 	boottime   func() time.Duration // the clock that leases run on; tests have another
 	watchers   chan struct{}        // has an element for each Hold that watches
+
+	onTrouble func(error)
+	inTrouble atomic.Bool // as onTrouble was told last
+	telling   sync.Mutex  // held while onTrouble is told
 }
 
 // Dial makes a Client for the server at address, which is HOST:PORT. It does not
@@ -99,6 +115,8 @@ func dial(address string, options Options, more ...grpc.DialOption) (*Client, er
 		return nil, fmt.Errorf("the address %q: %w", address, err)
 	}
 	return &Client{
+		patience:   cmp.Or(options.Patience, DefaultPatience),
+		onTrouble:  options.OnTrouble,
 		address:    address,
 		connection: connection,
 		service:    pylokv1.NewLockServiceClient(connection),

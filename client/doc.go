@@ -60,11 +60,12 @@
 // # Sending again
 //
 // The methods of Client, but not those of [Client.Service], bridge the restart of a
-// server: a request without an answer is sent again for up to 10 s, where that cannot
-// do anything twice. Lock is safe by its request id; Renew, and Unlock with a token, by
-// the token; what only reads always is. An Unlock without a token is sent again only if
-// it certainly never arrived. A server that has never answered this Client is not
-// waited for: its address may be wrong.
+// server: a request without an answer is sent again for up to 10 s, or as Options.Patience
+// says, and a request that stands in line until its wait is over, where that cannot do
+// anything twice. Lock is safe by its request id; Renew, and Unlock with a token, by the
+// token; what only reads always is. An Unlock without a token is sent again only if it
+// certainly never arrived. A server that has never answered this Client is not waited
+// for: its address may be wrong. Options.OnTrouble is told while a server is waited for.
 //
 // # Leaving
 //

@@ -7,8 +7,8 @@ import (
 )
 
 // DialTest is Dial with another clock for leases, and with options of gRPC's.
-func DialTest(address string, boottime func() time.Duration, more ...grpc.DialOption) (*Client, error) {
-	c, err := dial(address, Options{}, more...)
+func DialTest(address string, options Options, boottime func() time.Duration, more ...grpc.DialOption) (*Client, error) {
+	c, err := dial(address, options, more...)
 	if err == nil {
 		c.boottime = boottime
 	}

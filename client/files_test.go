@@ -73,7 +73,7 @@ func TestExpiry(t *testing.T) {
 	address, stop := startServer()
 	defer stop()
 	suspended := &clock{started: time.Now()}
-	c, err := client.DialTest(address, suspended.now)
+	c, err := client.DialTest(address, client.Options{}, suspended.now)
 	if err != nil {
 		t.Fatal(err)
 	}

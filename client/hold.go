@@ -121,6 +121,9 @@ func (h *Hold) Context() context.Context { return h.context }
 func (h *Hold) Bind(ctx context.Context) (work context.Context, cancel context.CancelFunc) {
 	work, end := context.WithCancelCause(ctx)
 	detach := context.AfterFunc(h.context, func() { end(context.Cause(h.context)) })
+	if h.context.Err() != nil {
+		end(context.Cause(h.context)) // at once
+	}
 	return work, func() {
 		detach()
 		end(context.Canceled)
@@ -354,6 +357,7 @@ func (h *Hold) renew() error {
 			Err:     status.Errorf(codes.DeadlineExceeded, "no answer within %v", h.life/renewals),
 		}
 	}
+	h.client.isAway(err) // which takes note of it
 	if err != nil {
 		return err
 	}

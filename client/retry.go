@@ -14,25 +14,30 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
+// DefaultPatience is how long a Client waits for a server that has gone away, unless its
+// Options say otherwise.
+const DefaultPatience = 10 * time.Second
+
+// The pauses between two sendings: each is twice as long as the one before.
 const (
-	retryFor     = 10 * time.Second // how long a server that has gone away is waited for
 	firstRetry   = 50 * time.Millisecond
 	longestRetry = time.Second
 )
 
-// retry sends a request until the server has answered it, or has been gone for
-// retryFor, or ctx ends. One that is not repeatable is sent again only when the one
-// before certainly changed nothing. The parameter again of send says that an earlier
+// retry sends a request until the server has answered it or ctx ends, or until the server
+// has been away for as long as the Client's patience; for a request that stands in line,
+// at least until its wait is over. One that is not repeatable is sent again only when the
+// one before certainly changed nothing. The parameter again of send says that an earlier
 // sending may have been carried out.
-func (c *Client) retry(ctx context.Context, repeatable bool, send func(again bool) error) error {
-	var unknown error          // of an earlier sending that may have been carried out
-	var failingSince time.Time // zero: it is not
+func (c *Client) retry(ctx context.Context, waitEnd time.Time, repeatable bool, send func(again bool) error) error {
+	var unknown error       // of an earlier sending that may have been carried out
+	var awaySince time.Time // zero: it is not away
 	var delay time.Duration
 	for {
 		sent := time.Now()
 		err := send(unknown != nil)
 		switch {
-		case !c.isPassing(err):
+		case !c.isAway(err):
 			switch {
 			case err == nil, unknown == nil, isAnswer(err):
 				return err
@@ -45,10 +50,10 @@ func (c *Client) retry(ctx context.Context, repeatable bool, send func(again boo
 		case isOutcomeUnknown(err):
 			unknown = err
 		}
-		if failingSince.IsZero() || time.Since(sent) > retryFor { // else it stood in line with a server that was there
-			failingSince, delay = time.Now(), firstRetry
+		if awaySince.IsZero() || time.Since(sent) > c.patience { // else it stood in line with a server that was there
+			awaySince, delay = time.Now(), firstRetry
 		}
-		if time.Since(failingSince)+delay > retryFor {
+		if next := time.Now().Add(delay); next.After(awaySince.Add(c.patience)) && next.After(waitEnd) {
 			return cmp.Or(unknown, err)
 		}
 		if !sleep(ctx, jitter(delay)) {
@@ -58,14 +63,34 @@ func (c *Client) retry(ctx context.Context, repeatable bool, send func(again boo
 	}
 }
 
-// isPassing reports whether an error comes of a server that is away or about to be,
-// and that has been there before. It takes note of a server that answers.
-func (c *Client) isPassing(err error) bool {
+// isAway reports whether an error comes of a server that has answered before and is away
+// or about to be. It takes note of a server that answers, and tells OnTrouble of both.
+func (c *Client) isAway(err error) bool {
 	unreachable, gone := errors.AsType[*UnreachableError](err)
-	if err == nil || gone && unreachable.Sent || isRefusal(err) {
+	answered := err == nil || isRefusal(err)
+	if answered || gone && unreachable.Sent {
 		c.reached.Store(true)
 	}
-	return gone && c.reached.Load() || errors.Is(err, lock.ErrOutcomeUnknown) || errors.Is(err, lock.ErrShuttingDown)
+	away := gone && c.reached.Load() || errors.Is(err, lock.ErrOutcomeUnknown) || errors.Is(err, lock.ErrShuttingDown)
+	switch {
+	case away:
+		c.trouble(err)
+	case answered:
+		c.trouble(nil)
+	}
+	return away
+}
+
+// trouble tells OnTrouble of an error, or of the end of trouble, where that is news.
+func (c *Client) trouble(err error) {
+	if c.onTrouble == nil || c.inTrouble.Load() == (err != nil) {
+		return
+	}
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	if c.inTrouble.Swap(err != nil) != (err != nil) {
+		c.onTrouble(err)
+	}
 }
 
 func isRefusal(err error) bool {

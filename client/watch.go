@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
@@ -25,28 +26,55 @@ import (
 // lock.ErrInvalidArgument, or an UnreachableError when the server was never there.
 func (c *Client) Watch(ctx context.Context, pattern string, after lock.Revision) iter.Seq2[lock.Event, error] {
 	return func(yield func(lock.Event, error) bool) {
-		at := position{after: after, whole: after > 0}
+		request := &pylokv1.WatchRequest{Pattern: pattern, AfterRevision: uint64(after)}
+		for message, err := range c.WatchMessages(ctx, request) {
+			var event lock.Event
+			if err == nil {
+				event, err = eventFromProto(message)
+			}
+			if !yield(event, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// WatchMessages is Watch with the messages of the contract, for programs that show them.
+func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchRequest) iter.Seq2[*pylokv1.Event, error] {
+	return func(yield func(*pylokv1.Event, error) bool) {
+		request := proto.CloneOf(request)
+		whole := request.GetAfterRevision() > 0 // every change up to there has been told
 		delay := firstRetry
-		for {
+		for again := false; ; again = true {
 			told := false
-			err := c.follow(ctx, pattern, at.after, func(e lock.Event) bool {
-				at.pass(e)
+			err := c.follow(ctx, request, again, func(event *pylokv1.Event) bool {
+				switch event.GetType() {
+				case pylokv1.EventType_EVENT_TYPE_RESET: // from here to the Synced there is no going on
+					request.AfterRevision, whole = 0, false
+				case pylokv1.EventType_EVENT_TYPE_SYNCED:
+					request.AfterRevision, whole = event.GetRevision(), true
+				default:
+					if whole {
+						request.AfterRevision = event.GetRevision()
+					}
+				}
 				told, delay = true, firstRetry
-				return yield(e, nil)
+				return yield(event, nil)
 			})
 			switch {
 			case errors.Is(err, errEnough):
 				return
 			case ctx.Err() != nil:
 				err = ctx.Err()
-			case c.isPassing(err), told && !isRefusal(err): // a proxy can end a stream in many ways
+			case c.isAway(err), told && !isRefusal(err): // a proxy can end a stream in many ways
+				c.trouble(err)
 				if sleep(ctx, jitter(delay)) {
 					delay = min(2*delay, longestRetry)
 					continue
 				}
 				err = ctx.Err()
 			}
-			yield(lock.Event{}, err)
+			yield(nil, err)
 			return
 		}
 	}
@@ -55,13 +83,12 @@ func (c *Client) Watch(ctx context.Context, pattern string, after lock.Revision)
 // errEnough: who ranges over a watch has had enough.
 var errEnough = errors.New("the watch is not wanted any more")
 
-// follow tells the events of one stream. It returns only with an error.
-func (c *Client) follow(ctx context.Context, pattern string, after lock.Revision, tell func(lock.Event) bool) error {
+// follow tells the events of one stream. It returns only with an error, and with patient
+// not because there is no server.
+func (c *Client) follow(ctx context.Context, request *pylokv1.WatchRequest, patient bool, tell func(*pylokv1.Event) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := c.service.Watch(ctx,
-		&pylokv1.WatchRequest{Pattern: pattern, AfterRevision: uint64(after)},
-		grpc.WaitForReady(c.reached.Load()))
+	stream, err := c.service.Watch(ctx, request, grpc.WaitForReady(patient))
 	if err != nil {
 		return err
 	}
@@ -70,31 +97,9 @@ func (c *Client) follow(ctx context.Context, pattern string, after lock.Revision
 		if err != nil {
 			return err
 		}
-		c.reached.Store(true)
-		event, err := eventFromProto(response.GetEvent())
-		if err != nil {
-			return err
-		}
-		if !tell(event) {
+		c.isAway(nil)
+		if !tell(response.GetEvent()) {
 			return errEnough
 		}
-	}
-}
-
-// position is how far a watch has come.
-type position struct {
-	after lock.Revision // where to go on; 0: with the present state
-	whole bool          // every change up to there has been told
-}
-
-// pass notes an event. From between a Reset and its Synced there is no going on.
-func (p *position) pass(e lock.Event) {
-	switch {
-	case e.Type == lock.Reset:
-		*p = position{}
-	case e.Type == lock.Synced:
-		*p = position{after: e.Revision, whole: true}
-	case p.whole:
-		p.after = e.Revision
 	}
 }
