@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,40 +101,47 @@ func (s *Store) Commit(ctx context.Context, changes []lock.Change, guards ...loc
 	}
 	select {
 	case <-c.done:
-		return s.outcome(c)
+		return s.outcome(ctx, c)
 	case <-ctx.Done():
-		return nil, s.giveUp(c, context.Cause(ctx))
 	}
-}
-
-// outcome waits for a commit, and returns what became of it.
-func (s *Store) outcome(c *commit) ([]lock.Event, error) {
-	<-c.done
-	if errors.Is(c.err, lock.ErrConflict) {
-		if err := s.inspect(slices.Collect(c.names)); err != nil {
-			return nil, err
-		}
-	}
-	return c.events, c.err
-}
-
-// giveUp is for who does not wait any more for a commit, because of an error. It returns
-// what is known of the commit.
-func (s *Store) giveUp(c *commit, because error) error {
+	because := context.Cause(ctx)
 	if s.queue.withdraw(c) {
-		return &lock.Error{
-			Reason:  lock.ErrReadOnly,
-			Message: fmt.Sprintf("the change was given up before the store came to it (%v), maybe because its disk hangs; nothing changed, ask again later", because),
-			Err:     because,
-		}
+		return nil, givenUp(because)
 	}
-	return &lock.PendingError{
-		Outcome: func() ([]lock.Event, error) { return s.outcome(c) },
+	return nil, &lock.PendingError{
+		Outcome: func() ([]lock.Event, error) {
+			<-c.done
+			return s.outcome(context.Background(), c)
+		},
 		Err: &lock.Error{
 			Reason:  lock.ErrOutcomeUnknown,
 			Message: fmt.Sprintf("the change was given up before it was durable (%v), maybe because the store's disk hangs; it may still come about: ask again later, with the same request_id", because),
 			Err:     because,
 		},
+	}
+}
+
+// outcome returns what became of a commit. After a conflict, readers see what stood in the
+// way by then.
+func (s *Store) outcome(ctx context.Context, c *commit) ([]lock.Event, error) {
+	if !errors.Is(c.err, lock.ErrConflict) {
+		return c.events, c.err
+	}
+	inspected := make(chan error, 1)
+	go func() { inspected <- s.inspect(slices.Collect(c.names)) }()
+	select {
+	case err := <-inspected:
+		return nil, cmp.Or(err, c.err)
+	case <-ctx.Done():
+		return nil, givenUp(context.Cause(ctx))
+	}
+}
+
+func givenUp(because error) error {
+	return &lock.Error{
+		Reason:  lock.ErrReadOnly,
+		Message: fmt.Sprintf("the change was given up before the store came to it (%v), maybe because its disk hangs; nothing changed, ask again later", because),
+		Err:     because,
 	}
 }
 

@@ -340,6 +340,63 @@ func TestGivingUp(t *testing.T) {
 	d.letGo(t, s)
 }
 
+// unreadableDisk is a disk on which reading a lock file takes until goOn.
+type unreadableDisk struct {
+	disk.FS
+	reading chan struct{} // has an element when one is being read
+	goOn    chan struct{}
+}
+
+func (d *unreadableDisk) Hold() disk.Held { return unreadableHeld{d.FS.Hold(), d} }
+
+type unreadableHeld struct {
+	disk.Held
+	disk *unreadableDisk
+}
+
+func (d unreadableHeld) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	if strings.HasSuffix(name, lock.FileSuffix) {
+		select {
+		case d.disk.reading <- struct{}{}:
+		default:
+		}
+		<-d.disk.goOn
+	}
+	return d.Held.OpenFile(name, flag, perm)
+}
+
+// Who does not wait any more for what stands in the way of a change is told that it was not
+// made.
+func TestGivingUpAConflict(t *testing.T) {
+	root, fsys, err := openRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &unreadableDisk{FS: fsys, reading: make(chan struct{}, 1), goOn: make(chan struct{})}
+	s, err := open(t.Context(), Config{Root: root, NoNotify: true, PollInterval: time.Hour}.withDefaults(), root, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, root, "a", []byte("msg: mine\n"), 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-d.reading
+		cancel()
+	}()
+	change := locked(lock.Lock{Name: lock.MustParseName("a")}, "somebody", `{}`)
+	if _, err := s.Commit(ctx, []lock.Change{change}); !errors.Is(err, lock.ErrReadOnly) {
+		t.Errorf("while the file in the way cannot be read: got error %v, want %v", err, lock.ErrReadOnly)
+	}
+	close(d.goOn)
+	if _, err := s.Commit(t.Context(), []lock.Change{change}); !errors.Is(err, lock.ErrConflict) {
+		t.Errorf("when it can: got error %v, want %v", err, lock.ErrConflict)
+	}
+	wantHeld(t, s, "in the end", "a")
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // closingDisk is a disk on which reading a segment of the journal takes until goOn, and
 // that knows when it is closed.
 type closingDisk struct {
