@@ -34,7 +34,7 @@ func TestReadData(t *testing.T) {
 		"hexadecimal":                  {"a: 0x1F\n", `{"a":"0x1F"}`},
 		"hexadecimal beyond 2^53":      {"a: 0xFFFFFFFFFFFFFFFF\n", `{"a":"0xFFFFFFFFFFFFFFFF"}`},
 		"fractions":                    {"a: 1.5\nb: 1.0\nc: 1.0e+3\nd: 0.1\ne: -0.0\n", `{"a":1.5,"b":1,"c":"1.0e+3","d":0.1,"e":-0.0}`},
-		"texts to YAML 1.1":            {"a: 1e3\nb: 08\nc: 0o17\nd: -.5\ne: 1234e5\n", `{"a":"1e3","b":"08","c":"0o17","d":"-.5","e":"1234e5"}`},
+		"texts to YAML 1.1":            {"a: 1e3\nb: 08\nc: 0o17\nd: -.5\ne: 1234e5\nf: 1e-7\ng: -1e+21\n", `{"a":"1e3","b":"08","c":"0o17","d":"-.5","e":"1234e5","f":"1e-7","g":"-1e+21"}`},
 		"infinities":                   {"a: .inf\nb: -.inf\nc: .nan\nd: .Inf\n", `{"a":".inf","b":"-.inf","c":".nan","d":".Inf"}`},
 		"too large for a float":        {"a: 1.0e+999\n", `{"a":"1.0e+999"}`},
 		"booleans":                     {"a: true\nb: False\nc: TRUE\n", `{"a":true,"b":false,"c":true}`},

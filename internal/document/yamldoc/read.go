@@ -51,8 +51,9 @@ func Parse(text []byte) (*yaml.Node, error) {
 }
 
 // Value returns what a node is: nil, bool, float64, string, []any or map[string]any. What
-// JSON has no form for stays the text that it is: timestamps, infinities, and numbers that
-// would not come back as they were written (see document.ParseNumber).
+// JSON has no form for stays the text that it is: timestamps, infinities, numbers that
+// would not come back as they were written (see document.ParseNumber), and 1e-7, which YAML
+// 1.1 has as text.
 func Value(node *yaml.Node, mode Mode) (any, error) { return reader{mode}.value(node, 1) }
 
 type reader struct{ mode Mode }
@@ -150,7 +151,7 @@ func (r reader) scalar(node *yaml.Node) (value any, fits bool) {
 		}
 		return node.Value, false
 	case "!!int", "!!float":
-		if v, ok := document.ParseNumber(node.Value); ok {
+		if v, ok := document.ParseNumber(node.Value); ok && (tagged || !hasBareExponent(node.Value)) {
 			return v, true
 		}
 		if v, ok := parseWholeFloat(node.Value); ok && r.mode == Lenient {
@@ -169,6 +170,13 @@ func (r reader) scalar(node *yaml.Node) (value any, fits bool) {
 		return v, true
 	}
 	return node.Value, true
+}
+
+// hasBareExponent reports whether a number has an exponent and no point, as JSON writes
+// 1e-7. That is text to YAML 1.1 readers, such as PyYAML, which writes the text 1e-7
+// without quotes.
+func hasBareExponent(number string) bool {
+	return strings.Contains(number, "e") && !strings.Contains(number, ".")
 }
 
 // parseWholeFloat reads a whole number as Python, and so PyYAML, writes one that is a
