@@ -228,6 +228,7 @@ func (s *Store) advance(b *batch) {
 				s.locks.ReplaceOrInsert(st.after)
 			} else {
 				s.locks.Delete(st.before)
+				s.suspects.Emptied(name)
 			}
 		}
 	}

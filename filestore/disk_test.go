@@ -229,6 +229,11 @@ func (d *testDisk) MkdirAll(name string, perm fs.FileMode) error {
 	return err
 }
 
+// RemoveDir fails: the poller removes directories.
+func (d *testDisk) RemoveDir(name string) error {
+	return &fs.PathError{Op: "rmdir", Path: name, Err: syscall.EIO}
+}
+
 func (d *testDisk) Link(oldName, newName string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

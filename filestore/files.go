@@ -16,6 +16,7 @@ import (
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/filestore/internal/lockfile"
+	"github.com/pylok/pylok/filestore/internal/suspects"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -72,19 +73,9 @@ func fingerprintOf(stat disk.Stat) fingerprint {
 		ctime: stat.Ctime,
 		birth: stat.Birth,
 		isDir: stat.Mode.IsDir(),
-		fresh: isFresh(stat),
+		fresh: stat.IsFresh(),
 	}
 }
-
-// isFresh reports whether a file has been changed so shortly before now that its
-// times do not tell it from every later state.
-func isFresh(stat disk.Stat) bool {
-	return time.Now().UnixNano()-max(stat.Mtime, stat.Ctime) < int64(trustAge)
-}
-
-// trustAge is the age from which on a file's times tell it from every later state:
-// the coarsest time stamps of a file system, those of FAT, are 2 s apart.
-const trustAge = 2 * time.Second
 
 // unseen is the fingerprint of a file that is there and cannot be looked at.
 var unseen = fingerprint{ctime: -1, fresh: true}
@@ -243,9 +234,8 @@ func notRegular(mode fs.FileMode) string {
 
 // listing is what walk finds in a directory.
 type listing struct {
-	dir   string    // its path in the root
-	stat  disk.Stat // as it was before it was listed
-	fresh bool      // as isFresh said then
+	dir string // its path in the root
+	suspects.Directory
 	locks []listed
 	at    disk.Dir
 }
@@ -324,8 +314,8 @@ func (f *files) visit(dir string, visit func(listing) error) (below []string, st
 	var entries []fs.DirEntry
 	if err == nil {
 		defer d.Close()
-		l.stat, err = d.Lstat(".")
-		l.fresh = isFresh(l.stat)
+		l.Stat, err = d.Lstat(".")
+		l.Fresh = l.Stat.IsFresh()
 	}
 	if err == nil {
 		entries, err = d.List()
@@ -333,6 +323,7 @@ func (f *files) visit(dir string, visit func(listing) error) (below []string, st
 	if err != nil {
 		return nil, 0, &listError{dir, err}
 	}
+	l.Empty = len(entries) == 0
 	l.locks = make([]listed, 0, len(entries))
 	for _, entry := range entries {
 		file := path.Join(dir, entry.Name())

@@ -1,12 +1,12 @@
 package filestore
 
 import (
-	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/complaints"
+	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/suspects"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -18,8 +18,14 @@ type inspected struct {
 	lockFile
 }
 
-// mostInspections is how often a file that changes meanwhile is read again at once.
-const mostInspections = 3
+const (
+	// mostInspections is how often a file that changes meanwhile is read again at once.
+	mostInspections = 3
+	// inspectStretch is how long files are read before what has been found is committed.
+	inspectStretch = 5 * time.Millisecond
+	// inspectBatch is how many files' findings are committed together at most.
+	inspectBatch = 256
+)
 
 // inspect reads the files of locks and has the committer take in what others did to
 // them. It returns when that is committed and readers see it, or when the store is
@@ -29,14 +35,14 @@ func (s *Store) inspect(names []lock.Name) (err error) {
 	rest := names
 	for range mostInspections {
 		if rest, err = s.inspectOnce(rest); err != nil {
-			s.revisits.addLater(names)
+			s.suspects.AgainLater(names)
 			return err
 		}
 		if len(rest) == 0 {
 			return nil
 		}
 	}
-	s.revisits.addLater(rest)
+	s.suspects.AgainLater(rest)
 	return nil
 }
 
@@ -66,7 +72,7 @@ func (s *Store) inspectOnce(names []lock.Name) (again []lock.Name, err error) {
 		}
 		files = append(files, inspected{name, known, found})
 		// What has been found is not kept back for what takes long.
-		if time.Since(began) >= pollStretch || len(files) == suspectBatch {
+		if time.Since(began) >= inspectStretch || len(files) == inspectBatch {
 			changed, err := s.takeIn(files)
 			if err != nil {
 				return nil, err
@@ -98,60 +104,82 @@ func (s *Store) takeIn(files []inspected) (again []lock.Name, err error) {
 	return again, c.err
 }
 
-// revisitAfter is how long a file rests that could not be looked at.
-const revisitAfter = time.Second
+// emptyFor is how long, at least, a directory stays after its last lock.
+const emptyFor = 5 * time.Second
 
-// revisits is the locks whose files are to be inspected again.
-type revisits struct {
-	told chan struct{} // has an element when there are any
+// inspector is the store as suspects.Finder sees it.
+type inspector struct{ store *Store }
 
-	mu    sync.Mutex
-	names map[lock.Name]bool
-}
-
-func newRevisits() revisits {
-	return revisits{told: make(chan struct{}, 1), names: make(map[lock.Name]bool)}
-}
-
-// add has files inspected soon.
-func (r *revisits) add(names []lock.Name) {
-	r.mu.Lock()
-	for _, name := range names {
-		r.names[name] = true
-	}
-	r.mu.Unlock()
-	select {
-	case r.told <- struct{}{}:
-	default:
+// Held implements suspects.Store.
+func (i inspector) Held(from string, yield func(suspects.File) bool) {
+	if v := i.store.view.Load(); v != nil {
+		v.locks.AscendGreaterOrEqual(&entry{key: from}, func(e *entry) bool { return yield(e) })
 	}
 }
 
-// addLater has files inspected after a pause.
-func (r *revisits) addLater(names []lock.Name) {
-	if len(names) > 0 {
-		time.AfterFunc(revisitAfter, func() { r.add(names) })
-	}
+// IsHeld implements suspects.Store.
+func (i inspector) IsHeld(name lock.Name) bool {
+	v := i.store.view.Load()
+	return v == nil || find(v.locks, name) != nil
 }
 
-// take takes out all of them.
-func (r *revisits) take() (names []lock.Name) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for name := range r.names {
-		names = append(names, name)
+// Inspect implements suspects.Store.
+func (i inspector) Inspect(names []lock.Name) error { return i.store.inspect(names) }
+
+// Name implements suspects.File.
+func (e *entry) Name() lock.Name { return e.lock.Name }
+
+// Compare implements suspects.File.
+func (e *entry) Compare(found disk.Stat) suspects.Comparison {
+	now := fingerprintOf(found)
+	switch {
+	case !e.print.matches(now):
+		return suspects.Changed
+	case !e.print.isKnown() && !now.fresh: // else soon
+		return suspects.Unconfirmed
 	}
-	clear(r.names)
-	return names
+	return suspects.AsKnown
 }
 
-// revisit inspects the files of revisits until ctx ends.
-func (s *Store) revisit(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.revisits.told:
-			_ = s.inspect(s.revisits.take()) // logged, and tried again
+// Confirm implements suspects.Store: it reads files beside the committer, and inspects those
+// that are not as the server wrote them.
+func (i inspector) Confirm(unconfirmed []suspects.File) error {
+	s := i.store
+	if !s.beginRead() {
+		return nil
+	}
+	held := s.files.Hold()
+	here := files{FS: held, root: s.files.root}
+	var read []learnt
+	var changed []lock.Name
+	var failed error
+	for _, file := range unconfirmed {
+		e := file.(*entry)
+		found, err := here.read(e.lock.Name, e)
+		switch {
+		case err != nil: // the next poll tries again
+			failed = err
+		case found.unread && found.Problem == e.lock.Problem: // still
+		case found.Token != e.fileToken || found.Data != e.lock.Data || found.Problem != e.lock.Problem || !e.print.matches(found.print):
+			changed = append(changed, e.lock.Name)
+		case found.print.isKnown():
+			read = append(read, learnt{e, found.print})
 		}
+	}
+	held.Drop()
+	s.endRead()
+	if len(read) > 0 {
+		s.do(&commit{task: func(*commit) { s.learn(read) }})
+	}
+	return errors.Join(failed, s.inspect(changed))
+}
+
+// Removed implements suspects.Store.
+func (i inspector) Removed(dirs []string) {
+	s := i.store
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	for _, dir := range dirs {
+		s.held.Forget(dir)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pylok/pylok/filestore/internal/inotify"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -37,30 +36,4 @@ func TestOneFileIsOneLock(t *testing.T) {
 	}
 	await(t, s, "real/x", func(l lock.Lock) bool { return !l.Held() })
 	await(t, s, "moved/x", lock.Lock.Held)
-}
-
-// TestNoNotificationsThroughLinks: what happens behind a link is not told of.
-func TestNoNotificationsThroughLinks(t *testing.T) {
-	root, outside := t.TempDir(), t.TempDir()
-	s, _ := openHooked(t, Config{Root: root})
-	n := newNotifier(s, false)
-	defer n.close()
-	if err := errors.Join(os.Symlink(outside, filepath.Join(root, "link")), os.Mkdir(filepath.Join(root, "real"), 0o700)); err != nil {
-		t.Fatal(err)
-	}
-	for _, dir := range []string{"link", "real"} {
-		n.watch(dir)
-	}
-	for _, dir := range []string{outside, filepath.Join(root, "real")} {
-		if err := os.WriteFile(filepath.Join(dir, "x.lock"), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	told := make(map[string]bool)
-	if _, err := n.watcher.Read(func(e inotify.Event) { told[e.Dir] = true }); err != nil {
-		t.Fatal(err)
-	}
-	if told["link"] || !told["real"] {
-		t.Errorf("notifications came of %v, want of real alone", told)
-	}
 }

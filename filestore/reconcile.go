@@ -42,11 +42,11 @@ func (s *Store) isStill(f inspected) bool {
 	return f.print.matches(now)
 }
 
-// changedByOthers returns those of the locks whose files are not as the store knows
-// them. It looks, as the committer does, between two batches, where files and state
-// must agree: during one, the server's own changes look like those of others, and
-// what others do to them may look like nothing at all.
-func (s *Store) changedByOthers(names []lock.Name) (changed []lock.Name) {
+// ChangedByOthers implements suspects.Store. It looks, as the committer does, between two
+// batches, where files and state must agree: during one, the server's own changes look like
+// those of others, and what others do to them may look like nothing at all.
+func (i inspector) ChangedByOthers(names []lock.Name) (changed []lock.Name) {
+	s := i.store
 	s.committing.Lock()
 	defer s.committing.Unlock()
 	defer s.held.Release()
@@ -118,6 +118,12 @@ func (s *Store) reconcileLock(name lock.Name, found lockFile, outside *commit) {
 	st.endBefore()
 	outside.steps = append(outside.steps, st)
 	s.config.Logger.Info("a lock file was changed from outside", "name", name, "event", event.Type, "revision", event.Revision, "problem", event.Lock.Problem)
+}
+
+// learnt is that a lock's file, which has been read, is as its entry says.
+type learnt struct {
+	entry *entry
+	print fingerprint
 }
 
 // learn takes note of files that have been read, where their locks have not changed

@@ -19,6 +19,7 @@ import (
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/filestore/internal/lockfile"
 	"github.com/pylok/pylok/filestore/internal/recovery"
+	"github.com/pylok/pylok/filestore/internal/suspects"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -40,8 +41,8 @@ type restart struct {
 	outside    *commit                         // the changes that others made
 	reserved   map[lock.Name]lockfile.Reserved // in the files that these are about
 	mended     int
-	read       int                 // files that were read
-	dirs       map[string]dirState // as they were listed
+	read       int                           // files that were read
+	dirs       map[string]suspects.Directory // as they were listed
 	now        time.Time
 }
 
@@ -140,7 +141,7 @@ func newRestart(s *Store) *restart {
 		outside:  &commit{},
 		unlisted: make(map[string]error),
 		reserved: make(map[lock.Name]lockfile.Reserved),
-		dirs:     make(map[string]dirState),
+		dirs:     make(map[string]suspects.Directory),
 		now:      time.Now().UTC().Truncate(time.Millisecond),
 	}
 }
@@ -321,7 +322,7 @@ type unread struct {
 // snapshot knows them, or that the journal has something to say of. The locks of the
 // snapshot that have no file get a history. unreadable is directories, with a slash,
 // that could not be read.
-func (r *restart) findSuspects(ctx context.Context) (suspects []unread, unreadable []string, err error) {
+func (r *restart) findSuspects(ctx context.Context) (toRead []unread, unreadable []string, err error) {
 	var mu sync.Mutex
 	var present []*entry // whose files are there
 	strays, err := r.files.walk(func(l listing) error {
@@ -344,14 +345,14 @@ func (r *restart) findSuspects(ctx context.Context) (suspects []unread, unreadab
 		mu.Lock()
 		defer mu.Unlock()
 		present = append(present, known...)
-		suspects = append(suspects, unlike...)
-		r.dirs[l.dir] = dirState{stat: l.stat, fresh: l.fresh}
+		toRead = append(toRead, unlike...)
+		r.dirs[l.dir] = l.Directory
 		return nil
 	}, func(dir string, err error) {
 		unreadable = append(unreadable, dir+"/")
 		mu.Lock()
 		defer mu.Unlock()
-		r.dirs[dir] = dirState{fresh: true} // the poller is to try again
+		r.dirs[dir] = suspects.Directory{Fresh: true} // the poller is to try again
 		r.unlisted[dir] = err
 		r.complaints.Unreadable(dir, err)
 	})
@@ -373,8 +374,8 @@ func (r *restart) findSuspects(ctx context.Context) (suspects []unread, unreadab
 			return true
 		})
 	}
-	slices.SortFunc(suspects, func(a, b unread) int { return a.name.Compare(b.name) })
-	return suspects, unreadable, nil
+	slices.SortFunc(toRead, func(a, b unread) int { return a.name.Compare(b.name) })
+	return toRead, unreadable, nil
 }
 
 // isAsKnown reports whether a file is as the snapshot knows it.

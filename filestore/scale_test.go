@@ -7,9 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/pylok/pylok/filestore"
 	"github.com/pylok/pylok/lock"
@@ -37,7 +35,7 @@ func TestScale(t *testing.T) {
 	}
 	var s *filestore.Store
 	open := func() (held int) {
-		done := cost(t, "start")
+		done := filestore.Cost(t, "start")
 		var err error
 		if s, err = filestore.Open(t.Context(), filestore.Config{Root: root}); err != nil {
 			t.Fatal(err)
@@ -58,14 +56,14 @@ func TestScale(t *testing.T) {
 		return held
 	}
 	shut := func() {
-		done := cost(t, "stop")
+		done := filestore.Cost(t, "stop")
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		done()
 	}
 	if open() < locks {
-		done := cost(t, "grants")
+		done := filestore.Cost(t, "grants")
 		fill(t, s, locks)
 		done()
 		shut()
@@ -97,22 +95,6 @@ func fill(t *testing.T, s *filestore.Store, locks int) {
 		})
 	}
 	callers.Wait()
-}
-
-// cost begins to measure the time and the processor time of something; the function
-// that it returns says them.
-func cost(t *testing.T, what string) func() {
-	processor := func() time.Duration {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			t.Fatal(err)
-		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
-	began, before := time.Now(), processor()
-	return func() {
-		t.Logf("%s: %v, %v of the processors", what, time.Since(began).Round(time.Millisecond), (processor() - before).Round(time.Millisecond))
-	}
 }
 
 // residentBytes returns the memory that the process has.

@@ -306,7 +306,7 @@ func (s *Store) unstage(c *commit) {
 	}
 	c.steps = nil
 	if len(suspect) > 0 {
-		s.revisits.add(suspect)
+		s.suspects.Again(suspect)
 	}
 }
 

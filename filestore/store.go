@@ -14,6 +14,7 @@ import (
 	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/filestore/internal/suspects"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/feed"
 )
@@ -63,6 +64,7 @@ type Config struct {
 	written int // files; default mostWritten
 
 	checkpointEvery time.Duration // default checkpointEvery
+	emptyFor        time.Duration // default emptyFor
 }
 
 func (c Config) withDefaults() Config {
@@ -74,6 +76,7 @@ func (c Config) withDefaults() Config {
 		c.journal.SegmentBytes = min(max(c.History.Bytes/16, 1<<20), 64<<20)
 	}
 	c.checkpointEvery = cmp.Or(c.checkpointEvery, checkpointEvery)
+	c.emptyFor = cmp.Or(c.emptyFor, emptyFor)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -98,7 +101,7 @@ type Store struct {
 
 	floor floor
 
-	revisits   revisits // lock files to be looked at again
+	suspects   *suspects.Finder // names the files that others may have changed
 	complaints *complaints.Log
 
 	health
@@ -146,7 +149,6 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	s := &Store{
 		config:     config,
 		files:      files{FS: fsys, root: root},
-		revisits:   newRevisits(),
 		complaints: complaints.New(config.Logger),
 		breaks:     journal.NewBreaks(fsys, breaksFile),
 		committer: committer{
@@ -185,15 +187,19 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 		s.unsaved = opened // to read them took long, and would again after a crash
 	}
 	s.feed = feed.New(s.journal.Last(), feed.Config{})
+	s.suspects = suspects.New(suspects.Config{
+		FS:           fsys,
+		Logger:       config.Logger,
+		Complaints:   s.complaints,
+		PollInterval: config.PollInterval,
+		NoNotify:     config.NoNotify,
+		EmptyFor:     config.emptyFor,
+	}, inspector{s}, found.dirs)
 	go s.run()
 	go s.runSettler()
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	n := newNotifier(s, config.NoNotify)
-	p := newPoller(s, n, found.dirs)
-	s.background.Go(func() { n.run(background) })
-	s.background.Go(func() { p.run(background) })
-	s.background.Go(func() { s.revisit(background) })
+	s.background.Go(func() { s.suspects.Run(background) })
 	s.background.Go(func() { s.stay(background) })
 	s.background.Go(func() { s.checkpoints(background, opened.revision) })
 	s.background.Go(func() { s.probes(background) })

@@ -47,8 +47,9 @@ func New(log *slog.Logger) *Log {
 	return &Log{log: log, about: make(map[complaint]*complained), count: make(map[string]int)}
 }
 
-// Bad notes that something is wrong at a place, because of err.
-func (c *Log) Bad(what, place string, err error) {
+// Bad notes that something is wrong at a place, because of err. A line in the log has
+// details too, as slog takes them.
+func (c *Log) Bad(what, place string, err error, details ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cause := disk.ReasonOf(err)
@@ -75,7 +76,7 @@ func (c *Log) Bad(what, place string, err error) {
 	case t.logged == "" && !t.at.IsZero() && age < restAfter:
 	default:
 		t.logged, t.at = cause, now
-		c.log.Warn(what, attributes(about, "error", cause, "times", t.times)...)
+		c.log.Warn(what, attributes(about, append([]any{"error", cause, "times", t.times}, details...)...)...)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"syscall"
+	"time"
 )
 
 // Stat describes a file.
@@ -21,6 +22,14 @@ type Stat struct {
 	Links    uint32 // how many names it has
 	UID, GID uint32 // of its owner
 }
+
+// trustAge is the age from which on a file's times tell it from every later state:
+// the coarsest time stamps of a file system, those of FAT, are 2 s apart.
+const trustAge = 2 * time.Second
+
+// IsFresh reports whether a file has been changed so shortly before now that its
+// times do not tell it from every later state.
+func (s Stat) IsFresh() bool { return time.Now().UnixNano()-max(s.Mtime, s.Ctime) < int64(trustAge) }
 
 // FS is a directory tree. Names are relative to its root, slash-separated and clean.
 // Nothing is reached through a symbolic link: where one is in place of a directory, the

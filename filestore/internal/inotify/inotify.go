@@ -10,6 +10,7 @@ package inotify
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 
@@ -39,6 +40,7 @@ type Watcher struct {
 
 	mu     sync.Mutex
 	dirs   map[int32]string // by watch descriptor: what each is called
+	most   int              // how many dirs had at most, since it was made
 	closed bool
 	close  func() error
 }
@@ -69,20 +71,29 @@ const mask = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVE
 	unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 
 // Add begins to watch the directory at path, whose events shall call it dir. To add
-// a directory again is harmless, and is how one is called otherwise from then on. The
-// error is an *os.PathError, or os.ErrClosed.
-func (w *Watcher) Add(path, dir string) error {
+// a directory again is harmless, and is how one is called otherwise from then on. It
+// returns the number of the watch, above 0, which a directory has until it is moved or
+// removed. The error is an *os.PathError, or os.ErrClosed.
+func (w *Watcher) Add(path, dir string) (watch int32, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return os.ErrClosed
+		return 0, os.ErrClosed
 	}
-	watch, err := unix.InotifyAddWatch(w.fd, path, mask)
+	n, err := unix.InotifyAddWatch(w.fd, path, mask)
 	if err != nil {
-		return &os.PathError{Op: "inotify_add_watch", Path: path, Err: err}
+		return 0, &os.PathError{Op: "inotify_add_watch", Path: path, Err: err}
 	}
-	w.dirs[int32(watch)] = dir
-	return nil
+	w.dirs[int32(n)] = dir
+	w.most = max(w.most, len(w.dirs))
+	return int32(n), nil
+}
+
+// Len returns how many directories are watched.
+func (w *Watcher) Len() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.dirs)
 }
 
 // Wait waits until there is something to read. The error is os.ErrClosed once the
@@ -107,7 +118,8 @@ func (w *Watcher) Wait() error {
 
 // Read calls tell with every event that has come until now, in order, and does not
 // wait for more. missed: some may not have come, since they were too many for the
-// kernel, or because a directory is no longer watched, as it was moved or removed.
+// kernel, or because a directory is no longer watched, as it was moved, or its file system
+// unmounted. That one was removed is told as an event of the directory that it was in.
 // The error is os.ErrClosed once the Watcher is closed.
 func (w *Watcher) Read(tell func(Event)) (missed bool, err error) {
 	w.reading.Lock()
@@ -143,11 +155,13 @@ func (w *Watcher) take(records []byte, tell func(Event)) (missed bool, err error
 			missed = true
 		case !watched:
 		case r.mask&unix.IN_IGNORED != 0:
-			w.forget(r.watch)
-			missed = true
+			w.ended(r.watch)
+		case r.mask&unix.IN_UNMOUNT != 0:
+			missed = true // IN_IGNORED follows
 		case r.mask&unix.IN_MOVE_SELF != 0:
 			// Who knows what it and those below are called now? IN_IGNORED follows.
 			w.remove(r.watch)
+			missed = true
 		case len(r.name) > 0:
 			tell(Event{Dir: dir, Name: r.name, IsDir: r.mask&unix.IN_ISDIR != 0, Written: r.mask&unix.IN_MODIFY != 0})
 		}
@@ -163,11 +177,31 @@ func (w *Watcher) dir(watch int32) (string, bool) {
 	return dir, watched
 }
 
-// forget notes that a directory is not watched any more.
-func (w *Watcher) forget(watch int32) {
+// ended notes that the watch of a directory has ended.
+func (w *Watcher) ended(watch int32) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.drop(watch)
+}
+
+// Forget ends the watch of a directory, unless it has ended or the directory is called
+// otherwise meanwhile.
+func (w *Watcher) Forget(watch int32, dir string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dirs[watch] == dir && !w.closed {
+		w.remove(watch)
+		w.drop(watch)
+	}
+}
+
+// drop is ended for a caller that holds mu.
+func (w *Watcher) drop(watch int32) {
 	delete(w.dirs, watch)
+	if w.most > 1024 && len(w.dirs) < w.most/4 { // a map keeps the room of all that was in it
+		w.dirs = maps.Collect(maps.All(w.dirs))
+		w.most = len(w.dirs)
+	}
 }
 
 // remove ends the watch of a directory, if it has not ended by itself.

@@ -30,7 +30,7 @@ func open(t *testing.T) *Watcher {
 
 func add(t *testing.T, w *Watcher, path, dir string) {
 	t.Helper()
-	if err := w.Add(path, dir); err != nil {
+	if _, err := w.Add(path, dir); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -177,11 +177,12 @@ func readMissed(t *testing.T, w *Watcher) (events []string) {
 
 func TestDirectoryThatGoes(t *testing.T) {
 	for _, test := range []struct {
-		name string
-		do   func(dir string) error
+		name   string
+		do     func(dir string) error
+		missed bool
 	}{
-		{"removed", os.RemoveAll},
-		{"moved", func(dir string) error { return os.Rename(dir, dir+".moved") }},
+		{"removed", os.RemoveAll, false},
+		{"moved", func(dir string) error { return os.Rename(dir, dir+".moved") }, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root := t.TempDir()
@@ -195,10 +196,14 @@ func TestDirectoryThatGoes(t *testing.T) {
 			if err := test.do(dir); err != nil {
 				t.Fatal(err)
 			}
-			if got := readMissed(t, w); !slices.Contains(got, "root/dir dir") {
-				t.Errorf("got %q, want the directory in it too", got)
+			got, missed := read(t, w)
+			if !slices.Contains(got, "root/dir dir") || missed != test.missed {
+				t.Errorf("got %q, missed=%t, want the directory in it too, missed=%t", got, missed, test.missed)
 			}
-			if len(w.dirs) != 1 {
+			if more, missed := read(t, w); len(more) > 0 || missed { // the end of the watch, where it was moved
+				t.Errorf("then got %q, missed=%t, want nothing", more, missed)
+			}
+			if w.Len() != 1 {
 				t.Errorf("the directories that are watched are %q, want the root", w.dirs)
 			}
 			// Another in its place is another.
@@ -214,6 +219,67 @@ func TestDirectoryThatGoes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestForget ends watches, also such as have ended or are called otherwise.
+func TestForget(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t)
+	watch, err := w.Add(dir, "before")
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, w, dir, "d")
+	w.Forget(watch, "before")
+	if err := os.Mkdir(dir+"/x", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := read(t, w); !slices.Equal(got, []string{"d/x dir"}) {
+		t.Errorf("got %q of a directory that is called otherwise now", got)
+	}
+	w.Forget(watch, "d")
+	if err := os.Mkdir(dir+"/y", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, missed := read(t, w); len(got) > 0 || missed || w.Len() > 0 || kernelWatches(t, w) > 0 {
+		t.Errorf("got %q, missed=%t, and %d watches of %d known, after the last one was forgotten", got, missed, kernelWatches(t, w), w.Len())
+	}
+	w.Forget(watch, "d")
+}
+
+// TestMemory: what is known of many directories goes with them.
+func TestMemory(t *testing.T) {
+	const many = 5000
+	root := t.TempDir()
+	w := open(t)
+	for i := range many {
+		dir := filepath.Join(root, fmt.Sprint(i))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		add(t, w, dir, dir)
+	}
+	if w.most != many || w.Len() != many {
+		t.Fatalf("%d and %d directories are watched, want %d", w.most, w.Len(), many)
+	}
+	for i := range many {
+		if err := os.Remove(filepath.Join(root, fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, missed := read(t, w); missed || w.most > many/4 || w.Len() != 0 || kernelWatches(t, w) > 0 {
+		t.Errorf("missed=%t, and there is room for %d, %d are known and %d watched, want nothing", missed, w.most, w.Len(), kernelWatches(t, w))
+	}
+}
+
+// kernelWatches counts the watches that the kernel has.
+func kernelWatches(t *testing.T, w *Watcher) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", w.fd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(text), "inotify wd:")
 }
 
 // TestMovedDirectoryAddedAgain: whoever adds a moved directory before its move has been
@@ -249,13 +315,13 @@ func TestMovedDirectoryAddedAgain(t *testing.T) {
 func TestAddRefuses(t *testing.T) {
 	w := open(t)
 	file := filepath.Join(t.TempDir(), "file")
-	if err := w.Add(file, "d"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := w.Add(file, "d"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: got %v, want %v", err, fs.ErrNotExist)
 	}
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Add(file, "d"); !errors.Is(err, syscall.ENOTDIR) {
+	if _, err := w.Add(file, "d"); !errors.Is(err, syscall.ENOTDIR) {
 		t.Errorf("a file: got %v, want %v", err, syscall.ENOTDIR)
 	}
 	if len(w.dirs) != 0 {
@@ -293,7 +359,7 @@ func TestClose(t *testing.T) {
 		})
 		users.Go(func() {
 			for i := 0; ; i++ {
-				err := w.Add(dir, "d")
+				_, err := w.Add(dir, "d")
 				if errors.Is(err, os.ErrClosed) {
 					return
 				}

@@ -99,7 +99,7 @@ func TestTake(t *testing.T) {
 		{name: "an overflow", records: []record{created, {-1, unix.IN_Q_OVERFLOW, nil}, created}, want: []string{"d/x.lock", "d/x.lock"}, missed: true},
 		{name: "a file system that is unmounted", records: []record{{1, unix.IN_UNMOUNT, nil}, {1, unix.IN_IGNORED, nil}}, missed: true},
 		{name: "a directory that is not watched any more", records: []record{{7, unix.IN_CREATE, []byte("x.lock")}, {7, unix.IN_IGNORED, nil}}},
-		{name: "an event after the end of its watch", records: []record{{1, unix.IN_IGNORED, nil}, created}, missed: true},
+		{name: "an event after the end of its watch", records: []record{{1, unix.IN_IGNORED, nil}, created}},
 		{name: "half an event", records: []record{created, created}, cut: 1, want: []string{"d/x.lock"}, missed: true, err: errTruncated},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -49,29 +49,3 @@ func TestUnreadableDirectories(t *testing.T) {
 		})
 	}
 }
-
-// TestNoMoreWatches: that inotify is used up is told once, not for each directory.
-func TestNoMoreWatches(t *testing.T) {
-	log := new(logged)
-	s, _ := openHooked(t, Config{Root: t.TempDir(), Logger: log.logger()})
-	n := newNotifier(s, false)
-	defer n.close()
-	for round := range 3 {
-		for i := range 20 {
-			n.watchFailed(fmt.Sprint("d", i), syscall.ENOSPC)
-		}
-		if round == 0 {
-			continue
-		}
-		n.watchAgain() // they are gone
-	}
-	if text := log.String(); strings.Count(text, complaints.NoNotifications) != 1 {
-		t.Errorf("want one line of\n%s", text)
-	}
-	for i := range 20 {
-		n.forget(fmt.Sprint("d", i))
-	}
-	if text := log.String(); strings.Count(text, "no longer: "+complaints.NoNotifications) != 1 {
-		t.Errorf("want one line more of\n%s", text)
-	}
-}

@@ -1,11 +1,11 @@
-package filestore
+package suspects
 
 import (
 	"context"
+	"errors"
 	"io/fs"
-	"maps"
+	"os"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,75 +29,84 @@ const (
 	longestRest = time.Second
 	// pollSteps is how many files it looks at between two looks at the clock.
 	pollSteps = 32
-	// suspectBatch is how many files are looked at together.
+	// suspectBatch is how many files are inspected together.
 	suspectBatch = 256
-	// learntBatch is how many files it learns of between two batches, which
-	// somebody has looked at for it.
-	learntBatch = 2048
+	// confirmBatch is how many files are confirmed together.
+	confirmBatch = 2048
 )
 
 // poller finds the files that others have changed. It compares what a look at a
 // file tells with what is known of it, and has the suspects inspected. It
-// never lists a directory whose times say that its entries are the same. It reads a
-// file itself only to find that it is still as the server wrote it, once for each new
-// lock.
+// never lists a directory whose times say that its entries are the same.
 type poller struct {
-	store    *Store
-	notifier *notifier
-	dirs     map[string]dirState // every directory that lock files may be in
-	suspects []lock.Name
-	unread   []*entry // of files that the server wrote and nobody has read since
-	learnt   []learnt
+	*Finder
+	dirs        directories
+	suspects    []lock.Name
+	unconfirmed []File
+
+	removal  removal
+	removing *time.Timer // until removeSome is to be called
 
 	woke  time.Time // since when it works
 	steps int       // since the last look at the clock
 	// starved: something of this poll was not seen for want of descriptors.
 	starved bool
-	hurry   bool // it does not rest
-}
-
-// dirState is a directory as it was listed last.
-type dirState struct {
-	stat  disk.Stat
-	fresh bool // the times do not yet tell it from every later state
+	// unwatchable: there was no watch for a directory of this poll.
+	unwatchable bool
+	hurry       bool // it does not rest
 }
 
 // newPoller returns a poller that begins with directories as they were listed.
-func newPoller(s *Store, n *notifier, dirs map[string]dirState) *poller {
-	return &poller{store: s, notifier: n, dirs: dirs}
+func newPoller(f *Finder, dirs map[string]Directory) *poller {
+	p := &poller{Finder: f, dirs: newDirectories()}
+	for path, d := range dirs {
+		p.dirs.set(&directory{path: path, Directory: d})
+		if d.Empty && path != "." {
+			f.emptied.add(path)
+		}
+	}
+	return p
 }
 
 // run polls until ctx ends: at every interval, and at once and without a rest when
 // notifications were lost.
 func (p *poller) run(ctx context.Context) {
+	p.removing = time.NewTimer(0)
 	// Each is listed again, if it has changed since, after its watch has begun.
-	for dir := range p.dirs {
+	for d := range p.all {
 		if ctx.Err() == nil {
-			p.notifier.watch(dir)
+			p.watch(d)
 		}
 	}
 	for ctx.Err() == nil {
 		began := time.Now()
 		p.woke = began
 		if p.poll(ctx) {
-			pause := max(p.store.config.PollInterval-time.Since(began), p.pause())
+			pause := max(p.config.PollInterval-time.Since(began), p.pause())
 			p.hurry = false
 			p.wait(ctx, pause)
 		}
 	}
 }
 
-// poll looks at everything once. It reports whether it came to the end.
-func (p *poller) poll(ctx context.Context) bool {
-	if p.hurry {
-		for dir := range p.dirs {
-			p.dirs[dir] = dirState{fresh: true}
+// all calls yield with every directory, in order. They may come and go meanwhile.
+func (p *poller) all(yield func(*directory) bool) {
+	const batch = 256
+	for some := p.dirs.after("", batch); len(some) > 0; some = p.dirs.after(some[len(some)-1].path, batch) {
+		for _, d := range some {
+			if !yield(d) {
+				return
+			}
 		}
 	}
-	p.starved = false
-	p.notifier.watchAgain()
-	for _, dir := range slices.Sorted(maps.Keys(p.dirs)) {
-		if !p.step(ctx) || !p.list(ctx, dir) {
+}
+
+// poll looks at everything once. It reports whether it came to the end.
+func (p *poller) poll(ctx context.Context) bool {
+	p.starved, p.unwatchable = false, false
+	for d := range p.all {
+		d.Fresh = d.Fresh || p.hurry
+		if !p.step(ctx) || !p.list(ctx, d.path) {
 			return false
 		}
 	}
@@ -106,11 +115,10 @@ func (p *poller) poll(ctx context.Context) bool {
 			return false
 		}
 	}
-	p.read()
-	p.learn()
+	p.confirm()
 	p.inspect()
 	if !p.starved {
-		p.store.complaints.Well(complaints.NoDescriptors, "")
+		p.config.Complaints.Well(complaints.NoDescriptors, "")
 	}
 	return ctx.Err() == nil
 }
@@ -129,7 +137,7 @@ func (p *poller) step(ctx context.Context) bool { return !p.isTired(ctx) || p.re
 
 // rest rests for what has been worked, and reports whether the poll goes on.
 func (p *poller) rest(ctx context.Context) bool {
-	p.read()
+	p.confirm()
 	p.inspect()
 	return p.wait(ctx, p.pause())
 }
@@ -163,6 +171,8 @@ func (p *poller) wait(ctx context.Context, pause time.Duration) bool {
 			}
 			p.inspect()
 			p.hurry = false
+		case <-p.removing.C:
+			p.removing.Reset(p.removeSome())
 		case <-timer.C:
 			p.woke = time.Now()
 			return true
@@ -174,7 +184,7 @@ func (p *poller) wait(ctx context.Context, pause time.Duration) bool {
 // what is gone with one that was removed or replaced. It reports whether the poll
 // goes on.
 func (p *poller) list(ctx context.Context, dir string) bool {
-	stat, err := p.store.files.Lstat(dir)
+	stat, err := p.config.FS.Lstat(dir)
 	if err == nil && !stat.Mode.IsDir() || disk.IsAbsent(err) {
 		if dir != "." {
 			p.miss(dir)
@@ -185,11 +195,17 @@ func (p *poller) list(ctx context.Context, dir string) bool {
 		p.unreadable(dir, err)
 		return true
 	}
-	state, known := p.dirs[dir]
-	if known && state.stat == stat && !state.fresh {
+	known := p.dirs.get(dir)
+	if known != nil && known.Stat == stat && !known.Fresh {
+		p.watch(known)
 		return true
 	}
-	entries, err := p.watchAndList(dir)
+	isSame := known != nil && known.Stat.Inode == stat.Inode && known.Stat.Birth == stat.Birth
+	d := &directory{path: dir, Directory: Directory{Stat: stat, Fresh: stat.IsFresh()}}
+	if isSame {
+		d.watch = known.watch
+	}
+	entries, err := p.watchAndList(d)
 	if disk.IsAbsent(err) {
 		return true // removed meanwhile
 	}
@@ -197,71 +213,113 @@ func (p *poller) list(ctx context.Context, dir string) bool {
 		p.unreadable(dir, err)
 		return true
 	}
-	p.store.complaints.Well(complaints.UnreadableDirectory, dir)
-	fresh := isFresh(stat)
-	if before := state.stat; before.Inode != 0 && (before.Inode != stat.Inode || before.Birth != stat.Birth) {
+	p.config.Complaints.Well(complaints.UnreadableDirectory, dir)
+	if known != nil && known.Stat.Inode != 0 && !isSame {
 		p.miss(dir) // what was in it is elsewhere
 	}
 	for _, entry := range entries {
 		if !p.step(ctx) {
 			return false
 		}
-		name := path.Join(dir, entry.Name())
-		if n, ok := lockfile.NameOf(name); ok {
-			// The newest view, taken after the watch has begun: what
-			// changes from here on is told by that.
-			if v := p.store.view.Load(); v != nil && find(v.locks, n) == nil {
-				p.suspect(n)
+		below := path.Join(dir, entry.Name())
+		if name, ok := lockfile.NameOf(below); ok {
+			// As it is known now, after the watch has begun: what changes from
+			// here on is told by that.
+			if !p.store.IsHeld(name) {
+				p.suspect(name)
 			}
 			continue
 		}
-		if _, known := p.dirs[name]; !known && entry.IsDir() && lockfile.MayBeIn(name) && !p.list(ctx, name) {
+		if entry.IsDir() && lockfile.MayBeIn(below) && p.dirs.get(below) == nil && !p.list(ctx, below) {
 			return false
 		}
 	}
-	p.dirs[dir] = dirState{stat: stat, fresh: fresh}
+	p.dirs.set(d)
+	p.noteWatches()
+	if len(entries) == 0 && dir != "." {
+		p.emptied.add(dir)
+	}
 	return true
 }
 
+// watch has a directory watched that is not, as far as there are watches. One that cannot
+// be opened the poller comes to by itself.
+func (p *poller) watch(d *directory) {
+	if d.watch > 0 || p.unwatchable || !p.notifier.isOn() {
+		return
+	}
+	if open, err := p.config.FS.OpenDir(d.path); err == nil {
+		same := *d
+		p.watchOpen(&same, open)
+		open.Close()
+		p.dirs.set(&same)
+		p.noteWatches()
+	}
+}
+
+// watchOpen has an open directory watched.
+func (p *poller) watchOpen(d *directory, open disk.Dir) {
+	if !p.notifier.isOn() {
+		return
+	}
+	if d.watch <= 0 && p.unwatchable {
+		d.watch = refused
+		return
+	}
+	before := d.watch
+	watch, err := p.notifier.watch(d.path, open)
+	switch {
+	case errors.Is(err, os.ErrClosed):
+	case err != nil:
+		d.watch, p.unwatchable = refused, true
+		p.config.Complaints.Bad(complaints.NoNotifications, "", err, "watched", p.notifier.watched())
+	default:
+		d.watch = watch
+	}
+	if before != d.watch {
+		p.notifier.forget(before, d.path)
+	}
+}
+
+// noteWatches notes whether all directories are watched.
+func (p *poller) noteWatches() {
+	if p.dirs.refused == 0 {
+		p.config.Complaints.Well(complaints.NoNotifications, "")
+	}
+}
+
 // watchAndList lists a directory, once it is watched.
-func (p *poller) watchAndList(dir string) ([]fs.DirEntry, error) {
-	d, err := p.store.files.OpenDir(dir)
+func (p *poller) watchAndList(d *directory) ([]fs.DirEntry, error) {
+	open, err := p.config.FS.OpenDir(d.path)
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
-	p.notifier.watchOpen(dir, d)
-	return d.List()
+	defer open.Close()
+	p.watchOpen(d, open)
+	return open.List()
 }
 
 // unreadable notes that a directory cannot be read, and has the next poll list it.
 func (p *poller) unreadable(dir string, err error) {
 	p.starved = p.starved || disk.IsExhausted(err)
-	p.store.complaints.Unreadable(dir, err)
-	p.dirs[dir] = dirState{fresh: true}
+	p.config.Complaints.Unreadable(dir, err)
+	p.dirs.set(&directory{path: dir, Directory: Directory{Fresh: true}})
 }
 
 // miss forgets a directory that is gone, with those below it, and suspects the locks
 // in it.
 func (p *poller) miss(dir string) {
-	below := dir + "/"
-	maps.DeleteFunc(p.dirs, func(other string, _ dirState) bool {
-		if other != dir && !strings.HasPrefix(other, below) {
-			return false
-		}
-		p.notifier.forget(other)
-		p.store.complaints.Forget(complaints.UnreadableDirectory, other)
-		return true
-	})
-	v := p.store.view.Load()
-	if v == nil {
-		return
+	for _, gone := range p.dirs.remove(dir) {
+		p.notifier.forget(gone.watch, gone.path)
+		p.config.Complaints.Forget(complaints.UnreadableDirectory, gone.path)
 	}
-	v.locks.AscendGreaterOrEqual(&entry{key: below}, func(e *entry) bool {
-		if !strings.HasPrefix(e.key, below) {
+	p.noteWatches()
+	below := dir + "/"
+	p.store.Held(below, func(file File) bool {
+		if !strings.HasPrefix(file.Name().String(), below) {
 			return false
 		}
-		p.suspect(e.lock.Name)
+		p.suspect(file.Name())
 		return true
 	})
 }
@@ -269,10 +327,6 @@ func (p *poller) miss(dir string) {
 // look compares the files of the held locks whose names have a prefix with what is known
 // of them, from a name on, until it is tired. It then returns where to go on.
 func (p *poller) look(ctx context.Context, prefix, from string) (next string, more bool) {
-	v := p.store.view.Load()
-	if v == nil {
-		return "", false
-	}
 	dir := "/" // of the last file, with a slash, unless it is the root; first none
 	var open disk.Dir
 	var err error // of opening it
@@ -283,98 +337,81 @@ func (p *poller) look(ctx context.Context, prefix, from string) (next string, mo
 		}
 	}
 	defer shut()
-	v.locks.AscendGreaterOrEqual(&entry{key: max(prefix, from)}, func(e *entry) bool {
-		if !strings.HasPrefix(e.key, prefix) {
+	p.store.Held(max(prefix, from), func(file File) bool {
+		name := file.Name()
+		if !strings.HasPrefix(name.String(), prefix) {
 			return false
 		}
 		if p.isTired(ctx) {
-			next, more = e.key, true
+			next, more = name.String(), true
 			return false
 		}
-		in, base := path.Split(e.key)
+		in, base := path.Split(name.String())
 		if in != dir {
 			shut()
 			dir = in
-			if open, err = p.store.files.OpenDir(path.Clean(dir)); err != nil && !disk.IsAbsent(err) {
+			if open, err = p.config.FS.OpenDir(path.Clean(dir)); err != nil && !disk.IsAbsent(err) {
 				p.unreadable(path.Clean(dir), err)
 			}
 		}
 		if err != nil {
 			if disk.IsAbsent(err) {
-				p.suspect(e.lock.Name)
+				p.suspect(name)
 			}
 			return true
 		}
-		stat, err := open.Lstat(base + lock.FileSuffix)
-		now := fingerprintOf(stat)
-		switch {
-		case err != nil || !e.print.matches(now):
-			p.suspect(e.lock.Name)
-		case !e.print.isKnown() && !now.fresh: // else soon
-			if p.unread = append(p.unread, e); len(p.unread) == suspectBatch {
-				p.read()
-			}
+		switch stat, err := open.Lstat(base + lock.FileSuffix); {
+		case err != nil:
+			p.suspect(name)
+		default:
+			p.compare(file, stat)
 		}
 		return true
 	})
 	return next, more
 }
 
-// suspect has a lock's file looked at, soon.
+// compare compares a file with what a look at it tells.
+func (p *poller) compare(file File, found disk.Stat) {
+	switch file.Compare(found) {
+	case Changed:
+		p.suspect(file.Name())
+	case Unconfirmed:
+		if p.unconfirmed = append(p.unconfirmed, file); len(p.unconfirmed) == confirmBatch {
+			p.confirm()
+		}
+	}
+}
+
+// suspect has a lock's file inspected, soon.
 func (p *poller) suspect(name lock.Name) {
 	if p.suspects = append(p.suspects, name); len(p.suspects) == suspectBatch {
 		p.inspect()
 	}
 }
 
-// inspect has the suspects inspected. What that takes is not the poller's work: each
-// change asks for it once, and so does each new lock.
+// inspect has the suspects inspected.
 func (p *poller) inspect() {
+	if len(p.suspects) > 0 {
+		p.have(func() error { return p.store.Inspect(p.suspects) })
+		p.suspects = nil
+	}
+}
+
+// confirm has files confirmed.
+func (p *poller) confirm() {
+	if len(p.unconfirmed) > 0 {
+		p.have(func() error { return p.store.Confirm(p.unconfirmed) })
+		p.unconfirmed = nil
+	}
+}
+
+// have has the store do something. What that takes is not the poller's work: each change
+// asks for it once, and so does each new lock. An error is logged; it is tried again.
+func (p *poller) have(done func() error) {
 	began := time.Now()
-	err := p.store.inspect(p.suspects) // logged, and tried again
-	p.starved = p.starved || disk.IsExhausted(err)
-	p.suspects = nil
+	p.starved = disk.IsExhausted(done()) || p.starved
 	p.woke = p.woke.Add(time.Since(began))
-}
-
-// learnt is that a lock's file, which has been read, is as its entry says.
-type learnt struct {
-	entry *entry
-	print fingerprint
-}
-
-// read reads the files that nobody has read since the server wrote them, beside the
-// committer, and suspects those that are not as they were written.
-func (p *poller) read() {
-	woke, began := p.woke, time.Now()
-	held := p.store.files.Hold()
-	here := files{FS: held, root: p.store.files.root}
-	for _, e := range p.unread {
-		found, err := here.read(e.lock.Name, e)
-		switch {
-		case err != nil: // the next poll tries again
-			p.starved = true
-		case found.unread && found.Problem == e.lock.Problem: // still
-		case found.Token != e.fileToken || found.Data != e.lock.Data || found.Problem != e.lock.Problem || !e.print.matches(found.print):
-			p.suspect(e.lock.Name)
-		case found.print.isKnown():
-			if p.learnt = append(p.learnt, learnt{e, found.print}); len(p.learnt) == learntBatch {
-				p.learn()
-			}
-		}
-	}
-	held.Drop()
-	p.unread = nil
-	p.woke = woke.Add(time.Since(began)) // as of inspect, which may have been called
-}
-
-// learn tells the committer of the files that have been read.
-func (p *poller) learn() {
-	if len(p.learnt) > 0 {
-		files := p.learnt
-		p.store.do(&commit{task: func(*commit) { p.store.learn(files) }})
-		p.learnt = nil
-	}
 }
 
 // moves is the directories that came or went, by notifications, and that the poller
@@ -392,7 +429,7 @@ func newMoves() moves {
 
 // add adds a directory, if lock files may be in it.
 func (m *moves) add(dir string) {
-	if _, err := lock.ParseName(dir + "/x"); err != nil {
+	if !lockfile.MayBeIn(dir) {
 		return
 	}
 	m.mu.Lock()
