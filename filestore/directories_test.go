@@ -129,6 +129,13 @@ func TestDirectoriesGo(t *testing.T) {
 		names = append(names, name)
 	}
 	lockAndUnlock(t, s, names[:100]) // what is made once is made
+	if *manyDirectories > 0 {        // the feed, too, is full
+		warm := make([]string, 5000)
+		for i := range warm {
+			warm[i] = fmt.Sprint("warm/", i)
+		}
+		lockAndUnlock(t, s, warm)
+	}
 	soon(t, "its directories are gone", func() bool { return len(directoriesOf(t, s.Root())) == 0 })
 	watches, heap := watchedDirectories(t), heapBytes()
 

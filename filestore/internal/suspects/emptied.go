@@ -10,17 +10,17 @@ import (
 	"github.com/pylok/pylok/filestore/internal/disk"
 )
 
+// removeStretch is how long directories are removed at a time. The pause after it is as
+// long as it took, but no longer than longestPause: so they go about as fast as locks come in
+// directories of their own.
 const (
-	// removeStretch is how long directories are removed at a time; the pause after it is
-	// removeShare times as long. So they go faster than locks can come in directories of
-	// their own, and never at the cost of these.
-	removeStretch = 2 * time.Millisecond
-	removeShare   = 4
+	removeStretch = 5 * time.Millisecond
+	longestPause  = 20 * time.Millisecond
 )
 
-// emptied is the directories that may be empty, by their paths in the root: a lock in them
-// was released, or a listing showed it. They are gathered for Config.EmptyFor and rest
-// again as long, so that where locks come and go the directory stays.
+// emptied is the directories that a lock was released in, by their paths in the root. They
+// are gathered for Config.EmptyFor and rest again as long, so that where locks come and go
+// the directory stays.
 type emptied struct {
 	mu          sync.Mutex
 	now, before map[string]struct{}
@@ -57,11 +57,21 @@ func (e *emptied) isResting(dir string) bool {
 // is the root.
 func dirOf(path string) string { return path[:max(0, strings.LastIndexByte(path, '/'))] }
 
-// removal is what the poller knows of the directories that it removes.
+// removal is the directories that are to be removed, if they are empty and do not rest.
 type removal struct {
-	turned time.Time           // when they were taken from emptied
-	rested map[string]struct{} // to be removed
-	above  map[string]struct{} // those that they were in, which are next
+	turned time.Time           // when some were taken from emptied
+	now    map[string]struct{} // to be removed
+	// next are those after them: what others were in that have been removed, and what a
+	// listing showed to be empty.
+	next map[string]struct{}
+}
+
+// add adds a directory, which must not be the root.
+func (r *removal) add(dir string) {
+	if r.next == nil {
+		r.next = make(map[string]struct{})
+	}
+	r.next[dir] = struct{}{}
 }
 
 // removeSome goes on removing directories, for a moment, and returns when it is to be
@@ -69,34 +79,33 @@ type removal struct {
 func (p *poller) removeSome() (pause time.Duration) {
 	r := &p.removal
 	began := time.Now()
-	if len(r.rested) == 0 {
-		r.rested, r.above = r.above, nil
+	if len(r.now) == 0 {
+		r.now, r.next = r.next, nil
 	}
-	if len(r.rested) == 0 && began.Sub(r.turned) >= p.config.EmptyFor {
-		r.rested, r.turned = p.emptied.turn(), began
+	if len(r.now) == 0 && began.Sub(r.turned) >= p.config.EmptyFor {
+		r.now, r.turned = p.emptied.turn(), began
 	}
+	held := p.config.FS.Hold()
+	defer held.Drop()
 	var removed []string
-	for dir := range r.rested {
+	for dir := range r.now {
 		if time.Since(began) >= removeStretch {
 			break
 		}
-		delete(r.rested, dir)
-		if p.emptied.isResting(dir) || p.hasLocks(dir) || !p.removeDir(dir) {
+		delete(r.now, dir)
+		if p.emptied.isResting(dir) || p.hasLocks(dir) || !p.removeDir(held, dir) {
 			continue
 		}
 		removed = append(removed, dir)
 		if above := dirOf(dir); above != "" {
-			if r.above == nil {
-				r.above = make(map[string]struct{})
-			}
-			r.above[above] = struct{}{}
+			r.add(above)
 		}
 	}
 	if len(removed) > 0 {
 		p.store.Removed(removed)
 	}
-	if len(r.rested)+len(r.above) > 0 {
-		return removeShare * time.Since(began)
+	if len(r.now)+len(r.next) > 0 {
+		return min(time.Since(began), longestPause)
 	}
 	return p.config.EmptyFor - time.Since(r.turned)
 }
@@ -112,8 +121,8 @@ func (p *poller) hasLocks(dir string) (has bool) {
 
 // removeDir removes a directory, if the server made it and it is empty. Who is about to use
 // it makes it again, or has been faster.
-func (p *poller) removeDir(dir string) bool {
-	switch err := p.config.FS.RemoveDir(dir); {
+func (p *poller) removeDir(fsys disk.FS, dir string) bool {
+	switch err := fsys.RemoveDir(dir); {
 	case err == nil:
 		p.miss(dir)
 		return true

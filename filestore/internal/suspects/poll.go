@@ -62,7 +62,7 @@ func newPoller(f *Finder, dirs map[string]Directory) *poller {
 	for path, d := range dirs {
 		p.dirs.set(&directory{path: path, Directory: d})
 		if d.Empty && path != "." {
-			f.emptied.add(path)
+			p.removal.add(path)
 		}
 	}
 	return p
@@ -237,7 +237,7 @@ func (p *poller) list(ctx context.Context, dir string) bool {
 	p.dirs.set(d)
 	p.noteWatches()
 	if len(entries) == 0 && dir != "." {
-		p.emptied.add(dir)
+		p.removal.add(dir)
 	}
 	return true
 }
