@@ -111,8 +111,10 @@ func FuzzUnmarshalLock(f *testing.F) {
 		if wantErr != nil {
 			return
 		}
-		gotRequest, gotErr := lockRequest(got)
-		wantRequest, wantErr := lockRequest(want)
+		s := new(Service)
+		gotRequest, gotErr := s.lockRequest(proto.CloneOf(got))
+		wantRequest, wantErr := s.lockRequest(proto.CloneOf(want))
+		gotRequest.Confirm, wantRequest.Confirm = nil, nil
 		if !reflect.DeepEqual(gotRequest, wantRequest) || (gotErr == nil) != (wantErr == nil) {
 			t.Errorf("%x: got %+v, %v, want %+v, %v", wire, gotRequest, gotErr, wantRequest, wantErr)
 		}

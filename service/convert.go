@@ -16,10 +16,10 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// Messages become requests. What a field alone can break is found here; the
-// Manager knows the limits.
+// Messages become requests. What a field alone can break is found here; the manager
+// knows the limits.
 
-func lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, error) {
+func (s *Service) lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, error) {
 	name, err := lock.ParseName(request.GetName())
 	if err != nil {
 		return lock.LockRequest{}, err
@@ -39,6 +39,10 @@ func lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, error) {
 	if err != nil {
 		return lock.LockRequest{}, err
 	}
+	// Who waits keeps what there is to wait with, and not the message's own copy of it,
+	// which may be many times as large.
+	request.Data = nil
+	request.ProtoReflect().SetUnknown(nil)
 	return lock.LockRequest{
 		Name:       name,
 		Data:       data,
@@ -48,10 +52,15 @@ func lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, error) {
 		Wait:       wait,
 		RequestID:  request.GetRequestId(),
 		Overwrite:  request.GetOverwrite(),
+		Confirm:    s.confirm,
 	}, nil
 }
 
-func unlockRequest(request *pylokv1.UnlockRequest) (lock.UnlockRequest, error) {
+func (s *Service) lockResponse(grant lock.Grant) *pylokv1.LockResponse {
+	return &pylokv1.LockResponse{Lock: s.lockMessage(grant.Lock), Queued: durationMessage(grant.Queued)}
+}
+
+func (s *Service) unlockRequest(request *pylokv1.UnlockRequest) (lock.UnlockRequest, error) {
 	name, err := lock.ParseName(request.GetName())
 	if err != nil {
 		return lock.UnlockRequest{}, err
@@ -70,7 +79,15 @@ func unlockRequest(request *pylokv1.UnlockRequest) (lock.UnlockRequest, error) {
 	}, nil
 }
 
-func renewRequest(request *pylokv1.RenewRequest) (lock.RenewRequest, error) {
+func (s *Service) unlockResponse(release lock.Release) *pylokv1.UnlockResponse {
+	response := &pylokv1.UnlockResponse{Lock: s.lockMessage(release.Lock), Revision: uint64(release.Revision)}
+	if release.Next.Held() {
+		response.Next = s.lockMessage(release.Next)
+	}
+	return response
+}
+
+func (s *Service) renewRequest(request *pylokv1.RenewRequest) (lock.RenewRequest, error) {
 	name, err := lock.ParseName(request.GetName())
 	if err != nil {
 		return lock.RenewRequest{}, err
@@ -93,7 +110,19 @@ func renewRequest(request *pylokv1.RenewRequest) (lock.RenewRequest, error) {
 	}, nil
 }
 
-// expiryOf reads the oneof expiry. To the Manager a zero means that there is none,
+func (s *Service) renewResponse(l lock.Lock) *pylokv1.RenewResponse {
+	return &pylokv1.RenewResponse{Lock: s.lockMessage(l)}
+}
+
+func (s *Service) statusRequest(request *pylokv1.StatusRequest) (lock.Name, error) {
+	return lock.ParseName(request.GetName())
+}
+
+func (s *Service) statusResponse(l lock.Lock) *pylokv1.StatusResponse {
+	return &pylokv1.StatusResponse{Lock: s.lockMessage(l)}
+}
+
+// expiryOf reads the oneof expiry. To the manager a zero means that there is none,
 // so here is where one that was sent is refused.
 func expiryOf(request interface {
 	GetTtl() *durationpb.Duration
@@ -188,7 +217,7 @@ func dataOf(sent *structpb.Struct) (lock.Data, error) {
 	return lock.NewData(mapping)
 }
 
-// What the Manager answers becomes messages.
+// What the locks answer becomes messages.
 
 // lockMessage describes a lock.
 func (s *Service) lockMessage(l lock.Lock) *pylokv1.Lock {

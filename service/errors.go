@@ -62,14 +62,7 @@ func (e *statusError) Unwrap() error { return e.cause }
 // GRPCStatus returns what goes over the wire.
 func (e *statusError) GRPCStatus() *status.Status { return e.status }
 
-// toStatus is statusError for a deferred call.
-func (s *Service) toStatus(err *error, request any) {
-	if *err != nil {
-		*err = s.statusError(*err, request)
-	}
-}
-
-// statusError gives an error of the Manager its gRPC status. The request is asked
+// statusError gives an error of the locks its gRPC status. The request is asked
 // for the name of the lock.
 func (s *Service) statusError(err error, request any) error {
 	if refused := refusedBy(err); refused != nil {

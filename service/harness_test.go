@@ -70,6 +70,7 @@ func serve(t testing.TB, with setup) *running {
 	if with.server.Logger == nil {
 		with.server.Logger = slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	with.server.Interceptors = []Interceptor{LogCalls(with.server.Logger)}
 	r.server = NewServer(r.service, with.server)
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(listener) }()

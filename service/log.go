@@ -19,9 +19,16 @@ import (
 // maxLoggedBytes is how much of a text from a request a log line shows.
 const maxLoggedBytes = 256
 
-// callLog writes a line for each finished call, and one for each stream that
-// begins: who asked for what, how it ended and how long it took. What the locks
-// hold, and tokens, are not in it.
+// LogCalls returns an Interceptor that logs a line for each finished call, successes at
+// level debug, refusals at info, limits and a failing store at warn, faults at error, and
+// one for each stream that begins at debug: who asked for what, how it ended and how long
+// it took. What the locks hold, and tokens, are not in it.
+func LogCalls(logger *slog.Logger) Interceptor {
+	log := callLog{logger}
+	return Interceptor{log.unary, log.stream}
+}
+
+// callLog is what LogCalls returns.
 type callLog struct{ logger *slog.Logger }
 
 func (c callLog) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

@@ -26,9 +26,10 @@ import (
 type ServerConfig struct {
 	// Health is what the server answers to health checks. Default: a new one.
 	Health *Health
-	// Logger has a line for each finished call: successes at level debug,
-	// refusals at info, limits and a failing store at warn, faults at error.
-	// Default: nothing is logged.
+	// Interceptors see every call, the first before the others, and all of them the
+	// status that a panic of a handler has become.
+	Interceptors []Interceptor
+	// Logger is told of connections that are refused. Default: nothing is logged.
 	Logger *slog.Logger
 	// TLS is the server's side of TLS. Default: none, all is sent in the clear.
 	TLS *tls.Config
@@ -49,6 +50,12 @@ type ServerConfig struct {
 	// IdleTimeout is how long a connection stays open without a call; clients connect
 	// again by themselves when they have one. Default 15 min.
 	IdleTimeout time.Duration
+}
+
+// Interceptor stands between gRPC and the handlers.
+type Interceptor struct {
+	Unary  grpc.UnaryServerInterceptor
+	Stream grpc.StreamServerInterceptor
 }
 
 const (
@@ -108,9 +115,13 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		connections: connections{most: config.MaxConnections, tls: config.TLS != nil, logger: config.Logger},
 		stopping:    make(chan struct{}),
 	}
-	log := callLog{config.Logger}
 	arrivals := &arrivals{limit: config.ConnectTimeout}
 	answerPanics := recovery.WithRecoveryHandler(recovered)
+	unary := []grpc.UnaryServerInterceptor{arrivals.unary}
+	stream := []grpc.StreamServerInterceptor{arrivals.stream, s.endAtStop}
+	for _, interceptor := range config.Interceptors {
+		unary, stream = append(unary, interceptor.Unary), append(stream, interceptor.Stream)
+	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec(config.MaxMessageBytes)),
 		grpc.MaxRecvMsgSize(max(config.MaxMessageBytes, hardMessageBytes)),
@@ -126,8 +137,8 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		grpc.InTapHandle(arrivals.begin),
 		grpc.WaitForHandlers(true), // so that the store is not closed under them
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(arrivals.unary, log.unary, recovery.UnaryServerInterceptor(answerPanics)),
-		grpc.ChainStreamInterceptor(arrivals.stream, s.endAtStop, log.stream, recovery.StreamServerInterceptor(answerPanics)),
+		grpc.ChainUnaryInterceptor(append(unary, recovery.UnaryServerInterceptor(answerPanics))...),
+		grpc.ChainStreamInterceptor(append(stream, recovery.StreamServerInterceptor(answerPanics))...),
 	}
 	if config.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
@@ -149,7 +160,7 @@ func (s *Server) Serve(listener net.Listener) error {
 // they have no end of their own, and Stop would wait for them.
 func (s *Server) endAtStop(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if strings.HasPrefix(info.FullMethod, "/"+pylokv1.LockService_ServiceDesc.ServiceName+"/") {
-		return handler(service, stream) // ends with the Manager
+		return handler(service, stream) // ends with the locks' own
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
@@ -175,7 +186,7 @@ func (s *stoppingStream) Context() context.Context { return s.ctx }
 // Stop takes no more calls and lets those that run finish for at most grace; then
 // it closes every connection, and waits for the calls that this ends. It reports whether
 // all calls finished by themselves.
-// Calls that wait or watch finish only when their Manager is closed, so close it
+// Calls that wait or watch finish only when their manager is closed, so close it
 // before.
 func (s *Server) Stop(grace time.Duration) bool {
 	s.stop.Do(func() { close(s.stopping) })

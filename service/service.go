@@ -1,6 +1,5 @@
-// Package service is the gRPC edge of pylok: it turns messages into requests of a
-// manager.Manager, and what the Manager answers into messages and statuses. It decides
-// nothing about locks.
+// Package service is the gRPC door of pylok: it turns messages into requests of lock.Locks,
+// and what they answer into messages and statuses. It decides nothing about locks.
 package service
 
 import (
@@ -10,13 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
-	"github.com/pylok/pylok/manager"
 )
 
 // Config describes the server to those who ask.
@@ -30,12 +27,12 @@ type Config struct {
 	Version string
 }
 
-// Service implements pylok.v1.LockService on a Manager. Its errors carry their gRPC
+// Service implements pylok.v1.LockService. Its errors carry their gRPC
 // status; what a status must not tell is for the log of NewServer.
 type Service struct {
 	pylokv1.UnimplementedLockServiceServer
 
-	manager   *manager.Manager
+	locks     lock.Locks
 	config    Config
 	directory string // Root with a separator at its end, or empty
 	started   time.Time
@@ -48,9 +45,9 @@ type Service struct {
 
 var _ pylokv1.LockServiceServer = (*Service)(nil)
 
-// New returns the service on a manager, which stays the caller's to close.
-func New(manager *manager.Manager, config Config) *Service {
-	s := &Service{manager: manager, config: config, started: time.Now(), seed: maphash.MakeSeed(), confirmWithin: confirmWithin}
+// New returns the service on locks.
+func New(locks lock.Locks, config Config) *Service {
+	s := &Service{locks: locks, config: config, started: time.Now(), seed: maphash.MakeSeed(), confirmWithin: confirmWithin}
 	if config.Root != "" {
 		const separator = string(filepath.Separator)
 		s.directory = strings.TrimSuffix(filepath.Clean(config.Root), separator) + separator
@@ -58,123 +55,67 @@ func New(manager *manager.Manager, config Config) *Service {
 	return s
 }
 
+// handle answers a call: it decodes the message, asks the Locks on behalf of the caller,
+// and encodes the answer. Whatever goes wrong becomes a status here.
+func handle[Message, Request, Answer, Response any](
+	ctx context.Context, s *Service, message Message,
+	decode func(*Service, Message) (Request, error),
+	ask func(lock.Locks, context.Context, lock.Caller, Request) (Answer, error),
+	encode func(*Service, Answer) Response,
+) (response Response, err error) {
+	request, err := decode(s, message)
+	if err != nil {
+		return response, s.statusError(err, message)
+	}
+	answer, err := ask(s.locks, ctx, callerOf(ctx), request)
+	if err != nil {
+		return response, s.statusError(err, message)
+	}
+	return encode(s, answer), nil
+}
+
+// callerOf returns who makes a call. No door tells callers apart yet: all are anonymous.
+func callerOf(context.Context) lock.Caller { return lock.Caller{} }
+
 // Lock implements pylokv1.LockServiceServer.
-func (s *Service) Lock(ctx context.Context, request *pylokv1.LockRequest) (_ *pylokv1.LockResponse, err error) {
-	defer s.toStatus(&err, request)
-	wanted, err := lockRequest(request)
-	if err != nil {
-		return nil, err
-	}
-	// Who waits keeps what there is to wait with, and not the message's own copy of it,
-	// which may be many times as large.
-	request.Data = nil
-	request.ProtoReflect().SetUnknown(nil)
-	wanted.Confirm = s.confirm
-	grant, err := s.manager.Lock(ctx, lock.Caller{}, wanted)
-	if err != nil {
-		return nil, err
-	}
-	return &pylokv1.LockResponse{
-		Lock:   s.lockMessage(grant.Lock),
-		Queued: durationMessage(grant.Queued),
-	}, nil
+func (s *Service) Lock(ctx context.Context, message *pylokv1.LockRequest) (*pylokv1.LockResponse, error) {
+	return handle(ctx, s, message, (*Service).lockRequest, lock.Locks.Lock, (*Service).lockResponse)
 }
 
 // Unlock implements pylokv1.LockServiceServer.
-func (s *Service) Unlock(ctx context.Context, request *pylokv1.UnlockRequest) (_ *pylokv1.UnlockResponse, err error) {
-	defer s.toStatus(&err, request)
-	wanted, err := unlockRequest(request)
-	if err != nil {
-		return nil, err
-	}
-	release, err := s.manager.Unlock(ctx, lock.Caller{}, wanted)
-	if err != nil {
-		return nil, err
-	}
-	response := &pylokv1.UnlockResponse{
-		Lock:     s.lockMessage(release.Lock),
-		Revision: uint64(release.Revision),
-	}
-	if release.Next.Held() {
-		response.Next = s.lockMessage(release.Next)
-	}
-	return response, nil
+func (s *Service) Unlock(ctx context.Context, message *pylokv1.UnlockRequest) (*pylokv1.UnlockResponse, error) {
+	return handle(ctx, s, message, (*Service).unlockRequest, lock.Locks.Unlock, (*Service).unlockResponse)
 }
 
 // Renew implements pylokv1.LockServiceServer.
-func (s *Service) Renew(ctx context.Context, request *pylokv1.RenewRequest) (_ *pylokv1.RenewResponse, err error) {
-	defer s.toStatus(&err, request)
-	wanted, err := renewRequest(request)
-	if err != nil {
-		return nil, err
-	}
-	l, err := s.manager.Renew(ctx, lock.Caller{}, wanted)
-	if err != nil {
-		return nil, err
-	}
-	return &pylokv1.RenewResponse{Lock: s.lockMessage(l)}, nil
+func (s *Service) Renew(ctx context.Context, message *pylokv1.RenewRequest) (*pylokv1.RenewResponse, error) {
+	return handle(ctx, s, message, (*Service).renewRequest, lock.Locks.Renew, (*Service).renewResponse)
 }
 
 // Status implements pylokv1.LockServiceServer.
-func (s *Service) Status(ctx context.Context, request *pylokv1.StatusRequest) (_ *pylokv1.StatusResponse, err error) {
-	defer s.toStatus(&err, request)
-	name, err := lock.ParseName(request.GetName())
-	if err != nil {
-		return nil, err
-	}
-	l, err := s.manager.Status(ctx, lock.Caller{}, name)
-	if err != nil {
-		return nil, err
-	}
-	return &pylokv1.StatusResponse{Lock: s.lockMessage(l)}, nil
+func (s *Service) Status(ctx context.Context, message *pylokv1.StatusRequest) (*pylokv1.StatusResponse, error) {
+	return handle(ctx, s, message, (*Service).statusRequest, lock.Locks.Status, (*Service).statusResponse)
 }
 
 // List implements pylokv1.LockServiceServer.
-func (s *Service) List(ctx context.Context, request *pylokv1.ListRequest) (_ *pylokv1.ListResponse, err error) {
-	defer s.toStatus(&err, request)
-	pattern, err := lock.ParsePattern(request.GetPattern())
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(request.GetPageSize())
-	if err != nil {
-		return nil, err
-	}
-	sequence := listSequence(pattern)
-	after, err := sequence.name(request.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	locks, revision, more, err := s.manager.List(ctx, lock.Caller{}, pattern, after, size)
-	if err != nil {
-		return nil, err
-	}
-	response := &pylokv1.ListResponse{Revision: uint64(revision)}
-	room := pageBytes
-	for i, l := range locks {
-		message := s.lockMessage(l)
-		response.Locks = append(response.Locks, message)
-		after = l.Name
-		if room -= proto.Size(message); room <= 0 && i < len(locks)-1 {
-			more = true
-			break
-		}
-	}
-	if more {
-		response.NextPageToken = sequence.afterName(after)
-	}
-	return response, nil
+func (s *Service) List(ctx context.Context, message *pylokv1.ListRequest) (*pylokv1.ListResponse, error) {
+	return handle(ctx, s, message, (*Service).listRequest, askList, (*Service).listResponse)
+}
+
+// History implements pylokv1.LockServiceServer.
+func (s *Service) History(ctx context.Context, message *pylokv1.HistoryRequest) (*pylokv1.HistoryResponse, error) {
+	return handle(ctx, s, message, (*Service).historyRequest, askHistory, (*Service).historyResponse)
 }
 
 // Watch implements pylokv1.LockServiceServer. Send blocks when the client does not
-// read, which keeps this stream alone: the Manager's watch remembers nothing but the
+// read, which keeps this stream alone: a watch remembers nothing but the
 // revision that it has come to.
 func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockService_WatchServer) (err error) {
 	pattern, err := lock.ParsePattern(request.GetPattern())
 	if err != nil {
 		return s.statusError(err, request)
 	}
-	for event, err := range s.manager.Watch(stream.Context(), lock.Caller{}, pattern, lock.Revision(request.GetAfterRevision())) {
+	for event, err := range s.locks.Watch(stream.Context(), callerOf(stream.Context()), pattern, lock.Revision(request.GetAfterRevision())) {
 		if err != nil {
 			return s.statusError(err, request)
 		}
@@ -198,48 +139,11 @@ func (s *Service) watchResponse(e lock.Event) *pylokv1.WatchResponse {
 	return s.changes.get(e, uint64(e.Revision), response)
 }
 
-// History implements pylokv1.LockServiceServer.
-func (s *Service) History(ctx context.Context, request *pylokv1.HistoryRequest) (_ *pylokv1.HistoryResponse, err error) {
-	defer s.toStatus(&err, request)
-	query, err := historyQuery(request)
-	if err != nil {
-		return nil, err
-	}
-	size, err := pageSize(request.GetPageSize())
-	if err != nil {
-		return nil, err
-	}
-	sequence := historySequence(query)
-	from, err := sequence.revision(request.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	page, err := s.manager.History(ctx, lock.Caller{}, query, from, size)
-	if err != nil {
-		return nil, err
-	}
-	response := &pylokv1.HistoryResponse{}
-	room := pageBytes
-	for i, event := range page.Events {
-		message := s.eventMessage(event)
-		response.Events = append(response.Events, message)
-		if room -= proto.Size(message); room <= 0 && i < len(page.Events)-1 {
-			page.Next = event.Revision
-			break
-		}
-	}
-	if page.Next != 0 {
-		response.NextPageToken = sequence.afterRevision(page.Next)
-	}
-	return response, nil
-}
-
 // Info implements pylokv1.LockServiceServer.
-func (s *Service) Info(ctx context.Context, request *pylokv1.InfoRequest) (_ *pylokv1.InfoResponse, err error) {
-	defer s.toStatus(&err, request)
-	revision, err := s.manager.Revision(ctx)
+func (s *Service) Info(ctx context.Context, message *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
+	revision, err := s.locks.Revision(ctx)
 	if err != nil {
-		return nil, err
+		return nil, s.statusError(err, message)
 	}
 	return &pylokv1.InfoResponse{
 		Version:   s.config.Version,

@@ -3,22 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/pylok/pylok/filestore"
-	"github.com/pylok/pylok/manager"
-	"github.com/pylok/pylok/service"
 )
 
 const (
@@ -98,126 +93,6 @@ func check(ctx context.Context, c config, stdout io.Writer) error {
 	return nil
 }
 
-// serve serves until ctx ends, and then stops cleanly. At each of hangups it reloads.
-func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Writer, log *slog.Logger) (err error) {
-	ballast := make([]byte, garbage) // counts as heap, and is no memory until it is written to
-	defer runtime.KeepAlive(ballast)
-	address, err := c.address()
-	if err != nil {
-		return err
-	}
-	var tlsConfig *tls.Config
-	cert := &keyPair{file: c.tlsCert, keyFile: c.tlsKey}
-	if c.tlsCert != "" {
-		if err := cert.read(); err != nil {
-			return err
-		}
-		tlsConfig = cert.config()
-	}
-	stopProfiles, err := serveProfiles(c.pprof, log)
-	if err != nil {
-		return err
-	}
-	defer stopProfiles()
-
-	health := service.NewHealth()
-	store, err := filestore.Open(ctx, filestore.Config{
-		Root:          c.root,
-		StateDir:      c.usableStateDir(log),
-		AcceptRestore: c.acceptRestore,
-		RootMustExist: c.rootMustExist,
-		MaxLocks:      c.maxLocks,
-		PollInterval:  c.pollInterval,
-		History:       filestore.Retention{Age: c.history.age, Bytes: c.history.bytes},
-		Logger:        log,
-		Health:        health.Part(),
-	})
-	if err != nil {
-		return err
-	}
-	manager, err := manager.New(store, manager.Config{
-		MaxWait:         c.maxWait,
-		MaxWaiters:      c.maxWaiters,
-		MaxWaitersTotal: c.maxWaitersTotal,
-		Logger:          log,
-		Health:          health.Part(),
-	})
-	if err != nil {
-		return errors.Join(err, store.Close())
-	}
-	server := service.NewServer(
-		service.New(manager, service.Config{Root: store.Root(), Store: "file", Version: version()}),
-		service.ServerConfig{Health: health, Logger: log, TLS: tlsConfig, MaxConnections: mostConnections()},
-	)
-	listener, err := listen("--listen", address)
-	if err != nil {
-		manager.Close()
-		return errors.Join(err, store.Close())
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	fmt.Fprintf(stdout, "pylokd: serving %s on %s\n", store.Root(), listener.Addr())
-
-	go func() { // beside the rest, for a file may hang
-		for range hangups {
-			reload(cert, log)
-		}
-	}()
-
-	select {
-	case <-ctx.Done():
-		log.Info("stopping", "cause", context.Cause(ctx))
-	case err = <-ended:
-		err = fmt.Errorf("serving on %s: %w", address, err)
-	}
-	return errors.Join(err, within(stopLimit, func() error {
-		health.Shutdown() // NOT_SERVING: balancers send nobody any more
-		manager.Close()   // waiters and watches end
-		if !server.Stop(callsGrace) {
-			log.Warn("calls were still open after the grace and were cut off", "grace", callsGrace)
-		}
-		return store.Close()
-	}))
-}
-
-// usableStateDir returns the state directory. A default one that cannot be made is done
-// without: a server that was told its root needs no home.
-func (c *config) usableStateDir(log *slog.Logger) string {
-	if !c.stateDirIsDefault || c.stateDir == "" {
-		return c.stateDir
-	}
-	if err := os.MkdirAll(c.stateDir, 0o700); err != nil {
-		log.Warn("there is no state directory, so that an older copy of the root cannot be told from it; give one with --state-dir", "error", err)
-		return ""
-	}
-	return c.stateDir
-}
-
-// reload reads again what can change while the server runs: the certificate.
-func reload(cert *keyPair, log *slog.Logger) {
-	if cert.file == "" {
-		log.Info("SIGHUP: nothing is read again, for there is no certificate")
-		return
-	}
-	if err := cert.read(); err != nil {
-		log.Error("SIGHUP: the certificate stays the one that was read before", "error", err)
-		return
-	}
-	log.Info("SIGHUP: the certificate was read again; new connections see it", "certificate", cert.file)
-}
-
-// mostConnections leaves the store descriptors for its own files: half of what the
-// process may have, where that is few.
-func mostConnections() int {
-	const own = 2048
-	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
-		return 0
-	}
-	most := min(limit.Cur, 1<<30)
-	return int(most - min(own, most/2))
-}
-
 // within returns what do returns, if it does so in time. A disk that hangs must not
 // keep the process.
 func within(limit time.Duration, do func() error) error {
@@ -245,41 +120,6 @@ func (c *config) droppedNote(dropped int) []byte {
 	var line bytes.Buffer
 	c.logger(&line).Error("lines of the log are missing here, for nobody read them", "lines", dropped)
 	return line.Bytes()
-}
-
-// address resolves the address to listen on, and refuses one that would open the
-// locks to the network by accident.
-func (c *config) address() (*net.TCPAddr, error) {
-	address, err := resolve("--listen", c.listen)
-	if err != nil {
-		return nil, err
-	}
-	if address.IP.IsLoopback() || c.tlsCert != "" || c.insecure {
-		return address, nil
-	}
-	return nil, usageError{fmt.Errorf("%s can be reached from other machines, and without TLS whoever reaches it can read, take and break locks: give --tls-cert and --tls-key, or --insecure where that is meant", c.listen)}
-}
-
-func resolve(flag, text string) (*net.TCPAddr, error) {
-	if _, _, err := net.SplitHostPort(text); err != nil {
-		return nil, usageError{fmt.Errorf("%s is %q; give HOST:PORT, such as 127.0.0.1:5625", flag, text)}
-	}
-	address, err := net.ResolveTCPAddr("tcp", text)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("%s is %q: %w", flag, text, err)}
-	}
-	return address, nil
-}
-
-func listen(flag string, address *net.TCPAddr) (net.Listener, error) {
-	listener, err := net.ListenTCP("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s is in use by another program, maybe another pylokd: stop that one, or choose another address with %s", address, flag)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
-	}
-	return listener, nil
 }
 
 // version is that of the build.

@@ -36,7 +36,7 @@ var importRules = []importRule{
 	{packages: "internal/document/...", mayImport: []string{"internal/document"}},
 	{packages: "filestore/...", mayImport: []string{"lock", "lock/feed", "internal/document/..."}},
 	{packages: "gen/..."},
-	{packages: "service/...", mayImport: []string{"lock", "manager", "gen/...", "internal/document/..."}},
+	{packages: "service/...", mayImport: []string{"lock", "gen/...", "internal/document/..."}},
 	{packages: "client/...", mayImport: []string{"lock", "lease", "gen/...", "internal/document/..."}},
 	{packages: "examples/go", mayImport: []string{"lock", "gen/...", "client"}},
 	{packages: "internal/ownnet"}, // for tests
@@ -139,7 +139,7 @@ func TestCheckImports(t *testing.T) {
 	const (
 		memory  = `of this module it may import only ["lock" "lock/feed"]`
 		files   = `of this module it may import only ["lock" "lock/feed" "internal/document/..."]`
-		servers = `of this module it may import only ["lock" "manager" "gen/..." "internal/document/..."]`
+		servers = `of this module it may import only ["lock" "gen/..." "internal/document/..."]`
 		clients = `of this module it may import only ["lock" "lease" "gen/..." "internal/document/..."]`
 	)
 	for _, test := range []struct {
@@ -166,6 +166,7 @@ func TestCheckImports(t *testing.T) {
 		{"gen/go/pylok/v1", module + "/lock", "gen/go/pylok/v1 imports lock; of this module it may import only []"},
 		{"service", module + "/lock", ""},
 		{"service", module + "/gen/go/pylok/v1", ""},
+		{"service", module + "/manager", "service imports manager; " + servers},
 		{"service", module + "/filestore", "service imports filestore; " + servers},
 		{"service", module + "/client", "service imports client; " + servers},
 		{"client", module + "/gen/go/pylok/v1", ""},

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"syscall"
+
+	"github.com/pylok/pylok/filestore"
+	"github.com/pylok/pylok/manager"
+	"github.com/pylok/pylok/service"
+)
+
+// server is what pylokd puts together: a store, the rules on it, and the door that opens
+// on those.
+type server struct {
+	config config
+	log    *slog.Logger
+	health *service.Health
+
+	store *filestore.Store
+	locks *manager.Manager
+	door  *service.Server
+}
+
+// open opens the store, and then what stands on it.
+func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
+	c := &s.config
+	s.store, err = filestore.Open(ctx, filestore.Config{
+		Root:          c.root,
+		StateDir:      c.usableStateDir(s.log),
+		AcceptRestore: c.acceptRestore,
+		RootMustExist: c.rootMustExist,
+		MaxLocks:      c.maxLocks,
+		PollInterval:  c.pollInterval,
+		History:       filestore.Retention{Age: c.history.age, Bytes: c.history.bytes},
+		Logger:        s.log,
+		Health:        s.health.Part(),
+	})
+	if err != nil {
+		return err
+	}
+	s.locks, err = manager.New(s.store, manager.Config{
+		MaxWait:         c.maxWait,
+		MaxWaiters:      c.maxWaiters,
+		MaxWaitersTotal: c.maxWaitersTotal,
+		Logger:          s.log,
+		Health:          s.health.Part(),
+	})
+	if err != nil {
+		return errors.Join(err, s.store.Close())
+	}
+	s.door = service.NewServer(
+		service.New(s.locks, service.Config{Root: s.store.Root(), Store: "file", Version: version()}),
+		service.ServerConfig{
+			Health:         s.health,
+			Interceptors:   []service.Interceptor{service.LogCalls(s.log)},
+			Logger:         s.log,
+			TLS:            tls,
+			MaxConnections: mostConnections(),
+		},
+	)
+	return nil
+}
+
+// close ends what open has begun, the other way round.
+func (s *server) close() error {
+	s.health.Shutdown() // NOT_SERVING: balancers send nobody any more
+	s.locks.Close()     // waiters and watches end
+	if !s.door.Stop(callsGrace) {
+		s.log.Warn("calls were still open after the grace and were cut off", "grace", callsGrace)
+	}
+	return s.store.Close()
+}
+
+// serve serves until ctx ends, and then stops cleanly. At each of hangups it reloads.
+func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Writer, log *slog.Logger) (err error) {
+	ballast := make([]byte, garbage) // counts as heap, and is no memory until it is written to
+	defer runtime.KeepAlive(ballast)
+	address, err := c.address()
+	if err != nil {
+		return err
+	}
+	var tls *tls.Config
+	cert := &keyPair{file: c.tlsCert, keyFile: c.tlsKey}
+	if c.tlsCert != "" {
+		if err := cert.read(); err != nil {
+			return err
+		}
+		tls = cert.config()
+	}
+	stopProfiles, err := serveProfiles(c.pprof, log)
+	if err != nil {
+		return err
+	}
+	defer stopProfiles()
+	s := &server{config: c, log: log, health: service.NewHealth()}
+	if err := s.open(ctx, tls); err != nil {
+		return err
+	}
+	listener, err := listen("--listen", address)
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.door.Serve(listener) }()
+	fmt.Fprintf(stdout, "pylokd: serving %s on %s\n", s.store.Root(), listener.Addr())
+
+	go func() { // beside the rest, for a file may hang
+		for range hangups {
+			reload(cert, log)
+		}
+	}()
+
+	select {
+	case <-ctx.Done():
+		log.Info("stopping", "cause", context.Cause(ctx))
+	case err = <-ended:
+		err = fmt.Errorf("serving on %s: %w", address, err)
+	}
+	return errors.Join(err, within(stopLimit, s.close))
+}
+
+// usableStateDir returns the state directory. A default one that cannot be made is done
+// without: a server that was told its root needs no home.
+func (c *config) usableStateDir(log *slog.Logger) string {
+	if !c.stateDirIsDefault || c.stateDir == "" {
+		return c.stateDir
+	}
+	if err := os.MkdirAll(c.stateDir, 0o700); err != nil {
+		log.Warn("there is no state directory, so that an older copy of the root cannot be told from it; give one with --state-dir", "error", err)
+		return ""
+	}
+	return c.stateDir
+}
+
+// reload reads again what can change while the server runs: the certificate.
+func reload(cert *keyPair, log *slog.Logger) {
+	if cert.file == "" {
+		log.Info("SIGHUP: nothing is read again, for there is no certificate")
+		return
+	}
+	if err := cert.read(); err != nil {
+		log.Error("SIGHUP: the certificate stays the one that was read before", "error", err)
+		return
+	}
+	log.Info("SIGHUP: the certificate was read again; new connections see it", "certificate", cert.file)
+}
+
+// mostConnections leaves the store descriptors for its own files: half of what the
+// process may have, where that is few.
+func mostConnections() int {
+	const own = 2048
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return 0
+	}
+	most := min(limit.Cur, 1<<30)
+	return int(most - min(own, most/2))
+}
