@@ -56,6 +56,43 @@ func BenchmarkLockUnlock(b *testing.B) {
 	}
 }
 
+// BenchmarkWatchers changes a lock that 1,000 watch, one change at a time; the time is that
+// of one change reaching all of them.
+func BenchmarkWatchers(b *testing.B) {
+	const watchers = 1000
+	m := newBenchManager(b)
+	o := newOthers(b)
+	var synced, told sync.WaitGroup
+	for range watchers {
+		synced.Add(1)
+		o.running.Go(func() {
+			for event := range m.Watch(o.ctx, lock.Caller{}, lock.MustParsePattern(nameA.String()), 0) {
+				switch {
+				case event.Type == lock.Synced:
+					synced.Done()
+				case event.Cause != 0:
+					told.Done()
+				}
+			}
+		})
+	}
+	synced.Wait()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		told.Add(2 * watchers)
+		grant, err := m.Lock(b.Context(), lock.Caller{}, lock.LockRequest{Name: nameA})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := m.Unlock(b.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: grant.Lock.Token}); err != nil {
+			b.Fatal(err)
+		}
+		told.Wait()
+	}
+	b.StopTimer()
+}
+
 func newBenchManager(b *testing.B) *manager.Manager {
 	store := memstore.New(memstore.Config{})
 	m, err := manager.New(store, manager.Config{})

@@ -3,6 +3,7 @@ package feed_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -231,32 +232,47 @@ func TestOutOfOrderPanics(t *testing.T) {
 	f.Append(nil, event(2))
 }
 
-// Every reader sees each event once and in order while events are appended.
+// Every reader sees each event that its pattern selects once and in order, while events
+// are appended, however long it waits at a time.
 func TestManyReaders(t *testing.T) {
 	const readers, events = 100, 2000
+	names := []string{"a", "lb/a", "lb/b", "lb/west/a", "lb/west/b", "z"}
+	patterns := []string{"", "a", "z", "y", "lb/a", "lb/*", "lb/**", "l**", "lb/west/*", "*/a", "**/b", "*"}
+	all := make([]lock.Event, events)
+	for i := range all {
+		all[i] = eventOf(names[rand.IntN(len(names))], lock.Revision(i+1))
+	}
 	f := feed.New(0, feed.Config{})
 	var group sync.WaitGroup
-	for range readers {
+	for i := range readers {
 		group.Go(func() {
-			want := lock.Revision(1)
-			for want <= events {
-				batch, err := all(t.Context(), f, want-1)
-				if err != nil {
-					t.Error(err)
+			p := lock.MustParsePattern(patterns[i%len(patterns)])
+			var got, want []lock.Revision
+			for _, e := range all {
+				if p.Match(e.Lock.Name) {
+					want = append(want, e.Revision)
+				}
+			}
+			for after := lock.Revision(0); after < events; {
+				some, until, err := f.Events(t.Context(), p, after, time.Duration(rand.Int64N(int64(100*time.Microsecond))))
+				if err != nil || until < after {
+					t.Errorf("%q after %d: until %d, %v", p, after, until, err)
 					return
 				}
-				for _, e := range batch {
-					if e.Revision != want {
-						t.Errorf("got revision %d, want %d", e.Revision, want)
-						return
-					}
-					want++
+				for _, e := range some {
+					got = append(got, e.Revision)
 				}
+				after = until
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%q: got %v, want %v", p, got, want)
 			}
 		})
 	}
-	for r := lock.Revision(1); r <= events; r++ {
-		f.Append(nil, event(r))
+	for rest := all; len(rest) > 0; {
+		n := min(1+rand.IntN(3), len(rest))
+		f.Append(nil, rest[:n]...)
+		rest = rest[n:]
 	}
 	group.Wait()
 }
@@ -268,7 +284,7 @@ func TestReadersAllocateNothing(t *testing.T) {
 	}
 	ctx := t.Context()
 	if got := testing.AllocsPerRun(100, func() { all(ctx, f, 500) }); got != 0 {
-		t.Errorf("After allocates %v times, want none", got)
+		t.Errorf("Events allocates %v times, want none", got)
 	}
 }
 
