@@ -184,6 +184,8 @@ class Values(DaemonTest):
             ((1, (2,)), [1, [2]]),
             ({1: "a", "t": 2, None: 3, 2.5: 4}, {"1": "a", "t": 2, "null": 3, "2.5": 4}),
             ({False: {datetime.date(2020, 1, 2): ()}}, {"false": {"2020-01-02": []}}),
+            ({1e16: 1, 1e-5: 2, 1.5e-7: 3}, {"1.0e+16": 1, "1.0e-05": 2, "1.5e-07": 3}),
+            ({float("inf"): 1, float("-inf"): 2, float("nan"): 3}, {".inf": 1, "-.inf": 2, ".nan": 3}),
         ):
             with self.subTest(sent=sent):
                 data = {"value": sent}
@@ -196,15 +198,28 @@ class Values(DaemonTest):
 
     def test_values_that_no_lock_file_holds(self) -> None:
         """The error says where it is; unlock never looks at the data."""
+        deep: Any = 1
+        for _ in range(5000):
+            deep = {"a": [deep]}
+        deeper: list[Any] = []
+        for _ in range(31):
+            deeper = [deeper]
+        endless: list[Any] = []
+        endless.append(endless)
         for sent, kind, message in (
             ({1, 2}, TypeError, r"data\['value'\] is a set, which a lock file cannot hold"),
             ([{"x": b""}], TypeError, r"data\['value'\]\[0\]\['x'\] is a bytes"),
             ({(1, 2): 3}, TypeError, r"data\['value'\] has a key that is a tuple"),
             ({1: 2, "1": 3}, ValueError, r"two keys that both become '1'"),
             (float("nan"), ValueError, "numbers must be finite"),
+            (["\udcff"], ValueError, r"data\['value'\]\[0\] is no text in Unicode"),
+            ({"\udcff": 1}, ValueError, r"data\['value'\] has a key that is no text in Unicode"),
+            (deep, ValueError, r"data\['value'\]\['a'\]\[0\]\['a'\].* is nested deeper than 32 levels"),
+            (endless, ValueError, r"data\['value'\]\[0\]\[0\].* is nested deeper than 32 levels"),
+            (deeper, pylok.InvalidArgumentError, "nested deeper than 32 levels"),
             ("x" * 70_000, pylok.DataTooLargeError, "64 KiB|65536"),
         ):
-            with self.subTest(sent=str(sent)[:20]):
+            with self.subTest(message=message):
                 with self.assertRaisesRegex(kind, message):
                     pylok.lock(self.daemon.root, "w", {"value": sent}, "lock")
                 self.assertFalse(pylok.is_locked(self.daemon.root + "/w.lock"))
