@@ -154,18 +154,14 @@ func (c *Client) List(ctx context.Context, pattern string) iter.Seq2[lock.Lock, 
 	}, lockFromProto)
 }
 
-// History yields the past changes, after a revision, of the locks that a pattern
-// selects, oldest first. With 0 it begins with the oldest that is kept. A sequence that
-// yields an error ends with it.
-func (c *Client) History(ctx context.Context, pattern string, after lock.Revision) iter.Seq2[lock.Event, error] {
+// History yields the past changes that q asks for, as far back as they are kept. A
+// sequence that yields an error ends with it.
+func (c *Client) History(ctx context.Context, q lock.HistoryQuery) iter.Seq2[lock.Event, error] {
 	return pages(func(token string) (page []*pylokv1.Event, next string, err error) {
+		request := historyMessage(q)
+		request.PageSize, request.PageToken = pageSize, token
 		err = c.retry(ctx, time.Time{}, true, func(bool) error {
-			response, err := c.service.History(ctx, &pylokv1.HistoryRequest{
-				Pattern:       pattern,
-				AfterRevision: uint64(after),
-				PageSize:      pageSize,
-				PageToken:     token,
-			})
+			response, err := c.service.History(ctx, request)
 			page, next = response.GetEvents(), response.GetNextPageToken()
 			return err
 		})

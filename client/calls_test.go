@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,7 +118,7 @@ func TestServerAway(t *testing.T) {
 				return nil
 			},
 			"History": func(ctx context.Context) error {
-				for _, err := range c.History(ctx, "", 0) {
+				for _, err := range c.History(ctx, lock.HistoryQuery{}) {
 					return err
 				}
 				return nil
@@ -316,7 +317,40 @@ func TestRequestsAreSentWhole(t *testing.T) {
 		if err != nil || !l.ExpireTime.Equal(expire) {
 			t.Errorf("Renew: got %+v, %v", l, err)
 		}
-		for e, err := range c.History(t.Context(), "", 3) {
+		asked := lock.HistoryQuery{
+			Pattern: lock.MustParsePattern("x"), After: 1, Actor: "bob", Cause: lock.Forced,
+			AfterTime: time.Now().Add(-time.Hour), BeforeTime: time.Now().Add(time.Hour), NewestFirst: true,
+		}
+		for what, change := range map[string]func(q *lock.HistoryQuery){
+			"":           func(q *lock.HistoryQuery) {},
+			"pattern":    func(q *lock.HistoryQuery) { q.Pattern = lock.MustParsePattern("y") },
+			"after":      func(q *lock.HistoryQuery) { q.After = 100 },
+			"actor":      func(q *lock.HistoryQuery) { q.Actor = "alice" },
+			"cause":      func(q *lock.HistoryQuery) { q.Cause = lock.File },
+			"after time": func(q *lock.HistoryQuery) { q.AfterTime = q.BeforeTime },
+			"before":     func(q *lock.HistoryQuery) { q.BeforeTime = q.AfterTime },
+		} {
+			q := asked
+			change(&q)
+			var got []lock.Event
+			for e, err := range c.History(t.Context(), q) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, e)
+			}
+			if want := what == ""; (len(got) == 1) != want {
+				t.Errorf("the history with another %q: %+v", what, got)
+			}
+		}
+		var order []lock.Revision
+		for e := range c.History(t.Context(), lock.HistoryQuery{NewestFirst: true}) {
+			order = append(order, e.Revision)
+		}
+		if len(order) < 3 || !slices.IsSortedFunc(order, func(a, b lock.Revision) int { return cmp.Compare(b, a) }) {
+			t.Errorf("newest first: revisions %v", order)
+		}
+		for e, err := range c.History(t.Context(), lock.HistoryQuery{After: 3}) {
 			if err != nil || e.Type != lock.Unlocked || e.Cause != lock.Forced || e.Actor != "bob" || e.Reason != "because" || e.Lock.Data.JSON() != `{"msg":"out"}` || e.Lock.Token != 3 || e.Time.IsZero() {
 				t.Errorf("got %+v, %v", e, err)
 			}
@@ -347,7 +381,7 @@ func TestReading(t *testing.T) {
 			t.Errorf("List: got %d locks, want %d", len(got), len(want))
 		}
 		var revisions []lock.Revision
-		for e, err := range c.History(t.Context(), "lb/*", 100) {
+		for e, err := range c.History(t.Context(), lock.HistoryQuery{Pattern: lock.MustParsePattern("lb/*"), After: 100}) {
 			if err != nil {
 				t.Fatal(err)
 			}

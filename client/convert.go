@@ -100,6 +100,28 @@ var eventCauses = map[pylokv1.EventCause]lock.Cause{
 	pylokv1.EventCause_EVENT_CAUSE_FILE:    lock.File,
 }
 
+// historyMessage makes the message of a query, without what is of a page.
+func historyMessage(q lock.HistoryQuery) *pylokv1.HistoryRequest {
+	request := &pylokv1.HistoryRequest{
+		Pattern:       q.Pattern.String(),
+		AfterRevision: uint64(q.After),
+		NewestFirst:   q.NewestFirst,
+		Actor:         q.Actor,
+	}
+	if !q.AfterTime.IsZero() {
+		request.AfterTime = timestamppb.New(q.AfterTime)
+	}
+	if !q.BeforeTime.IsZero() {
+		request.BeforeTime = timestamppb.New(q.BeforeTime)
+	}
+	for sent, cause := range eventCauses {
+		if cause == q.Cause {
+			request.Cause = sent
+		}
+	}
+	return request
+}
+
 // lockMessage makes the message of a request, without its wait.
 func lockMessage(request lock.LockRequest) (*pylokv1.LockRequest, error) {
 	message := &pylokv1.LockRequest{

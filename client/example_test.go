@@ -67,7 +67,8 @@ func ExampleClient_Acquire() {
 	if err := hold.Release(ctx, client.WithReason("canary complete")); err != nil {
 		log.Fatal(err)
 	}
-	for event, err := range c.History(ctx, "lb/*", 0) {
+	today := lock.HistoryQuery{Pattern: lock.MustParsePattern("lb/*"), AfterTime: time.Now().Add(-24 * time.Hour)}
+	for event, err := range c.History(ctx, today) {
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -94,7 +94,7 @@ func (f *expiryFlags) read(now time.Time) (*durationpb.Duration, *timestamppb.Ti
 		expire, err := parseExpire(f.expire, now)
 		if err == nil && isWallTime(f.expire) {
 			tz, set := os.LookupEnv("TZ")
-			err = checkZone(tz, set, time.Local.String())
+			err = checkZone(tz, set, time.Local.String(), "+2h")
 		}
 		if err != nil {
 			return nil, nil, usagef("--expire: %v", err)

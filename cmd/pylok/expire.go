@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -129,14 +128,15 @@ func isWallTime(text string) bool {
 
 // checkZone returns an error if the zone that times on the wall are in is not known: Go,
 // like a C library, takes it for UTC then, and a hold would end hours early. tz is what
-// TZ is set to, if it is set, and local the name that package time has for the zone.
-func checkZone(tz string, set bool, local string) error {
+// TZ is set to, if it is set, and local the name that package time has for the zone;
+// relative is how a time can be written that needs no zone.
+func checkZone(tz string, set bool, local, relative string) error {
 	name := strings.TrimPrefix(tz, ":")
 	switch {
 	case local != "UTC", set && (name == "" || name == "UTC" || name == "UTC0"):
 		return nil
 	case set:
-		return fmt.Errorf("the time zone TZ=%s is not known; set TZ to one such as Europe/Berlin or UTC, or write the time as +2h or in RFC 3339", tz)
+		return fmt.Errorf("the time zone TZ=%s is not known; set TZ to one such as Europe/Berlin or UTC, or write the time as %s or in RFC 3339", tz, relative)
 	}
-	return errors.New("this machine has no time zone (/etc/localtime); set TZ to one such as Europe/Berlin or UTC, or write the time as +2h or in RFC 3339")
+	return fmt.Errorf("this machine has no time zone (/etc/localtime); set TZ to one such as Europe/Berlin or UTC, or write the time as %s or in RFC 3339", relative)
 }

@@ -156,7 +156,7 @@ func TestCheckZone(t *testing.T) {
 		{"CET-1CEST,M3.5.0,M10.5.0/3", true, "UTC", "the time zone TZ=CET-1CEST"},
 		{"", false, "UTC", "this machine has no time zone"},
 	} {
-		err := checkZone(test.tz, test.set, test.local)
+		err := checkZone(test.tz, test.set, test.local, "+2h")
 		if got := fmt.Sprint(err); (err == nil) != (test.err == "") || !strings.HasPrefix(got, test.err) && err != nil {
 			t.Errorf("TZ %q (set %v), zone %s: got %v, want %q", test.tz, test.set, test.local, err, test.err)
 		}

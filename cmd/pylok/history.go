@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
-	"sort"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pylok/pylok/client"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
 )
+
+// causes are the words for why a change came about.
+var causes = []string{lock.Request.String(), lock.Forced.String(), lock.Expired.String(), lock.File.String()}
 
 func (p *program) historyCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -17,26 +22,46 @@ func (p *program) historyCommand() *cobra.Command {
 		Short: "Show past changes of locks",
 		Long:  "Show past changes of locks, the newest last, as far back as the server keeps them.\n\n" + patternHelp,
 		Example: `  pylok history lb/server-1 --since 7d
-  pylok history --limit 20`,
+  pylok history 'lb/**' --since 2026-11-24 --until '2026-11-24 18:00' --by alice@ci-7
+  pylok history --cause forced -n 20 -r`,
 		Args:              patternArg,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	cmd.Flags().SortFlags = false
-	var since duration
-	cmd.Flags().Var(&since, "since", "only changes of this last time, such as 24h or 7d")
-	limit := cmd.Flags().Int("limit", 0, "only the last `N` of them")
-	must(cmd.RegisterFlagCompletionFunc("since", cobra.NoFileCompletions))
-	must(cmd.RegisterFlagCompletionFunc("limit", cobra.NoFileCompletions))
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	since := flags.String("since", "", "only changes from `TIME` on: "+pastForms)
+	until := flags.String("until", "", "only changes before `TIME`; a day alone is its first moment")
+	by := flags.String("by", "", "only changes that `WHO` made")
+	cause := flags.String("cause", "", "only changes that came about by `CAUSE`: "+strings.Join(causes, ", "))
+	limit := flags.IntP("limit", "n", 0, "only the last `N` of them")
+	reverse := flags.BoolP("reverse", "r", false, "the newest first")
+	for _, flag := range []string{"since", "until", "by", "limit"} {
+		must(cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions))
+	}
+	must(cmd.RegisterFlagCompletionFunc("cause", cobra.FixedCompletions(causes, cobra.ShellCompDirectiveNoFileComp)))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
-		if *limit < 0 || *limit == 0 && cmd.Flags().Changed("limit") {
+		if *limit < 0 || *limit == 0 && flags.Changed("limit") {
 			return usagef("--limit must be at least 1")
 		}
-		h := historian{program: p, client: c, pattern: patternOf(args)}
-		if since != 0 {
-			h.from = p.now().Add(-time.Duration(since))
+		request := &pylokv1.HistoryRequest{Pattern: patternOf(args), Actor: *by, NewestFirst: *reverse}
+		var err error
+		if request.AfterTime, err = p.pastFlag(cmd, "since", *since); err != nil {
+			return err
 		}
-		shown, err := h.show(ctx, *limit)
+		if request.BeforeTime, err = p.pastFlag(cmd, "until", *until); err != nil {
+			return err
+		}
+		if from, to := request.AfterTime, request.BeforeTime; from != nil && to != nil && !from.AsTime().Before(to.AsTime()) {
+			return usagef("--since %s is not before --until %s", *since, *until)
+		}
+		if flags.Changed("cause") {
+			if !slices.Contains(causes, *cause) {
+				return usagef("--cause: %q is none; it is one of %s", *cause, strings.Join(causes, ", "))
+			}
+			request.Cause = pylokv1.EventCause(pylokv1.EventCause_value["EVENT_CAUSE_"+strings.ToUpper(*cause)])
+		}
+		shown, err := p.showHistory(ctx, c, request, *limit)
 		if err == nil && shown == 0 && p.output == textOutput {
 			p.say("nothing has changed%s", matching(args))
 		}
@@ -45,51 +70,51 @@ func (p *program) historyCommand() *cobra.Command {
 	return cmd
 }
 
-// historian shows the changes of the locks that match a pattern.
-type historian struct {
-	*program
-	client  *client.Client
-	pattern string
-	from    time.Time // no change before it is shown; zero: all are
+// pastFlag returns the time of a flag, nil if it was not given.
+func (p *program) pastFlag(cmd *cobra.Command, flag, text string) (*timestamppb.Timestamp, error) {
+	if !cmd.Flags().Changed(flag) {
+		return nil, nil
+	}
+	t, err := parsePast(text, p.now())
+	if err != nil {
+		return nil, usagef("--%s: %v", flag, err)
+	}
+	return timestamppb.New(t), nil
 }
 
-// show prints the changes, the last limit of them if limit is not 0, and returns
-// how many it printed. Without a limit it prints each page as it comes.
-func (h *historian) show(ctx context.Context, limit int) (shown int, err error) {
-	request := &pylokv1.HistoryRequest{Pattern: h.pattern, PageSize: pageSize}
-	if !h.from.IsZero() {
-		if request.AfterRevision, err = h.revisionBefore(ctx, h.from); err != nil {
-			return 0, err
-		}
-	}
+// showHistory prints the changes that are asked for, the last limit of them if limit is
+// not 0, and returns how many it printed. It prints each page as it comes, unless the
+// last are wanted in the order in which they came: those are asked for backwards.
+func (p *program) showHistory(ctx context.Context, c *client.Client, request *pylokv1.HistoryRequest, limit int) (shown int, err error) {
+	backwards := limit > 0 && !request.NewestFirst
+	request.NewestFirst = request.NewestFirst || backwards
 	var last []*pylokv1.Event
 	for {
-		page, err := h.page(ctx, request)
+		request.PageSize = pageSize
+		if left := limit - shown - len(last); limit > 0 && left < pageSize {
+			request.PageSize = int32(left)
+		}
+		page, err := p.historyPage(ctx, c, request)
 		if err != nil {
 			return shown, err
 		}
-		for _, event := range page.GetEvents() {
-			if event.GetTime().AsTime().Before(h.from) {
-				continue
-			}
-			if limit > 0 {
-				last = append(last, event)
-				continue
-			}
-			if err := h.printEvent(event, true); err != nil {
+		events := page.GetEvents()
+		if backwards {
+			last, events = append(last, events...), nil
+		}
+		for _, event := range events {
+			if err := p.printEvent(event, true); err != nil {
 				return shown, err
 			}
 			shown++
 		}
-		if limit > 0 && len(last) > limit {
-			last = append([]*pylokv1.Event(nil), last[len(last)-limit:]...)
-		}
-		if request.PageToken = page.GetNextPageToken(); request.GetPageToken() == "" {
+		request.PageToken = page.GetNextPageToken()
+		if request.PageToken == "" || limit > 0 && shown+len(last) >= limit {
 			break
 		}
 	}
-	for _, event := range last {
-		if err := h.printEvent(event, true); err != nil {
+	for _, event := range slices.Backward(last) {
+		if err := p.printEvent(event, true); err != nil {
 			return shown, err
 		}
 		shown++
@@ -97,46 +122,8 @@ func (h *historian) show(ctx context.Context, limit int) (shown int, err error) 
 	return shown, nil
 }
 
-// revisionBefore returns the last revision before the first change at or after a
-// time. It is found by bisection, which takes the times of changes to be in their
-// order; where the server's clock was set back, it is one of several that fit.
-func (h *historian) revisionBefore(ctx context.Context, from time.Time) (uint64, error) {
-	infoCtx, cancel := h.withTimeout(ctx, 0)
+func (p *program) historyPage(ctx context.Context, c *client.Client, request *pylokv1.HistoryRequest) (*pylokv1.HistoryResponse, error) {
+	ctx, cancel := p.withTimeout(ctx, 0)
 	defer cancel()
-	info, err := h.client.Service().Info(infoCtx, &pylokv1.InfoRequest{})
-	if err != nil {
-		return 0, err
-	}
-	revision := sort.Search(int(info.GetRevision()), func(after int) bool {
-		if err != nil {
-			return true
-		}
-		var event *pylokv1.Event
-		event, err = h.firstAfter(ctx, uint64(after))
-		return event == nil || !event.GetTime().AsTime().Before(from)
-	})
-	return uint64(revision), err
-}
-
-// firstAfter returns the first change after a revision, of any lock, or nil.
-func (h *historian) firstAfter(ctx context.Context, revision uint64) (*pylokv1.Event, error) {
-	request := &pylokv1.HistoryRequest{AfterRevision: revision, PageSize: 1}
-	for {
-		page, err := h.page(ctx, request)
-		if err != nil {
-			return nil, err
-		}
-		if len(page.GetEvents()) > 0 {
-			return page.GetEvents()[0], nil
-		}
-		if request.PageToken = page.GetNextPageToken(); request.GetPageToken() == "" {
-			return nil, nil
-		}
-	}
-}
-
-func (h *historian) page(ctx context.Context, request *pylokv1.HistoryRequest) (*pylokv1.HistoryResponse, error) {
-	ctx, cancel := h.withTimeout(ctx, 0)
-	defer cancel()
-	return h.client.Service().History(ctx, request)
+	return c.Service().History(ctx, request)
 }

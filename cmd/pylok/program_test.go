@@ -151,7 +151,11 @@ func TestUsageErrors(t *testing.T) {
 		{"watch --after x", `--after: "x" is not a number that it can be`},
 		{"history --limit 0", "--limit must be at least 1"},
 		{"history --limit -1", "--limit must be at least 1"},
-		{"history --since yesterday", `--since: "yesterday" is not a duration`},
+		{"history --since someday", `--since: "someday" is not a time; write '2h' or '7d' ago`},
+		{"history --since=", `--since: "" is not a time`},
+		{"history --until 25:00", `--until: "25:00" is not a time`},
+		{"history --since 2h --until 3h", "--since 2h is not before --until 3h"},
+		{"history --cause rage", `--cause: "rage" is none; it is one of request, forced, expired, file`},
 		{"run", "give the name of a lock: pylok run NAME -- COMMAND [ARG]..."},
 		{"run -- true", "give the name of a lock: pylok run NAME -- COMMAND [ARG]..."},
 		{"run a true", "write -- before the command: pylok run NAME -- COMMAND [ARG]..."},
@@ -417,6 +421,10 @@ func TestPagesAreJoined(t *testing.T) {
 		{[]string{"history", "--limit", "3", "--since", "1h", "many/00*"}, 3, "many/00999"},
 		{[]string{"history", "--since", "1h"}, n, "many/02000"},
 		{[]string{"history", "-o", "json"}, n, "many/02000"},
+		{[]string{"history", "-r"}, n, "many/00000"},
+		{[]string{"history", "-r", "-n", "3"}, 3, "many/01998"},
+		{[]string{"history", "-n", "1500"}, 1500, "many/02000"},
+		{[]string{"history", "-n", "1500", "-r"}, 1500, "many/00501"},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			got := pylok(t, address, test.args...)
@@ -438,54 +446,6 @@ func TestPagesAreJoined(t *testing.T) {
 			t.Errorf("the message ends with %q", got.stdout[max(0, len(got.stdout)-60):])
 		}
 	})
-}
-
-// longHistory is a server that has made a change a second for a long time.
-type longHistory struct {
-	pylokv1.UnimplementedLockServiceServer
-	changes int64 // the last one of which was just now
-	now     time.Time
-	asked   int // pages
-}
-
-func (s *longHistory) Info(context.Context, *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
-	return &pylokv1.InfoResponse{Revision: uint64(s.changes)}, nil
-}
-
-func (s *longHistory) History(_ context.Context, request *pylokv1.HistoryRequest) (*pylokv1.HistoryResponse, error) {
-	s.asked++
-	response := &pylokv1.HistoryResponse{}
-	for revision := int64(request.GetAfterRevision()) + 1; revision <= s.changes; revision++ {
-		if len(response.Events) == int(request.GetPageSize()) {
-			response.NextPageToken = "more"
-			break
-		}
-		at := s.now.Add(-time.Duration(s.changes-revision) * time.Second)
-		response.Events = append(response.Events, &pylokv1.Event{Revision: uint64(revision), Time: timestamppb.New(at), Lock: &pylokv1.Lock{Name: "x"}})
-	}
-	return response, nil
-}
-
-// TestHistorySinceIsFoundByBisection: not by reading all that was before.
-func TestHistorySinceIsFoundByBisection(t *testing.T) {
-	for _, test := range []struct {
-		since string
-		lines int
-	}{
-		{"90s", 91}, // the first was half a second less ago: time for the test
-		{"1s", 2},
-		{"200d", 1000},
-	} {
-		server := &longHistory{changes: 10_000_000, now: time.Now().Add(500 * time.Millisecond)}
-		if test.lines == 1000 {
-			server.changes = 1000
-		}
-		address, _ := serve(t, server)
-		got := pylok(t, address, "history", "--since", test.since)
-		if lines := strings.Count(got.stdout, "\n"); got.code != exitDone || lines != test.lines || server.asked > 30 {
-			t.Errorf("--since %s: %d lines from %d pages, want %d from at most 30", test.since, lines, server.asked, test.lines)
-		}
-	}
 }
 
 // moving is a server whose locks change while it lists them.

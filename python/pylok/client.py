@@ -32,6 +32,7 @@ from pylok.hold import Hold, ends
 from pylok.lease import Lease, now
 from pylok.messages import (
     Event,
+    EventCause,
     Info,
     Lock,
     Released,
@@ -244,11 +245,24 @@ class Client:
             if not request.page_token:
                 return
 
-    def history(self, pattern: str = "", *, after_revision: int = 0) -> Iterator[Event]:
-        """Yields past changes of the locks that match a pattern, oldest first, as
-        far back as the server keeps them."""
-        request = pb.HistoryRequest(
-            pattern=pattern, after_revision=after_revision, page_size=requests.PAGE_SIZE
+    def history(
+        self,
+        pattern: str = "",
+        *,
+        after_revision: int = 0,
+        after_time: datetime.datetime | None = None,
+        before_time: datetime.datetime | None = None,
+        actor: str = "",
+        cause: EventCause = EventCause.UNSPECIFIED,
+        newest_first: bool = False,
+    ) -> Iterator[Event]:
+        """Yields past changes of the locks that match a pattern, oldest first, or with
+        newest_first the newest, as far back as the server keeps them.
+
+        Those after a revision, from a time on, before a time, by an actor and with a
+        cause are selected. The default of each selects all."""
+        request = requests.history(
+            pattern, after_revision, after_time, before_time, actor, cause, newest_first
         )
         while True:
             response, _ = self._call(self._stub.History, request)

@@ -6,8 +6,11 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from pylok.connection import UNDO_TTL
 from pylok.data import to_struct
+from pylok.messages import EventCause
 from pylok.v1 import lock_service_pb2 as pb
 
 Seconds = float | datetime.timedelta
@@ -83,6 +86,31 @@ def renew(
     return request
 
 
+def history(
+    pattern: str,
+    after_revision: int,
+    after_time: datetime.datetime | None,
+    before_time: datetime.datetime | None,
+    actor: str,
+    cause: EventCause,
+    newest_first: bool,
+) -> pb.HistoryRequest:
+    """Makes the request of the first page of a history."""
+    request = pb.HistoryRequest(
+        pattern=pattern,
+        after_revision=after_revision,
+        actor=actor,
+        newest_first=newest_first,
+        page_size=PAGE_SIZE,
+    )
+    request.cause = int(cause)  # type: ignore[assignment]
+    if after_time is not None:
+        request.after_time.CopyFrom(_timestamp("after_time", after_time))
+    if before_time is not None:
+        request.before_time.CopyFrom(_timestamp("before_time", before_time))
+    return request
+
+
 def _set_expiry(
     request: Any, ttl: Seconds | None, expire_time: datetime.datetime | None
 ) -> None:
@@ -91,6 +119,12 @@ def _set_expiry(
     if ttl is not None:
         request.ttl.FromTimedelta(datetime.timedelta(seconds=seconds(ttl)))
     if expire_time is not None:
-        if expire_time.tzinfo is None:
-            raise ValueError("expire_time has no zone; give it one, such as .astimezone()")
-        request.expire_time.FromDatetime(expire_time)
+        request.expire_time.CopyFrom(_timestamp("expire_time", expire_time))
+
+
+def _timestamp(argument: str, time: datetime.datetime) -> Timestamp:
+    if time.tzinfo is None:
+        raise ValueError(f"{argument} has no zone; give it one, such as .astimezone()")
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message

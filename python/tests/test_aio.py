@@ -9,7 +9,7 @@ from unittest import mock
 
 import pylok
 import pylok.aio
-from pylok.messages import Event, EventType
+from pylok.messages import Event, EventCause, EventType
 from tests.daemon import Daemon
 
 PATIENCE = 20.0  # seconds after which a test that waits has failed
@@ -47,6 +47,9 @@ class Aio(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((await c.unlock("a/b", lock.token, reason="done")).data, {"port": 81})
         kinds = [event.type async for event in c.history()]
         self.assertEqual(kinds, [EventType.LOCKED, EventType.UPDATED, EventType.UNLOCKED])
+        back = [e.type async for e in c.history(actor="", newest_first=True)]
+        self.assertEqual(back, kinds[::-1])
+        self.assertEqual([e async for e in c.history(cause=EventCause.FORCED)], [])
         self.assertEqual((await c.info()).root, self.daemon.root)
 
     async def test_renewal(self) -> None:

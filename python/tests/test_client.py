@@ -150,6 +150,28 @@ class Calls(DaemonTest):
         )
         self.assertEqual([e.revision for e in events], sorted({e.revision for e in events}))
 
+    def test_history_filters(self) -> None:
+        """Each filter selects, and the order can be turned round."""
+        c = self.client
+        before = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
+        c.lock("filter/a")
+        c.lock("filter/b", holder="bob")
+        c.unlock("filter/a", force=True, holder="boss", reason="gone")
+
+        def names(**filters: Any) -> list[str]:
+            events = c.history("filter/*", **filters)
+            return [f"{e.type.name} {e.lock.name[-1]}" for e in events if e.lock]
+
+        everything = ["LOCKED a", "LOCKED b", "UNLOCKED a"]
+        self.assertEqual(names(), everything)
+        self.assertEqual(names(newest_first=True), everything[::-1])
+        self.assertEqual(names(actor="bob"), ["LOCKED b"])
+        self.assertEqual(names(cause=EventCause.FORCED), ["UNLOCKED a"])
+        self.assertEqual(names(after_time=before), everything)
+        self.assertEqual(names(before_time=before), [])
+        with self.assertRaises(ValueError):
+            names(after_time=datetime.datetime(2026, 11, 24))
+
     def test_info(self) -> None:
         """Info says what the daemon said when it started."""
         info = self.client.info()

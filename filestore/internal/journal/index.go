@@ -26,8 +26,8 @@ import (
 //
 // Nothing depends on the file. It is not made durable; one that is missing, damaged, of
 // another format or of another segment is made again, and until then the segment is read
-// from end to end. It has about a thirtieth of the segment's size, which counts to what
-// may be kept.
+// from end to end. It has a few hundredths of the segment's size, which count to what may
+// be kept.
 //
 // The file is a table's blocks, the list of blocks and strides, and an end of fixed size:
 // eight bytes of a text, and little-endian the format (4 bytes), what tells the segment

@@ -35,6 +35,7 @@ from pylok.hold import ends
 from pylok.lease import Lease, now
 from pylok.messages import (
     Event,
+    EventCause,
     Info,
     Lock,
     Released,
@@ -206,11 +207,20 @@ class Client:
                 return
 
     async def history(
-        self, pattern: str = "", *, after_revision: int = 0
+        self,
+        pattern: str = "",
+        *,
+        after_revision: int = 0,
+        after_time: datetime.datetime | None = None,
+        before_time: datetime.datetime | None = None,
+        actor: str = "",
+        cause: EventCause = EventCause.UNSPECIFIED,
+        newest_first: bool = False,
     ) -> AsyncIterator[Event]:
-        """Yields past changes of the locks that match a pattern, oldest first."""
-        request = pb.HistoryRequest(
-            pattern=pattern, after_revision=after_revision, page_size=requests.PAGE_SIZE
+        """Yields past changes of the locks that match a pattern, as
+        pylok.Client.history does."""
+        request = requests.history(
+            pattern, after_revision, after_time, before_time, actor, cause, newest_first
         )
         while True:
             response, _ = await self._call("History", request)
