@@ -110,20 +110,20 @@ func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 		s.complain(err)
 		pruned = nil // they are kept until it works
 	}
-	c := &commit{
-		task: func(c *commit) { c.steps = []step{{record: s.checkpointAt(v.revision)}} },
-		after: func() {
-			s.marked = v.revision
-			s.forgetDurable(v.revision)
-			s.journal.Prune(len(pruned))
-		},
-	}
-	if !s.do(c) {
+	c := s.between(func(c *commit) {
+		s.marked = v.revision
+		c.steps = []step{{record: s.checkpointAt(v.revision)}}
+	})
+	if c == nil {
 		return v.revision, nil // Close makes one
 	}
 	if err := cmp.Or(c.err, s.failure()); err != nil {
 		return 0, err
 	}
+	s.between(func(*commit) {
+		s.forgetDurable(v.revision)
+		s.journal.Prune(len(pruned))
+	})
 	s.pruned = append(s.pruned, pruned...)
 	if err := s.noteProgress(); err != nil {
 		s.complain(err)

@@ -11,38 +11,25 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// commit is a call of Commit on its way through the committer, or a task that must not
-// come between the steps of a batch.
+// commit is a call of Commit on its way through the committer, or what was done between
+// two batches.
 type commit struct {
 	changes []lock.Change
 	guards  []lock.Guard
-
-	// task is called by the committer, instead of making changes. It may add steps to
-	// the commit, and set its err.
-	task  func(c *commit)
-	about []lock.Name // the locks that the task looks at
-	// after is called by the committer when the steps are durable. Default: nothing is.
-	after func()
-
-	steps  []step  // once it is staged
-	first  [1]step // room for a commit of one change
-	events []lock.Event
-	err    error
-	done   chan struct{} // closed when events and err are final
+	steps   []step  // one for each change, once it is staged
+	first   [1]step // room for a commit of one change
+	events  []lock.Event
+	err     error
+	done    chan struct{} // closed when events and err are final
 }
 
-// names calls yield with each lock that a commit may change.
-func (c *commit) names(yield func(lock.Name) bool) {
+// names returns the locks that a commit changes.
+func (c *commit) names() []lock.Name {
+	names := make([]lock.Name, 0, len(c.changes))
 	for i := range c.changes {
-		if !yield(c.changes[i].Lock.Name) {
-			return
-		}
+		names = append(names, c.changes[i].Lock.Name)
 	}
-	for _, name := range c.about {
-		if !yield(name) {
-			return
-		}
-	}
+	return names
 }
 
 // adds returns how many more locks are held after a commit.
@@ -128,7 +115,7 @@ func (s *Store) outcome(ctx context.Context, c *commit) ([]lock.Event, error) {
 		return c.events, c.err
 	}
 	inspected := make(chan error, 1)
-	go func() { inspected <- s.inspect(slices.Collect(c.names)) }()
+	go func() { inspected <- s.inspect(c.names()) }()
 	select {
 	case err := <-inspected:
 		return nil, cmp.Or(err, c.err)
@@ -143,17 +130,6 @@ func givenUp(because error) error {
 		Message: fmt.Sprintf("the change was given up before the store came to it (%v), maybe because its disk hangs; nothing changed, ask again later", because),
 		Err:     because,
 	}
-}
-
-// do has the committer do a task between two batches, and reports whether it did: false
-// means that the store is closed.
-func (s *Store) do(c *commit) bool {
-	c.done = make(chan struct{})
-	if !s.queue.add(c) {
-		return false
-	}
-	<-c.done
-	return true
 }
 
 // queue is the commits that the committer has not begun with, oldest first.

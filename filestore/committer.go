@@ -33,6 +33,8 @@ type committer struct {
 	stale      bool                   // readers do not see yet what is known of some files
 	extended   map[lock.Name]struct{} // holds whose terms are not those in their file
 
+	ended bool // nothing is committed any more
+
 	touched map[lock.Name]bool // by the batch that is being staged
 	records []journal.Record   // of the batch that is being written
 }
@@ -44,6 +46,9 @@ func (s *Store) run() {
 		runtime.Gosched() // so that more share the batch: who is ready to commit goes first
 		s.commitQueued()
 	}
+	s.committing.Lock()
+	s.ended = true
+	s.committing.Unlock()
 }
 
 // commitQueued commits what has queued up, in as many batches as it takes.
@@ -55,13 +60,10 @@ func (s *Store) commitQueued() {
 	}
 }
 
-// commitBatch stages commits, writes them to the journal and hands them over to the
-// settler, but for the commits that it returns: they are about a lock that one before them
-// changes, and come after it.
+// commitBatch stages commits and makes a batch of them, but for those that it returns:
+// they are about a lock that one before them changes, and come after it.
 func (s *Store) commitBatch(commits []*commit) (later []*commit) {
-	defer s.held.Release()
 	b := &batch{answered: commits[:0]}
-	var staged []*commit
 	adds := 0 // locks, by what is staged
 	clear(s.touched)
 	for _, c := range commits {
@@ -70,67 +72,75 @@ func (s *Store) commitBatch(commits []*commit) (later []*commit) {
 				later = append(later, c)
 				continue
 			}
-			for name := range c.names {
-				s.touched[name] = true
+			for i := range c.changes {
+				s.touched[c.changes[i].Lock.Name] = true
 			}
 		}
 		b.answered = append(b.answered, c)
-		if c.task == nil {
-			c.err = s.stage(c, adds)
-		} else if s.failure() == nil {
-			c.task(c)
-		}
-		if c.err == nil && len(c.steps) > 0 {
-			staged = append(staged, c)
+		if c.err = s.stage(c, adds); c.err == nil {
+			b.committed = append(b.committed, c)
 			adds += c.adds()
 		}
 	}
-	if len(staged) > 0 && s.journal.IsFull() {
-		s.waitSettled() // the next segment begins where all is durable
-		defer s.noteRotation()
-	}
-	if b.committed = s.write(staged); len(b.committed) > 0 {
-		b.mark = s.journal.Written()
-		s.advance(b)
-		s.discardMoved(b.committed)
-	}
-	s.handOver(b)
+	s.commitStaged(b)
 	return later
 }
 
 // touches reports whether a commit is about a lock that the batch changes.
 func (s *Store) touches(c *commit) bool {
-	for name := range c.names {
-		if s.touched[name] {
+	for i := range c.changes {
+		if s.touched[c.changes[i].Lock.Name] {
 			return true
 		}
 	}
 	return slices.ContainsFunc(c.guards, func(g lock.Guard) bool { return s.touched[g.Name] })
 }
 
-// handOver hands a batch over to the settler. If readers do not see yet what is known of
-// some files, they see it with the batch.
-func (s *Store) handOver(b *batch) {
+// between calls do between two batches, where files and state agree, and makes a batch of
+// the steps that it adds to a commit, if any. It returns that commit when it is durable and
+// readers see what do has changed; nil: the store is closed. After a failure of the store
+// do is not called.
+func (s *Store) between(do func(c *commit)) *commit {
+	c := &commit{done: make(chan struct{})}
+	s.committing.Lock()
+	if s.ended {
+		s.committing.Unlock()
+		return nil
+	}
+	b := &batch{answered: []*commit{c}}
+	if s.failure() == nil {
+		do(c)
+	}
+	if c.err == nil && len(c.steps) > 0 {
+		b.committed = append(b.committed, c)
+	}
+	s.commitStaged(b)
+	s.committing.Unlock()
+	<-c.done
+	return c
+}
+
+// commitStaged writes a batch that is staged to the journal and hands it over to the
+// settler. If readers do not see yet what is known of some files, they see it with the
+// batch.
+func (s *Store) commitStaged(b *batch) {
+	defer s.held.Release()
+	if len(b.committed) > 0 && s.journal.IsFull() {
+		s.waitSettled() // the next segment begins where all is durable
+		defer s.noteRotation()
+	}
+	if b.committed = s.write(b.committed); len(b.committed) > 0 {
+		b.mark = s.journal.Written()
+		s.advance(b)
+		s.discardMoved(b.committed)
+	}
 	if (len(b.committed) > 0 || s.stale) && s.failure() == nil {
 		b.view = &view{revision: s.journal.Written().Last, locks: s.locks.Clone()}
 		s.stale = false
 	}
-	hasAfter := func(c *commit) bool { return c.after != nil }
-	switch {
-	case slices.ContainsFunc(b.committed, hasAfter):
-		after := slices.DeleteFunc(slices.Clone(b.committed), func(c *commit) bool { return !hasAfter(c) })
-		b.answered = slices.DeleteFunc(b.answered, func(c *commit) bool { return slices.Contains(after, c) })
-		s.send(b)
-		s.waitSettled()
-		for _, c := range after {
-			if c.err == nil {
-				c.after()
-			}
-		}
-		s.handOver(&batch{answered: after})
-	case len(b.committed) == 1 && s.unsettled.Load() == 0:
-		s.settle([]*batch{b}) // fast path: nothing is before it, and waking up the settler takes longer
-	default:
+	if len(b.committed) == 1 && s.unsettled.Load() == 0 {
+		s.settle([]*batch{b}) // fast path: nothing is before it, and to wake up the settler takes longer
+	} else {
 		s.send(b)
 	}
 }

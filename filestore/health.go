@@ -95,9 +95,7 @@ func (s *Store) probes(ctx context.Context) {
 		if s.trouble.Load() == nil {
 			continue
 		}
-		if !s.do(&commit{task: func(*commit) { s.probe() }}) {
-			return
-		}
+		s.between(func(*commit) { s.probe() })
 	}
 }
 

@@ -85,17 +85,14 @@ func (s *Store) inspectOnce(names []lock.Name) (again []lock.Name, err error) {
 	return append(again, changed...), err
 }
 
-// takeIn has the committer take in what was found in files, and returns when that is
-// committed or the store is closed. It returns those that have changed since.
+// takeIn takes in what was found in files, and returns when that is committed or the
+// store is closed. It returns those that have changed since.
 func (s *Store) takeIn(files []inspected) (again []lock.Name, err error) {
 	if len(files) == 0 {
 		return nil, nil
 	}
-	c := &commit{task: func(c *commit) { again = s.reconcile(c, files) }}
-	for _, f := range files {
-		c.about = append(c.about, f.name)
-	}
-	if !s.do(c) {
+	c := s.between(func(c *commit) { again = s.reconcile(c, files) })
+	if c == nil {
 		return nil, nil
 	}
 	if !errors.Is(c.err, lock.ErrReadOnly) { // which is logged
@@ -169,7 +166,7 @@ func (i inspector) Confirm(unconfirmed []suspects.File) error {
 	held.Drop()
 	s.endRead()
 	if len(read) > 0 {
-		s.do(&commit{task: func(*commit) { s.learn(read) }})
+		s.between(func(*commit) { s.learn(read) })
 	}
 	return errors.Join(failed, s.inspect(changed))
 }

@@ -343,8 +343,7 @@ func TestGivingUp(t *testing.T) {
 // unreadableDisk is a disk on which reading a lock file takes until goOn.
 type unreadableDisk struct {
 	disk.FS
-	reading chan struct{} // has an element when one is being read
-	goOn    chan struct{}
+	goOn chan struct{}
 }
 
 func (d *unreadableDisk) Hold() disk.Held { return unreadableHeld{d.FS.Hold(), d} }
@@ -356,10 +355,6 @@ type unreadableHeld struct {
 
 func (d unreadableHeld) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
 	if strings.HasSuffix(name, lock.FileSuffix) {
-		select {
-		case d.disk.reading <- struct{}{}:
-		default:
-		}
 		<-d.disk.goOn
 	}
 	return d.Held.OpenFile(name, flag, perm)
@@ -372,19 +367,20 @@ func TestGivingUpAConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &unreadableDisk{FS: fsys, reading: make(chan struct{}, 1), goOn: make(chan struct{})}
+	d := &unreadableDisk{FS: fsys, goOn: make(chan struct{})}
 	s, err := open(t.Context(), Config{Root: root, NoNotify: true, PollInterval: time.Hour}.withDefaults(), root, d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	put(t, root, "a", []byte("msg: mine\n"), 0)
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		<-d.reading
-		cancel()
-	}()
 	change := locked(lock.Lock{Name: lock.MustParseName("a")}, "somebody", `{}`)
-	if _, err := s.Commit(ctx, []lock.Change{change}); !errors.Is(err, lock.ErrReadOnly) {
+	c := enqueue(t, s, "a")
+	if <-c.done; !errors.Is(c.err, lock.ErrConflict) {
+		t.Errorf("beside a file: got error %v, want %v", c.err, lock.ErrConflict)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.outcome(ctx, c); !errors.Is(err, lock.ErrReadOnly) {
 		t.Errorf("while the file in the way cannot be read: got error %v, want %v", err, lock.ErrReadOnly)
 	}
 	close(d.goOn)
