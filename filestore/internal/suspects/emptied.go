@@ -10,10 +10,12 @@ import (
 	"github.com/pylok/pylok/filestore/internal/disk"
 )
 
-// removeStretch is how long directories are removed at a time. The pause after it is as
-// long as it took, but no longer than longestPause: so they go about as fast as locks come in
-// directories of their own.
 const (
+	// removeEvery is how often it is looked whether there are directories to remove.
+	removeEvery = time.Second
+	// removeStretch is how long directories are removed at a time. The pause after it is
+	// as long as it took, but no longer than longestPause: so they go about as fast as
+	// locks come in directories of their own.
 	removeStretch = 5 * time.Millisecond
 	longestPause  = 20 * time.Millisecond
 )
@@ -107,7 +109,7 @@ func (p *poller) removeSome() (pause time.Duration) {
 	if len(r.now)+len(r.next) > 0 {
 		return min(time.Since(began), longestPause)
 	}
-	return p.config.EmptyFor - time.Since(r.turned)
+	return min(removeEvery, p.config.EmptyFor)
 }
 
 // hasLocks reports whether locks are held in a directory or below it.

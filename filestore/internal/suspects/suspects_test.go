@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/lock"
@@ -230,6 +232,55 @@ func TestNoNotificationsThroughLinks(t *testing.T) {
 		t.Errorf("told of %v, %v, want real/x.lock alone", told, err)
 	}
 	f.notifier.close()
+}
+
+// TestMovedOut: a directory that is moved out of the root is not watched any more, nor are
+// those in it, which the kernel does not tell of.
+func TestMovedOut(t *testing.T) {
+	f, store, root, _ := newFinder(t, func(c *Config) { c.PollInterval = time.Hour }, "a", "a/b", "c")
+	store.held = []string{"a/b/x"}
+	write(t, root, "a/b/x.lock", "")
+	run(t, f)
+	soon(t, "all are watched", func() bool { return f.notifier.watched() == 4 })
+	if err := os.Rename(filepath.Join(root, "a"), filepath.Join(t.TempDir(), "a")); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "two are watched", func() bool { return f.notifier.watched() == 2 })
+	soon(t, "the lock in it is named", func() bool { return store.inspections("a/b/x") > 0 })
+}
+
+// TestRest: a directory that a lock has just been released in stays for a while; one that is
+// found empty goes at once, if the server made it, and so do those that it was in, unless
+// they rest.
+func TestRest(t *testing.T) {
+	if err := unix.Setxattr(t.TempDir(), "user.x", []byte("y"), 0); errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("NOT TESTED: the file system of the test's directory has no extended attributes")
+	}
+	f, store, root, _ := newFinder(t, func(c *Config) { c.EmptyFor = time.Hour })
+	for _, dir := range []string{"rests/a/b", "rests/c", "held/a/b"} {
+		if err := f.config.FS.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(root, "people/made"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	store.held = []string{"held/a/x"} // its file is not there yet
+	f.Emptied(lock.MustParseName("rests/x"))
+	f.Emptied(lock.MustParseName("rests/c/x"))
+	f.Emptied(lock.MustParseName("x"))
+	run(t, f)
+	soon(t, "what does not rest is removed", func() bool {
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		slices.Sort(store.removed)
+		return slices.Equal(store.removed, []string{"held/a/b", "rests/a", "rests/a/b"})
+	})
+	for _, dir := range []string{"rests/c", "held/a", "people/made"} {
+		if _, err := os.Stat(filepath.Join(root, dir)); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // limited, in the environment, is set in a process that may have few inotify watches.
