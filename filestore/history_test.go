@@ -82,6 +82,20 @@ func BenchmarkHistory(b *testing.B) {
 			}
 		})
 	}
+	for _, p := range []lock.Pattern{one, few, {}} {
+		b.Run(fmt.Sprintf("resumed watch of %q", p), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				for after := lock.Revision(1); after < last; {
+					_, until, err := s.Events(b.Context(), p, after, 0)
+					if err != nil {
+						b.Fatal(err)
+					}
+					after = until
+				}
+			}
+		})
+	}
 }
 
 func jobName(i int) lock.Name { return lock.MustParseName(fmt.Sprintf("job/%07d", i)) }

@@ -470,3 +470,35 @@ func TestCloseWaitsForReaders(t *testing.T) {
 		t.Errorf("History after Close: %v, want %v", err, lock.ErrShuttingDown)
 	}
 }
+
+// Events that are read from the journal wait for others to have been read, as long as
+// their caller does.
+func TestPastReadsAtATime(t *testing.T) {
+	config := Config{Root: t.TempDir(), NoNotify: true}
+	s, err := Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName("a")}, "alice", `{}`))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(t.Context(), config); err != nil { // its feed begins here
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range mostPastReads {
+		s.pastReads <- struct{}{}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if events, _, err := s.Events(ctx, lock.Pattern{}, 0, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while others read: %v, %v; want %v", events, err, context.DeadlineExceeded)
+	}
+	<-s.pastReads
+	for range 2 {
+		if events, _, err := s.Events(t.Context(), lock.Pattern{}, 0, 0); err != nil || len(events) != 1 {
+			t.Errorf("when one has ended: %v, %v; want one event", events, err)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +21,12 @@ type reader struct {
 
 	reading      sync.RWMutex // held for reading by who reads files beside the committer
 	readingEnded bool         // guarded by reading
+
+	pastReads chan struct{} // has an element for each call of Events that reads the journal
 }
+
+// mostPastReads is how many calls of Events read the journal at a time.
+const mostPastReads = 8
 
 // view is the state as of one revision. It is never changed.
 type view struct {
@@ -117,26 +121,32 @@ func (s *Store) Events(ctx context.Context, p lock.Pattern, after lock.Revision,
 	deadline := time.Now().Add(wait)
 	for {
 		events, until, err := s.feed.Events(ctx, p, after, time.Until(deadline))
-		var compacted *lock.CompactedError
-		if !errors.As(err, &compacted) || until >= compacted.Kept {
+		compacted, ok := errors.AsType[*lock.CompactedError](err)
+		if !ok || until >= compacted.Kept {
 			return events, until, err
 		}
-		if !s.beginRead() {
-			return nil, until, lock.ErrShuttingDown
-		}
-		events, err = s.journal.Read(until)
-		s.endRead()
-		if err != nil {
-			return nil, until, err
-		}
-		if len(events) > 0 {
-			after = events[len(events)-1].Revision
-			events = slices.DeleteFunc(events, func(e lock.Event) bool { return !p.Match(e.Lock.Name) })
-		}
-		if err := ctx.Err(); err != nil || len(events) > 0 {
+		events, after, err = s.pastEvents(ctx, p, until, compacted.Kept)
+		if err != nil || len(events) > 0 {
 			return events, after, err
 		}
 	}
+}
+
+// pastEvents returns events after a revision and up to another from the journal, and up to
+// which revision they are all. At most mostPastReads calls read at a time: a great many
+// watches are resumed at the same time when a server is back.
+func (s *Store) pastEvents(ctx context.Context, p lock.Pattern, after, until lock.Revision) ([]lock.Event, lock.Revision, error) {
+	select {
+	case s.pastReads <- struct{}{}:
+		defer func() { <-s.pastReads }()
+	case <-ctx.Done():
+		return nil, after, ctx.Err()
+	}
+	if !s.beginRead() {
+		return nil, after, lock.ErrShuttingDown
+	}
+	defer s.endRead()
+	return s.journal.Events(ctx, p, after, until)
 }
 
 // History implements lock.Store.

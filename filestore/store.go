@@ -149,6 +149,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	s := &Store{
 		config:     config,
 		files:      files{FS: fsys, root: root},
+		reader:     reader{pastReads: make(chan struct{}, mostPastReads)},
 		complaints: complaints.New(config.Logger),
 		breaks:     journal.NewBreaks(fsys, breaksFile),
 		committer: committer{

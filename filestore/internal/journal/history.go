@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,10 +29,13 @@ type Query struct {
 	Until lock.Revision
 	// Limit is how many events a page may have.
 	Limit int
+	// Bytes is how large they are together, by Event.Size, but for the last; 0:
+	// lock.MaxPageBytes.
+	Bytes int
 }
 
-// History returns a page of the past: durable events, and those of breaks from before the
-// oldest segment. See lock.Store for what a page is.
+// History returns a page of the past: durable events, and those of breaks, unless that is
+// nil, from before the oldest segment. See lock.Store for what a page is.
 func (j *Journal) History(ctx context.Context, breaks *Breaks, q Query) (lock.HistoryPage, error) {
 	s := &search{ctx: ctx, Query: q, journal: j, budget: historyBytes, needles: needlesOf(q.HistoryQuery)}
 	s.low, s.high = q.After, q.Until
@@ -58,6 +62,36 @@ func (j *Journal) History(ctx context.Context, breaks *Breaks, q Query) (lock.Hi
 		}
 	}
 	return s.page, nil
+}
+
+// Limits of what Events returns at a time.
+const (
+	mostEvents     = 256
+	mostEventBytes = 256 << 10
+)
+
+// Events returns durable events after a revision, and up to another, that p selects,
+// oldest first, and up to which revision they are all. They are some 256 KiB at most. The
+// error is a *lock.CompactedError when the events after the revision are not kept.
+func (j *Journal) Events(ctx context.Context, p lock.Pattern, after, until lock.Revision) ([]lock.Event, lock.Revision, error) {
+	if last := j.Last(); after < j.Kept() || after > last {
+		return nil, after, &lock.CompactedError{Kept: j.Kept()}
+	}
+	page, err := j.History(ctx, nil, Query{
+		HistoryQuery: lock.HistoryQuery{Pattern: p, After: after},
+		Until:        until,
+		Limit:        mostEvents,
+		Bytes:        mostEventBytes,
+	})
+	switch kept := j.Kept(); {
+	case err != nil:
+		return nil, after, err
+	case after < kept: // pruned meanwhile
+		return nil, after, &lock.CompactedError{Kept: kept}
+	case page.Next != 0:
+		until = page.Next
+	}
+	return page.Events, until, nil
 }
 
 var (
@@ -122,7 +156,10 @@ func (s *search) round(breaks *Breaks) error {
 func (j *Journal) sources(breaks *Breaks) []source {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	sources := []source{{name: breaks.name, last: j.kept, breaks: true}}
+	var sources []source
+	if breaks != nil {
+		sources = append(sources, source{name: breaks.name, last: j.kept, breaks: true})
+	}
 	for i, s := range j.segments {
 		src := source{name: j.path(s), after: s.after, last: j.last, segment: s}
 		if i+1 < len(j.segments) {
@@ -343,7 +380,7 @@ func (s *search) take(line []byte) error {
 	if isEvent && (revision <= s.low || revision > s.high) {
 		return nil
 	}
-	if isEvent && (len(s.page.Events) >= s.Limit || s.bytes >= lock.MaxPageBytes || s.spent) {
+	if isEvent && (len(s.page.Events) >= s.Limit || s.bytes >= cmp.Or(s.Bytes, lock.MaxPageBytes) || s.spent) {
 		return errPageFull
 	}
 	for _, needle := range s.needles {

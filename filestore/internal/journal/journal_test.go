@@ -376,8 +376,8 @@ func TestUnknownFormat(t *testing.T) {
 	}
 }
 
-// TestRead reads after every revision: over segments, long lines and gaps.
-func TestRead(t *testing.T) {
+// TestEvents reads after every revision: over segments, long lines and gaps.
+func TestEvents(t *testing.T) {
 	m := newMemory()
 	j, _ := mustOpen(t, m, Config{SegmentBytes: 150 << 10, ChunkBytes: 64 << 10, ReserveBytes: 1 << 10})
 	j.Advance(10)
@@ -406,29 +406,32 @@ func TestRead(t *testing.T) {
 	}
 	for pass, j := range []*Journal{j, reopened(t, m)} {
 		for after := lock.Revision(10); after < j.Last(); after += lock.Revision(2 + 3*pass) {
-			events, err := j.Read(after)
+			events, until, err := j.Events(t.Context(), lock.Pattern{}, after, j.Last())
 			if err != nil || len(events) == 0 {
-				t.Fatalf("pass %d: Read(%d): %d events, error %v", pass, after, len(events), err)
+				t.Fatalf("pass %d: Events(%d): %d events, error %v", pass, after, len(events), err)
+			}
+			if last := events[len(events)-1].Revision; until != last && until != j.Last() {
+				t.Errorf("pass %d: Events(%d): until %d, the last one is %d", pass, after, until, last)
 			}
 			i, _ := slices.BinarySearch(all, after+1)
 			size := 0
 			for n, e := range events {
 				if e.Revision != all[i+n] {
-					t.Fatalf("pass %d: Read(%d): event %d has revision %d, want %d", pass, after, n, e.Revision, all[i+n])
+					t.Fatalf("pass %d: Events(%d): event %d has revision %d, want %d", pass, after, n, e.Revision, all[i+n])
 				}
 				size += len(e.Lock.Holder)
 			}
-			if size > 2*readBytes {
-				t.Errorf("pass %d: Read(%d) returned %d bytes of text, want about %d at most", pass, after, size, readBytes)
+			if size > 2*mostEventBytes {
+				t.Errorf("pass %d: Events(%d) returned %d bytes of text, want about %d at most", pass, after, size, mostEventBytes)
 			}
 		}
-		if events, err := j.Read(j.Last()); len(events) > 0 || err != nil {
-			t.Errorf("pass %d: Read(Last): %d events, error %v", pass, len(events), err)
+		if events, until, err := j.Events(t.Context(), lock.Pattern{}, j.Last(), j.Last()); len(events) > 0 || until != j.Last() || err != nil {
+			t.Errorf("pass %d: Events(Last): %d events until %d, error %v", pass, len(events), until, err)
 		}
 		for _, after := range []lock.Revision{0, 9, j.Last() + 1} {
 			var compacted *lock.CompactedError
-			if _, err := j.Read(after); !errors.As(err, &compacted) || compacted.Kept != 10 {
-				t.Errorf("pass %d: Read(%d): got error %v, want a CompactedError with 10", pass, after, err)
+			if _, _, err := j.Events(t.Context(), lock.Pattern{}, after, j.Last()); !errors.As(err, &compacted) || compacted.Kept != 10 {
+				t.Errorf("pass %d: Events(%d): got error %v, want a CompactedError with 10", pass, after, err)
 			}
 		}
 	}
@@ -449,9 +452,9 @@ func TestReadWhileWriting(t *testing.T) {
 	for range 3 {
 		readers.Go(func() {
 			for after := lock.Revision(0); after < last; {
-				events, err := j.Read(after)
+				events, _, err := j.Events(t.Context(), lock.Pattern{}, after, j.Last())
 				if err != nil {
-					t.Errorf("Read(%d): %v", after, err)
+					t.Errorf("Events(%d): %v", after, err)
 					return
 				}
 				for _, e := range events {
