@@ -67,13 +67,16 @@ func (p *program) listPage(ctx context.Context, c *client.Client, request *pylok
 // listDocument writes locks as a YAML list of the original library's dictionaries,
 // each with the key lock_name. (The users' own documents often have a name.)
 func listDocument(locks []*pylokv1.Lock) []byte {
-	list := make([]any, len(locks))
-	for i, l := range locks {
+	if len(locks) == 0 {
+		return []byte("[]\n")
+	}
+	var b []byte
+	for _, l := range locks {
 		document := lockDocument(l, "status")
 		document["lock_name"] = l.GetName()
-		list[i] = document
+		b = appendYAML(append(b, "- "...), document, 2)
 	}
-	return toYAML(list)
+	return b
 }
 
 // matching says what was looked for, if that was not everything.

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/internal/document/wiredoc"
 )
 
 // nastyTexts are strings that some YAML reader takes for something else when they
@@ -120,5 +124,24 @@ version: "1.10"
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestYAMLTokens: a token is written to its last digit, and as a whole number: it is
+// compared with others elsewhere.
+func TestYAMLTokens(t *testing.T) {
+	for _, token := range []uint64{1, 1 << 53, 1<<53 + 1, 1<<53 + 2, 1 << 62, math.MaxUint64} {
+		l := &pylokv1.Lock{Name: "a/b", State: pylokv1.LockState_LOCK_STATE_LOCKED, Token: token, Data: wiredoc.ToStruct(map[string]any{"l": []any{1.5, map[string]any{}}})}
+		for want, written := range map[string][]byte{
+			fmt.Sprintf("l:\n- 1.5\n- {}\nlock_action: status\nlock_file_location: null\nlock_file_status: locked\nlock_token: %d\n", token):                                 toYAML(lockDocument(l, "status")),
+			fmt.Sprintf("- l:\n  - 1.5\n  - {}\n  lock_action: status\n  lock_file_location: null\n  lock_file_status: locked\n  lock_name: a/b\n  lock_token: %d\n", token): listDocument([]*pylokv1.Lock{l}),
+		} {
+			if string(written) != want {
+				t.Errorf("got\n%swant\n%s", written, want)
+			}
+		}
+	}
+	if got := string(listDocument(nil)); got != "[]\n" {
+		t.Errorf("got %q of no locks, want []", got)
 	}
 }

@@ -9,27 +9,14 @@ import (
 	"github.com/pylok/pylok/internal/document"
 )
 
-// Append appends the mapping or list that is next as block YAML, keys sorted, a line each.
-// It is so written that PyYAML's safe_load and yaml.v3 read back the same values, and
-// nothing in it is acted upon by a terminal.
-func Append(b []byte, r *document.Reader) []byte {
-	switch mapping := r.Kind() == document.Mapping; {
-	case mapping && r.IsEmpty():
-		return append(b, "{}\n"...)
-	case mapping:
-		return appendMapping(b, r, 0)
-	case r.IsEmpty():
-		return append(b, "[]\n"...)
-	}
-	return appendList(b, r, 0)
-}
-
 // longestPlainKey is the longest key that is written as "key: value". YAML readers
 // need not find the colon of a longer one (YAML 1.2.2, section 8.2.2: 1,024
 // characters); it is written as "? key".
 const longestPlainKey = 1000
 
-// AppendKey appends a key and its colon.
+// AppendKey appends a key and its colon. What AppendKey and AppendValue write is so written
+// that PyYAML's safe_load and yaml.v3 read back the same, and nothing in it is acted upon by
+// a terminal.
 func AppendKey(b []byte, key string, indent int) []byte {
 	start := len(b)
 	b = appendString(b, key)
