@@ -1,7 +1,9 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/user"
@@ -100,6 +102,7 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 	if margin < 0 || margin > a.TTL/2 {
 		return nil, fmt.Errorf("client: a margin of %v for a ttl of %v: it can be 0 to half of the ttl", margin, a.TTL)
 	}
+	a.RequestID = cmp.Or(a.RequestID, rand.Text())
 	asking := ctx
 	if a.timeout > 0 {
 		var cancel context.CancelFunc
@@ -116,14 +119,19 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 		// It stood in line, or was sent again, and nobody can say when within
 		// that time the lease began: begin it anew.
 		begun = c.boottime()
-		l, err = c.Renew(asking, lock.RenewRequest{Name: parsed, Token: l.Token, TTL: a.TTL})
+		renewed, err := c.Renew(asking, lock.RenewRequest{Name: parsed, Token: l.Token, TTL: a.TTL})
 		if isOver(err) {
-			return nil, &LostError{Name: parsed, Token: grant.Lock.Token, Err: err}
+			return nil, &LostError{Name: parsed, Token: l.Token, Err: err}
 		}
 		if err != nil {
-			_ = c.abandon(ctx, parsed, grant.Lock.Token) // if that fails, the lease runs out
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
+			defer cancel()
+			if c.abandon(ctx, parsed, l.Token) != nil {
+				err = &OutcomeUnknownError{Name: parsed, RequestID: a.RequestID, Err: err}
+			}
 			return nil, err
 		}
+		l = renewed
 	}
 	return newHold(ctx, c, l, a.TTL, margin, begun), nil
 }

@@ -41,8 +41,9 @@ type bubble struct {
 	mu            sync.Mutex
 	calls         []call
 	before, after func(method string) error
-	noWatch       error         // the answer to Watch, if set
-	watchDelay    time.Duration // before Watch is answered
+	noWatch       error            // the answer to Watch, if set
+	watchTells    []*pylokv1.Event // what Watch tells before that
+	watchDelay    time.Duration    // before Watch is answered
 }
 
 // beforeCalls has f called before each call is carried out; its error, if there is
@@ -142,6 +143,11 @@ func (b *bubble) intercept(ctx context.Context, request any, info *grpc.UnarySer
 func (b *bubble) interceptStream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	b.record(path.Base(info.FullMethod))
 	if b.noWatch != nil {
+		for _, event := range b.watchTells {
+			if err := stream.SendMsg(&pylokv1.WatchResponse{Event: event}); err != nil {
+				return err
+			}
+		}
 		return b.noWatch
 	}
 	time.Sleep(b.watchDelay)

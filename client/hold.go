@@ -60,8 +60,9 @@ type Hold struct {
 	failure error         // of the last renewal; nil: it succeeded
 	err     error         // why the hold is over, as far as it is known
 
-	releasing sync.Mutex
-	released  bool // the server knows; guarded by releasing
+	releasing     sync.Mutex // guards the two below
+	released      bool       // the server knows
+	maybeReleased bool       // the answer to a Release was lost
 }
 
 // newHold keeps a lock that was taken or renewed by a call that began at a time on the
@@ -226,8 +227,13 @@ func (h *Hold) Release(ctx context.Context, options ...ReleaseOption) error {
 		return nil
 	case isOver(err):
 		h.released = true
+		if h.maybeReleased {
+			return nil
+		}
 		return h.lost(err)
-	case h.ttl > 0:
+	}
+	h.maybeReleased = h.maybeReleased || isOutcomeUnknown(err)
+	if h.ttl > 0 {
 		return fmt.Errorf("%s may stay locked for up to %v: %w", h.name, h.ttl, err)
 	}
 	return fmt.Errorf("%s may stay locked: %w", h.name, err)

@@ -731,6 +731,27 @@ func TestReleaseWithoutServer(t *testing.T) {
 	}
 }
 
+// TestReleaseAgain: a Release whose answer was lost may have done it, and then the next
+// one finds the hold over and is no loss.
+func TestReleaseAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		c, _ := b.client()
+		hold := b.acquire(c, "x")
+		b.afterOne("Unlock", func() {
+			b.network.listener.Store(nil)
+			b.network.cut()
+		})
+		if err := hold.Release(t.Context()); err == nil || errors.Is(err, client.ErrLost) {
+			t.Errorf("got %v, want one of no answer", err)
+		}
+		b.network.listener.Store(b.listener)
+		time.Sleep(5 * time.Second)
+		if err := hold.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestReleaseOfALostHold: Release itself finds out.
 func TestReleaseOfALostHold(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
@@ -913,6 +934,33 @@ func TestAcquireCannotRenew(t *testing.T) {
 		}
 		if l, err := c.Status(t.Context(), "x"); err != nil || l.Held() {
 			t.Errorf("got %+v, %v; want it free", l, err)
+		}
+	})
+}
+
+// TestAcquireCannotGiveBack: where neither the lease can begin anew nor the lock be given
+// back, the error says that the lock may be held.
+func TestAcquireCannotGiveBack(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		c, _ := b.client()
+		first := b.acquire(c, "x")
+		time.AfterFunc(10*time.Minute, func() { first.Release(t.Context()) })
+		b.beforeCalls(func(method string) error {
+			if first.Err() != nil && (method == "Renew" || method == "Unlock" && len(b.callsOf("Unlock")) > 1) {
+				return refusal(t, codes.Unavailable, "disk", reason("STORE_READ_ONLY")).Err()
+			}
+			return nil
+		})
+		_, err := c.Acquire(t.Context(), "x", client.WithWait(time.Hour))
+		unknown, ok := errors.AsType[*client.OutcomeUnknownError](err)
+		if !ok || !errors.Is(err, lock.ErrReadOnly) {
+			t.Fatalf("got %v, want an OutcomeUnknownError of STORE_READ_ONLY", err)
+		}
+		if l, err := c.Status(t.Context(), "x"); err != nil || !l.Held() {
+			t.Errorf("got %+v, %v; want it held", l, err)
+		}
+		if _, err := c.Lock(t.Context(), lock.LockRequest{Name: x, RequestID: unknown.RequestID}); err != nil {
+			t.Errorf("asked again with the request id: %v", err)
 		}
 	})
 }

@@ -20,15 +20,16 @@ const undoWithin = 5 * time.Second
 // because somebody asked what became of an earlier request.
 const undoTTL = time.Second
 
-// OutcomeUnknownError says that the answer to a request for a lock is lost, and that
-// nobody could be asked for it: the lock may be held. It is a lock.ErrOutcomeUnknown.
+// OutcomeUnknownError says that a request for a lock failed and that the lock may be held:
+// the answer is lost and nobody could be asked for it, or what was granted could not be
+// given back. It is a lock.ErrOutcomeUnknown.
 type OutcomeUnknownError struct {
 	// Name is the lock's.
 	Name lock.Name
 	// RequestID is that of the request. Lock with the same one returns the hold if
 	// there is one, else it takes the lock.
 	RequestID string
-	// Err is why there was no answer.
+	// Err is why the request failed.
 	Err error
 }
 
@@ -93,8 +94,6 @@ func (c *Client) undo(ctx context.Context, name lock.Name, request *pylokv1.Lock
 
 // abandon releases a hold that nobody will get to see.
 func (c *Client) abandon(ctx context.Context, name lock.Name, token lock.Token) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
-	defer cancel()
 	_, err := c.Unlock(ctx, lock.UnlockRequest{
 		Name:   name,
 		Token:  token,

@@ -160,6 +160,18 @@ func TestOutcomeStaysUnknown(t *testing.T) {
 		says   string
 	}{
 		{"cancelled, and the server silent", true, func(b *bubble) { b.network.silence() }, 5 * time.Second, "context canceled"},
+		{"cancelled, and the server silent when it is to give it back", true, func(b *bubble) {
+			b.beforeCalls(func(method string) error {
+				switch method {
+				case "Lock":
+					time.Sleep(4 * time.Second)
+				case "Unlock":
+					time.Sleep(20 * time.Second)
+					return errors.New("too late")
+				}
+				return nil
+			})
+		}, 5 * time.Second, "context canceled"},
 		{"the server gone", false, func(b *bubble) { b.network.listener.Store(nil); b.network.cut() }, 10 * time.Second, "lost the connection"},
 		{"the disk of the server failing", false, func(b *bubble) {
 			b.beforeCalls(func(string) error {
@@ -202,6 +214,7 @@ func TestOutcomeStaysUnknown(t *testing.T) {
 				if err != nil || grant.Lock.Token != 1 {
 					t.Errorf("asked again: got %+v, %v; want token 1", grant.Lock, err)
 				}
+				time.Sleep(time.Minute) // for the handlers
 			})
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/pylok/pylok/client"
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -204,6 +205,28 @@ func TestWatchEnds(t *testing.T) {
 		if got := len(b.callsOf("Watch")); got != 1 {
 			t.Errorf("got %d streams, want 1", got)
 		}
+	})
+}
+
+// TestWatchCannotRead: a lock that this client cannot read, as one of a later server, ends
+// the watch: it would be told again and again.
+func TestWatchCannotRead(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		b.noWatch = refusal(t, codes.Unavailable, "away").Err()
+		b.watchTells = []*pylokv1.Event{
+			{Type: pylokv1.EventType_EVENT_TYPE_SYNCED, Revision: 1},
+			{Type: pylokv1.EventType_EVENT_TYPE_LOCKED, Revision: 2, Lock: &pylokv1.Lock{Name: "../x"}},
+		}
+		c, _ := b.client()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		var last error
+		for _, last = range c.Watch(ctx, "", 0) {
+		}
+		if last == nil {
+			t.Fatal("it ended without an error")
+		}
+		says(t, last, "the server sent a lock that cannot be")
 	})
 }
 
