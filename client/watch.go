@@ -44,6 +44,7 @@ func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchReques
 	return func(yield func(*pylokv1.Event, error) bool) {
 		request := proto.CloneOf(request)
 		whole := request.GetAfterRevision() > 0 // every change up to there has been told
+		there := c.reached.Load()               // the server has answered, or told something
 		delay := firstRetry
 		for again := false; ; again = true {
 			told := false
@@ -58,7 +59,7 @@ func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchReques
 						request.AfterRevision = event.GetRevision()
 					}
 				}
-				told, delay = true, firstRetry
+				there, told, delay = true, true, firstRetry
 				return yield(event, nil)
 			})
 			switch {
@@ -66,7 +67,7 @@ func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchReques
 				return
 			case ctx.Err() != nil:
 				err = ctx.Err()
-			case c.isAway(err), told && !isRefusal(err): // a proxy can end a stream in many ways
+			case there && c.isAway(err), told && !isRefusal(err): // a proxy can end a stream in many ways
 				c.trouble(err)
 				if sleep(ctx, jitter(delay)) {
 					delay = min(2*delay, longestRetry)

@@ -197,13 +197,15 @@ func TestWatchEnds(t *testing.T) {
 		}
 	})
 	inBubble(t, func(t *testing.T, b *bubble) {
-		b.noWatch = refusal(t, codes.Internal, "internal error").Err()
-		c, _ := b.client()
-		for _, err := range c.Watch(t.Context(), "", 0) {
-			says(t, err, "internal error")
-		}
-		if got := len(b.callsOf("Watch")); got != 1 {
-			t.Errorf("got %d streams, want 1", got)
+		for i, code := range []codes.Code{codes.Internal, codes.Unavailable} { // as of a proxy without a server
+			b.noWatch = refusal(t, code, "no server").Err()
+			c, _ := b.client()
+			for _, err := range c.Watch(t.Context(), "", 0) {
+				says(t, err, "no server")
+			}
+			if got := len(b.callsOf("Watch")); got != i+1 {
+				t.Errorf("%v: got %d streams, want %d", code, got, i+1)
+			}
 		}
 	})
 }

@@ -25,6 +25,7 @@ type program struct {
 	now            func() time.Time // in the zone that times are shown and read in
 	started        bool             // a command has begun, so args were understood
 	changing       bool             // it asks the server for a change
+	onTrouble      func(error)      // the client's; nil: nothing is said
 
 	address  string
 	output   outputFormat
@@ -169,7 +170,7 @@ func (p *program) dial() (*client.Client, error) {
 	if p.timeout == 0 {
 		return nil, usagef("--timeout must be more than 0")
 	}
-	options := client.Options{Insecure: p.insecure}
+	options := client.Options{Insecure: p.insecure, OnTrouble: p.onTrouble}
 	if p.insecure && (p.tls || p.caFile != "") {
 		return nil, usagef("--insecure means no TLS; leave it out, or leave out --tls and --ca")
 	}

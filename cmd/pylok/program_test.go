@@ -491,6 +491,7 @@ func TestHolderWithoutAName(t *testing.T) {
 type hostile struct {
 	pylokv1.UnimplementedLockServiceServer
 	refuse error // what to answer instead; nil: nothing
+	ended  error // the end of a watch
 }
 
 const evil = "a\x1b]0;owned\x07\x1b[2J\u009b31m\u202e\u2028\x7f\r\n\x00b"
@@ -562,7 +563,7 @@ func (s hostile) Watch(_ *pylokv1.WatchRequest, stream grpc.ServerStreamingServe
 			return err
 		}
 	}
-	return status.Error(codes.Internal, evil)
+	return s.ended
 }
 
 func (s hostile) Info(context.Context, *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
@@ -592,7 +593,7 @@ func TestTerminalIsSafe(t *testing.T) {
 		"unavailable": status.Error(codes.Unavailable, evil),
 	} {
 		t.Run(name, func(t *testing.T) {
-			address, _ := serve(t, hostile{refuse: refuse})
+			address, _ := serve(t, hostile{refuse: refuse, ended: refusal(t, codes.FailedPrecondition, evil, evil)})
 			for _, command := range []string{
 				"lock x", "unlock x", "unlock x --token 7", "renew x --token 7", "status x", "status x --ensure-unlock",
 				"list", "watch", "history", "info", "run x -- true",

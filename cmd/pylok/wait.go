@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,14 +13,10 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// againAfter is how long a waiter whose server has gone away waits before it asks
-// again for its place in the line.
-const againAfter = time.Second
-
 // take calls ask, which asks for a lock, stands in line for it as long as it is told,
 // and then waits for the answer no longer than --timeout. It is told not to wait at
 // first; where that does not do, and wait is not 0, take shows the person what it waits
-// for. All must ask with the same request_id.
+// for. Both must ask with the same request_id.
 func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration, ask func(wait time.Duration) error) error {
 	err := ask(0)
 	held, ok := holdIn(err)
@@ -29,44 +24,12 @@ func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration
 		return err
 	}
 	line := p.showLine(ctx, c, held, wait)
-	var unknown error // of an earlier request that may have been granted
-	for left := wait; ; left = max(wait-time.Since(line.since), 0) {
-		err = ask(left)
-		if errors.Is(err, lock.ErrOutcomeUnknown) {
-			unknown = err
-		}
-		if !isPassing(err) {
-			break
-		}
-		if time.Since(line.since) >= wait || !pause(ctx, againAfter) {
-			err = cmp.Or(unknown, err)
-			break
-		}
-	}
+	err = ask(wait)
 	line.close()
 	if err == nil {
 		p.say("got %s after waiting %s", held.Name, roughly(time.Since(line.since)))
 	}
 	return err
-}
-
-// isPassing reports whether a request that failed may fare better with a server that has
-// started again.
-func isPassing(err error) bool {
-	_, unreachable := errors.AsType[*client.UnreachableError](err)
-	return unreachable || errors.Is(err, lock.ErrOutcomeUnknown) || errors.Is(err, lock.ErrShuttingDown)
-}
-
-// pause waits. It reports false when ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // refreshEvery is how often a terminal shows the line anew.

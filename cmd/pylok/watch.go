@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"io"
-	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
 	"github.com/pylok/pylok/client"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
-	"github.com/pylok/pylok/lock"
 )
 
 func (p *program) watchCommand() *cobra.Command {
@@ -43,8 +38,9 @@ already), PYLOK_NAME, PYLOK_HOLDER, PYLOK_TOKEN, PYLOK_REVISION and PYLOK_REASON
 	must(cmd.RegisterFlagCompletionFunc("after", cobra.NoFileCompletions))
 	must(cmd.RegisterFlagCompletionFunc("exec", cobra.NoFileCompletions))
 
+	cmd.PreRun = func(*cobra.Command, []string) { p.onTrouble = p.sayTrouble }
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
-		w := watcher{program: p, client: c, pattern: patternOf(args), seen: *after, whole: *after > 0}
+		w := watcher{program: p, pattern: patternOf(args), seen: *after, whole: *after > 0}
 		w.tell = func(ctx context.Context, event *pylokv1.Event) error { return p.printEvent(event, false) }
 		w.tellsMarks = p.output != textOutput
 		if *command != "" {
@@ -53,82 +49,42 @@ already), PYLOK_NAME, PYLOK_HOLDER, PYLOK_TOKEN, PYLOK_REVISION and PYLOK_REASON
 		} else if cmd.Flags().Changed("exec") {
 			return usagef("--exec needs a command to run")
 		}
-		return w.watch(ctx)
+		return w.watch(ctx, c)
 	})
 	return cmd
 }
 
-// watcher tells the changes of the locks that match a pattern. It follows the
-// service's own streams, not client.Watch, because it tells messages as they are, and
-// when the server goes away.
+// watcher tells the changes of the locks that match a pattern.
 type watcher struct {
 	*program
-	client     *client.Client
 	pattern    string
 	tell       func(context.Context, *pylokv1.Event) error
 	tellsMarks bool // RESET and SYNCED too
 
 	seen    uint64 // the revision of the last event
 	whole   bool   // every change up to seen has been told
-	reached bool   // the server has sent something
-	away    bool   // but it is away now
 	greeted bool   // the person knows where it starts
 }
 
-// How long to wait for a server that has gone away.
-const (
-	firstReconnect   = 50 * time.Millisecond
-	longestReconnect = time.Second
-)
-
-// watch tells changes until ctx ends or something is wrong with them. A server that
-// goes away is waited for, but for one that was never there.
-func (w *watcher) watch(ctx context.Context) error {
-	delay := firstReconnect
-	for {
-		before := w.seen
-		err := w.follow(ctx)
-		if !w.reached || ctx.Err() != nil || !isGone(err) {
-			return err
+// watch tells changes until ctx ends or something is wrong with them.
+func (w *watcher) watch(ctx context.Context, c *client.Client) error {
+	for event, err := range c.WatchMessages(ctx, &pylokv1.WatchRequest{Pattern: w.pattern, AfterRevision: w.seen}) {
+		if err == nil {
+			err = w.receive(ctx, event)
 		}
-		if !w.away {
-			w.say("the server at %s went away; the watch goes on when it is back", w.address)
-			w.away = true
-		}
-		if w.seen != before {
-			delay = firstReconnect
-		}
-		if !pause(ctx, delay) {
-			return ctx.Err()
-		}
-		delay = min(2*delay, longestReconnect)
-	}
-}
-
-// follow tells the events of one stream, from where the one before ended.
-func (w *watcher) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	request := &pylokv1.WatchRequest{Pattern: w.pattern}
-	if w.whole {
-		request.AfterRevision = w.seen
-	}
-	stream, err := w.client.Service().Watch(ctx, request, grpc.WaitForReady(w.reached))
-	if err != nil {
-		return err
-	}
-	for {
-		response, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		if w.away {
-			w.say("the server at %s is back", w.address)
-		}
-		w.reached, w.away = true, false
-		if err := w.receive(ctx, response.GetEvent()); err != nil {
-			return err
-		}
+	}
+	return nil
+}
+
+// sayTrouble tells the person why nothing is told.
+func (p *program) sayTrouble(err error) {
+	if err != nil {
+		p.say("the server at %s went away; the watch goes on when it is back", p.address)
+	} else {
+		p.say("the server at %s is back", p.address)
 	}
 }
 
@@ -166,12 +122,6 @@ func (w *watcher) greet() {
 		what = " of " + w.pattern
 	}
 	w.say("watching for changes%s after revision %d", what, w.seen)
-}
-
-// isGone reports whether a stream ended because its server went away.
-func isGone(err error) bool {
-	_, unreachable := errors.AsType[*client.UnreachableError](err)
-	return unreachable || errors.Is(err, lock.ErrShuttingDown) || errors.Is(err, io.EOF)
 }
 
 // printEvent prints an event: a line of text or JSON, or a YAML document.
