@@ -31,7 +31,7 @@ func TestHistoryPages(t *testing.T) {
 	for _, test := range []struct {
 		pattern string
 		size    int32
-	}{{"", 100}, {"", 1000}, {"dir3/*", 100}} {
+	}{{"", 100}, {"", 1000}, {"dir3/*", 100}, {"dir3/lock-23", 1}} {
 		page := func(at float64) (typical, worst time.Duration) {
 			const tries = 15
 			var times []time.Duration

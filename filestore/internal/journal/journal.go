@@ -3,6 +3,7 @@
 // resumes from, where revisions come from, and what makes a change durable.
 //
 //	<dir>/00000000000000000000.jsonl    events 1 to 41
+//	<dir>/00000000000000000000.index    which of them are about which lock
 //	<dir>/00000000000000000041.jsonl    events 42 to the present
 //
 // A segment is named for the last revision before it. Its first line is a header
@@ -50,8 +51,8 @@ type Config struct {
 	// ReserveBytes is room that only a Write with reserved may use. Default
 	// 256 KiB.
 	ReserveBytes int64
-	// After spares Open the replay of segments that end at or before this
-	// revision; they are looked at for damage alone. Default: all is replayed.
+	// After lets Open skip the replay of segments that end at or before this revision:
+	// they are only checked for damage. Default: all is replayed.
 	After lock.Revision
 	// Carry returns the records that each new segment begins with: what must
 	// not be lost when the segments before it are pruned. Default: none.
@@ -80,8 +81,8 @@ type Journal struct {
 		file  string
 		bytes int64
 	}
-	unbegun string // at Open, a last segment that is none; empty: there is none
-	whole   int64  // at Open, what of the segment before that was durable
+	emptyLast string // at Open, the segment that skipEmptyLast left out, if it did
+	whole     int64  // at Open, what of the segment before that was durable
 
 	places    []int64       // where the lines begin of what is being written
 	unindexed chan struct{} // see Unindexed
@@ -144,8 +145,8 @@ func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*
 	config.ChunkBytes = cmp.Or(config.ChunkBytes, 1<<20)
 	config.ReserveBytes = cmp.Or(config.ReserveBytes, 256<<10)
 	j.config = config
-	if j.unbegun != "" {
-		if err := fsys.Remove(j.unbegun); err != nil {
+	if j.emptyLast != "" {
+		if err := fsys.Remove(j.emptyLast); err != nil {
 			return nil, err
 		}
 	}
@@ -181,7 +182,7 @@ func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) err
 		}
 	}
 	slices.SortFunc(j.segments, func(a, b segment) int { return cmp.Compare(a.after, b.after) })
-	lastText, err := j.passOverUnbegun()
+	lastText, err := j.skipEmptyLast()
 	if err != nil {
 		return nil, err
 	}
@@ -210,12 +211,12 @@ func Load(fsys disk.FS, dir string, after lock.Revision, replay func(Record) err
 	return j, nil
 }
 
-// passOverUnbegun leaves out a last segment in which nothing was written after what it
-// begins with, the header and what was carried into it: a crash may have kept some of
+// skipEmptyLast leaves out the last segment if nothing was written after what it begins
+// with, the header and what was carried into it: a crash may have kept some of
 // that from the disk, and the segment before it may have been written to since, if
 // beginning this one failed. The segment before it is the last one then, with all that
 // was to be carried. Else it returns what is in the last one.
-func (j *Journal) passOverUnbegun() (text []byte, err error) {
+func (j *Journal) skipEmptyLast() (text []byte, err error) {
 	n := len(j.segments)
 	if n == 0 {
 		return nil, nil
@@ -224,8 +225,8 @@ func (j *Journal) passOverUnbegun() (text []byte, err error) {
 		return nil, err
 	}
 	var before int64 // what of the segment before was durable
-	passOver := func() ([]byte, error) {
-		j.whole, j.unbegun, j.segments = before, j.path(j.segments[n-1]), j.segments[:n-1]
+	skip := func() ([]byte, error) {
+		j.whole, j.emptyLast, j.segments = before, j.path(j.segments[n-1]), j.segments[:n-1]
 		return nil, nil
 	}
 	for rest := text; ; {
@@ -237,11 +238,11 @@ func (j *Journal) passOverUnbegun() (text []byte, err error) {
 		before = max(before, record.before)
 		switch {
 		case isZeros(rest), errors.Is(err, errChecksum) && !provedDurable(0, after):
-			return passOver()
+			return skip()
 		case err != nil:
 			return text, nil // damage, which load tells of
 		case !record.More && n > 1 && isZeros(after):
-			return passOver()
+			return skip()
 		case !record.More:
 			return text, nil
 		}

@@ -241,7 +241,8 @@ func verify(text []byte) error {
 	if body < 1 || !bytes.HasPrefix(text[body:], []byte(crcMember)) || !bytes.HasSuffix(text, []byte(`"}`)) {
 		return errChecksum
 	}
-	want := appendHex8(nil, crc32.Checksum(text[:body], crcTable))
+	var digits [8]byte
+	want := appendHex8(digits[:0], crc32.Checksum(text[:body], crcTable))
 	if !bytes.Equal(text[body+len(crcMember):len(text)-2], want) {
 		return errChecksum
 	}
