@@ -31,16 +31,22 @@ const (
 	Strict
 )
 
+// What Parse says of a text with nothing in it.
+var (
+	errEmpty    = errors.New("is empty")
+	errComments = errors.New("has only comments")
+)
+
 // Parse returns the node that a text is, which has one YAML document. The error says in
 // words what is wrong with the text.
 func Parse(text []byte) (*yaml.Node, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, errors.New("is empty")
+		return nil, errEmpty
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var node yaml.Node
 	if err := decoder.Decode(&node); errors.Is(err, io.EOF) {
-		return nil, errors.New("has only comments")
+		return nil, errComments
 	} else if err != nil {
 		return nil, errors.New("is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: "))
 	}
@@ -210,8 +216,11 @@ func readStrict(text []byte) (any, error) {
 		return document.ReadJSON(text)
 	}
 	node, err := Parse(text)
-	if err != nil {
+	switch {
+	case err == errEmpty, err == errComments:
 		return nil, fmt.Errorf("it %w; write {} for no data", err)
+	case err != nil:
+		return nil, fmt.Errorf("it %w", err)
 	}
 	return Value(node, Strict)
 }

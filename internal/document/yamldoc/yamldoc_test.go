@@ -85,3 +85,18 @@ func TestModes(t *testing.T) {
 		}
 	}
 }
+
+// TestNoData: only who gives nothing is told how to give no data.
+func TestNoData(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                  "it is empty; write {} for no data",
+		" \n":               "it is empty; write {} for no data",
+		"# nothing\n":       "it has only comments; write {} for no data",
+		"a: 1\n---\nb: 2\n": "it has more than one YAML document",
+		"a: [1\n":           "it is not YAML: line 1: did not find expected ',' or ']'",
+	} {
+		if _, err := ReadDocument([]byte(text)); err == nil || err.Error() != want {
+			t.Errorf("%q: got the error %v, want %s", text, err, want)
+		}
+	}
+}
