@@ -31,6 +31,7 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "AllOrNothing", testAllOrNothing)
 	run(t, open, "CheckCommit", testCheckCommit)
 	run(t, open, "HandOver", testHandOver)
+	run(t, open, "HandOverOfMany", testHandOverOfMany)
 	run(t, open, "Guards", testGuards)
 	run(t, open, "GuardsExclude", testGuardsExclude)
 	run(t, open, "CommitAfterItsContext", testCommitAfterItsContext)
@@ -705,6 +706,63 @@ func testHandOver(s tested) {
 		s.t.Error("a is held after its end")
 	}
 	s.neverFree("b", func() { s.commit(s.change(lock.Unlocked, "b"), next("b", "x")) })
+}
+
+// testHandOverOfMany: 64 locks are taken, handed over and released in one commit each, or
+// in none.
+func testHandOverOfMany(s tested) {
+	const many = 64
+	names := make([]string, many)
+	changes := make([]lock.Change, many)
+	for i := range names {
+		names[i] = fmt.Sprintf("many/%d/%d", i%5, i)
+		changes[i] = s.change(lock.Locked, names[i], withHolder("first"))
+	}
+	s.commit(changes...)
+	revision := s.revision()
+	handOver := func() (changes []lock.Change) {
+		for _, name := range names {
+			changes = append(changes, s.change(lock.Unlocked, name))
+		}
+		for _, name := range names {
+			changes = append(changes, s.change(lock.Locked, name, withHolder("next"), withPrev(0)))
+		}
+		return changes
+	}
+	holders := func(want string) {
+		s.t.Helper()
+		held := s.list("many/**", "")
+		if len(held) != many {
+			s.t.Errorf("%d locks are held, want %d", len(held), many)
+		}
+		for _, l := range held {
+			if l.Holder != want {
+				s.t.Errorf("%v is held by %q, want %q", l.Name, l.Holder, want)
+			}
+		}
+	}
+	for _, outdated := range []int{0, many - 1} {
+		changes := handOver()
+		changes[outdated].Prev--
+		_, err := s.Commit(s.t.Context(), changes)
+		wantError(s.t, fmt.Sprintf("with change %d outdated", outdated), err, lock.ErrConflict)
+		holders("first")
+	}
+	taken := append(handOver(), s.change(lock.Locked, "other", withPrev(1)))
+	_, err := s.Commit(s.t.Context(), taken)
+	wantError(s.t, "with another lock's change outdated", err, lock.ErrConflict)
+	holders("first")
+	s.commit(handOver()...)
+	holders("next")
+	s.events(revision, 2*many)
+	changes = changes[:0]
+	for _, name := range names {
+		changes = append(changes, s.change(lock.Unlocked, name))
+	}
+	s.commit(changes...)
+	if held := s.list("", ""); len(held) > 0 {
+		s.t.Errorf("in the end %d locks are held", len(held))
+	}
 }
 
 // testGuards: a commit is made where its guards hold, and they change nothing.
