@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/complaints"
-	"github.com/pylok/pylok/filestore/internal/disk"
-	"github.com/pylok/pylok/filestore/internal/suspects"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -99,84 +97,4 @@ func (s *Store) takeIn(files []inspected) (again []lock.Name, err error) {
 		s.complaints.Result(complaints.NotTakenIn, c.err)
 	}
 	return again, c.err
-}
-
-// emptyFor is how long, at least, a directory stays after its last lock.
-const emptyFor = 5 * time.Second
-
-// inspector is the store as suspects.Finder sees it.
-type inspector struct{ store *Store }
-
-// Held implements suspects.Store.
-func (i inspector) Held(from string, yield func(suspects.File) bool) {
-	if v := i.store.view.Load(); v != nil {
-		v.locks.AscendGreaterOrEqual(&entry{key: from}, func(e *entry) bool { return yield(e) })
-	}
-}
-
-// IsHeld implements suspects.Store.
-func (i inspector) IsHeld(name lock.Name) bool {
-	v := i.store.view.Load()
-	return v == nil || find(v.locks, name) != nil
-}
-
-// Inspect implements suspects.Store.
-func (i inspector) Inspect(names []lock.Name) error { return i.store.inspect(names) }
-
-// Name implements suspects.File.
-func (e *entry) Name() lock.Name { return e.lock.Name }
-
-// Compare implements suspects.File.
-func (e *entry) Compare(found disk.Stat) suspects.Comparison {
-	now := fingerprintOf(found)
-	switch {
-	case !e.print.matches(now):
-		return suspects.Changed
-	case !e.print.isKnown() && !now.fresh: // else soon
-		return suspects.Unconfirmed
-	}
-	return suspects.AsKnown
-}
-
-// Confirm implements suspects.Store: it reads files beside the committer, and inspects those
-// that are not as the server wrote them.
-func (i inspector) Confirm(unconfirmed []suspects.File) error {
-	s := i.store
-	if !s.beginRead() {
-		return nil
-	}
-	held := s.files.Hold()
-	here := files{FS: held, root: s.files.root}
-	var read []learnt
-	var changed []lock.Name
-	var failed error
-	for _, file := range unconfirmed {
-		e := file.(*entry)
-		found, err := here.read(e.lock.Name, e)
-		switch {
-		case err != nil: // the next poll tries again
-			failed = err
-		case found.unread && found.Problem == e.lock.Problem: // still
-		case found.Token != e.fileToken || found.Data != e.lock.Data || found.Problem != e.lock.Problem || !e.print.matches(found.print):
-			changed = append(changed, e.lock.Name)
-		case found.print.isKnown():
-			read = append(read, learnt{e, found.print})
-		}
-	}
-	held.Drop()
-	s.endRead()
-	if len(read) > 0 {
-		s.between(func(*commit) { s.learn(read) })
-	}
-	return errors.Join(failed, s.inspect(changed))
-}
-
-// Removed implements suspects.Store.
-func (i inspector) Removed(dirs []string) {
-	s := i.store
-	s.committing.Lock()
-	defer s.committing.Unlock()
-	for _, dir := range dirs {
-		s.held.Forget(dir)
-	}
 }

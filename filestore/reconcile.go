@@ -42,25 +42,6 @@ func (s *Store) isStill(f inspected) bool {
 	return f.print.matches(now)
 }
 
-// ChangedByOthers implements suspects.Store. It looks, as the committer does, between two
-// batches, where files and state must agree: during one, the server's own changes look like
-// those of others, and what others do to them may look like nothing at all.
-func (i inspector) ChangedByOthers(names []lock.Name) (changed []lock.Name) {
-	s := i.store
-	s.committing.Lock()
-	defer s.committing.Unlock()
-	defer s.held.Release()
-	for _, name := range names {
-		p, err := s.work.look(name)
-		e := find(s.locks, name)
-		isAsKnown := e == nil && p == (fingerprint{}) || e != nil && e.print.matches(p)
-		if err != nil || !isAsKnown {
-			changed = append(changed, name)
-		}
-	}
-	return changed
-}
-
 // reconcileLock adds to outside what others did to a lock's file: created, edited,
 // replaced or removed it.
 func (s *Store) reconcileLock(name lock.Name, found lockFile, outside *commit) {

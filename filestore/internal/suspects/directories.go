@@ -21,6 +21,7 @@ const refused = -1
 type directories struct {
 	tree    *btree.BTreeG[*directory] // by path
 	refused int                       // how many have no watch as it was refused
+	key     directory                 // to ask the tree for, which does not keep it
 }
 
 func newDirectories() directories {
@@ -28,8 +29,14 @@ func newDirectories() directories {
 }
 
 func (ds *directories) get(path string) *directory {
-	d, _ := ds.tree.Get(&directory{path: path})
+	d, _ := ds.tree.Get(ds.at(path))
 	return d
+}
+
+// at returns the key of a path, until it is called again.
+func (ds *directories) at(path string) *directory {
+	ds.key.path = path
+	return &ds.key
 }
 
 // set adds a directory, in place of the one with its path.
@@ -48,11 +55,11 @@ func (ds *directories) count(d *directory, n int) {
 
 // remove takes out a directory and those below it, and returns them.
 func (ds *directories) remove(path string) (removed []*directory) {
-	if d, was := ds.tree.Delete(&directory{path: path}); was {
+	if d, was := ds.tree.Delete(ds.at(path)); was {
 		removed = append(removed, d)
 	}
 	below := path + "/"
-	ds.tree.AscendGreaterOrEqual(&directory{path: below}, func(d *directory) bool {
+	ds.tree.AscendGreaterOrEqual(ds.at(below), func(d *directory) bool {
 		if strings.HasPrefix(d.path, below) {
 			removed = append(removed, d)
 			return true
@@ -68,7 +75,7 @@ func (ds *directories) remove(path string) (removed []*directory) {
 
 // after returns the next directories after a path, at most so many.
 func (ds *directories) after(path string, most int) (next []*directory) {
-	ds.tree.AscendGreaterOrEqual(&directory{path: path + "\x00"}, func(d *directory) bool {
+	ds.tree.AscendGreaterOrEqual(ds.at(path+"\x00"), func(d *directory) bool {
 		next = append(next, d)
 		return len(next) < most
 	})
