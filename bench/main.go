@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -31,6 +32,7 @@ func main() {
 		}
 		return
 	}
+	debug.SetGCPercent(load.GCPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends it at once, and the kernel its servers
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)

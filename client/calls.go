@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"iter"
@@ -45,7 +46,7 @@ func (c *Client) Lock(ctx context.Context, request lock.LockRequest) (lock.Grant
 	if err != nil {
 		return lock.Grant{}, err
 	}
-	response, err := c.LockMessage(ctx, message)
+	response, err := c.lock(ctx, request.Name, message)
 	if err != nil {
 		return lock.Grant{}, err
 	}
@@ -59,9 +60,12 @@ func (c *Client) LockMessage(ctx context.Context, request *pylokv1.LockRequest) 
 	if err != nil {
 		return nil, err
 	}
-	if request = proto.CloneOf(request); request.GetRequestId() == "" {
-		request.RequestId = rand.Text()
-	}
+	return c.lock(ctx, name, proto.CloneOf(request))
+}
+
+// lock is LockMessage with a request that it may change.
+func (c *Client) lock(ctx context.Context, name lock.Name, request *pylokv1.LockRequest) (*pylokv1.LockResponse, error) {
+	request.RequestId = cmp.Or(request.GetRequestId(), rand.Text())
 	response, err := c.send(ctx, request)
 	if err != nil {
 		return nil, c.settle(ctx, name, request, err)

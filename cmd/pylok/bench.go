@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,7 @@ leaves nothing for good. With -o json, each row is an object; times are in secon
 		must(cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions))
 	}
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, _ []string) error {
+		defer debug.SetGCPercent(debug.SetGCPercent(load.GCPercent))
 		return b.bench(ctx, c)
 	})
 	return cmd
