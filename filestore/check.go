@@ -12,6 +12,7 @@ import (
 	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/filestore/internal/pool"
 	"github.com/pylok/pylok/filestore/internal/recovery"
 	"github.com/pylok/pylok/lock"
 )
@@ -33,7 +34,7 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 	s := &Store{
 		files:     files{FS: fsys, root: root},
 		config:    Config{Root: root, StateDir: config.StateDir, AcceptRestore: config.AcceptRestore}.withDefaults(),
-		committer: committer{locks: newTree(), extended: make(map[lock.Name]struct{})},
+		committer: committer{locks: newTree(), extended: make(map[lock.Name]struct{}), pool: pool.New(fsys, pool.Config{Dir: ownDir})},
 	}
 	s.complaints = complaints.New(s.config.Logger)
 	if _, err := fsys.Lstat(ownDir); errors.Is(err, fs.ErrNotExist) {
@@ -63,11 +64,11 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 		return reportAdoption(s, report)
 	}
 	r.readSnapshot()
-	if err := r.findWritten(); err != nil {
+	if err := r.findLeftovers(); err != nil {
 		return err
 	}
 	if n := len(r.leftover); n > 0 {
-		report(fmt.Sprintf("%s has names of %d files that a server wrote before it crashed; they will be removed", ownDir, n))
+		report(fmt.Sprintf("%s has %d files that a server left there when it crashed; they will be removed", ownDir, n))
 	}
 	s.journal, err = journal.Load(fsys, journalDir, r.snapshotAt, r.replay)
 	var damage *journal.DamageError

@@ -121,7 +121,6 @@ func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 		return 0, err
 	}
 	s.between(func(*commit) {
-		s.forgetDurable(v.revision)
 		s.journal.Prune(len(pruned))
 	})
 	s.pruned = append(s.pruned, pruned...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/filestore/internal/pool"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -24,7 +25,7 @@ type committer struct {
 	committing sync.Mutex // held while a batch is made, and by who looks at files between two
 	work       files      // its own way to the files
 	held       disk.Held  // what work reaches them through
-	written    written
+	pool       *pool.Pool
 	batch      disk.File     // batchFile; nil: not yet opened
 	batchAfter lock.Revision // what it says
 	locks      *btree.BTreeG[*entry]
@@ -132,7 +133,7 @@ func (s *Store) commitStaged(b *batch) {
 	if b.committed = s.write(b.committed); len(b.committed) > 0 {
 		b.mark = s.journal.Written()
 		s.advance(b)
-		s.discardMoved(b.committed)
+		s.recycle(b.committed)
 	}
 	if (len(b.committed) > 0 || s.stale) && s.failure() == nil {
 		b.view = &view{revision: s.journal.Written().Last, locks: s.locks.Clone()}
@@ -223,7 +224,7 @@ func (s *Store) advance(b *batch) {
 			case journal.KindCheckpoint:
 				continue
 			case journal.KindExtended:
-				st.after.print = find(s.locks, name).print // forget may have been there
+				st.after.print = find(s.locks, name).print // learn may have been there
 				s.extended[name] = struct{}{}
 				c.events = append(c.events, lock.Event{})
 			default:
@@ -244,13 +245,18 @@ func (s *Store) advance(b *batch) {
 	}
 }
 
-// discardMoved removes what had the places of lock files that the journal says are over
-// or replaced.
-func (s *Store) discardMoved(committed []*commit) {
+// recycle gives the pool what had the places of lock files that the journal says are over
+// or replaced. What others made, or may have made theirs, is removed.
+func (s *Store) recycle(committed []*commit) {
 	for _, c := range committed {
 		for i := range c.steps {
-			if moved := c.steps[i].moved; moved != "" {
-				s.complain(s.work.Remove(moved))
+			st := &c.steps[i]
+			switch {
+			case st.moved == "":
+			case st.before.fileToken == st.before.lock.Token:
+				s.complain(s.pool.Return(st.moved, uint64(st.record.Event.Revision)))
+			default:
+				s.complain(s.work.Remove(st.moved))
 			}
 		}
 	}

@@ -8,12 +8,12 @@
 // Changes are made in batches, each step for the whole batch. The committer makes the
 // first three; then files and state agree, and the next batch may begin:
 //
-//  1. stage: write each new lock file as .pylok/<number>.new and link it to its
-//     place, which of several creators exactly one achieves; move what is to be
-//     replaced or removed into .pylok, look whether it is ours, and put it back
-//     if not. A lock that is handed over has its file replaced once.
+//  1. stage: write each new lock file as .pylok/<number>.new and move it to its place,
+//     which of several creators exactly one achieves; move what is to be replaced or
+//     removed into .pylok, look whether it is ours, and put it back if not. A lock that
+//     is handed over has its file replaced once.
 //  2. write the journal lines; where there is no room, undo 1.
-//  3. remove what was moved.
+//  3. return what was moved to the pool, which hands it out again for another hold.
 //
 // Meanwhile the settler makes the rest, for all batches that have come so far:
 //
@@ -23,11 +23,7 @@
 // So there are two states: that of the files, which the next change is checked
 // against, and that which survives a power cut, which is all that anybody is told.
 //
-// The .new names of the last files written stay: a file whose hold is over is written
-// again for another.
-//
-// A crash between two steps is mended at the next start: a file whose .new name is
-// still there and whose token is not in the journal was never answered for and is
-// removed; what was moved for a change that is not in the journal is put back; what is
-// in the journal after the last checkpoint is made again.
+// A crash between two steps is mended at the next start: what is in place for a change that
+// is not in the journal was never answered for and is removed; what was moved for one is put
+// back; what is in the journal after the last checkpoint is made again.
 package filestore

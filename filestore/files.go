@@ -16,6 +16,7 @@ import (
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
 	"github.com/pylok/pylok/filestore/internal/lockfile"
+	"github.com/pylok/pylok/filestore/internal/pool"
 	"github.com/pylok/pylok/filestore/internal/suspects"
 	"github.com/pylok/pylok/lock"
 )
@@ -25,15 +26,14 @@ const (
 	// names do not start with a dot.
 	ownDir     = ".pylok"
 	journalDir = ownDir + "/journal"
-	newSuffix  = ".new"  // a file that the server wrote; see written
-	moveSuffix = ".move" // a file on the way into the place of a lock file, or out of it
-	takeSuffix = ".take" // a file that was moved out of the place of a lock file, which is empty then
-	keptSuffix = ".kept" // somebody's file whose place somebody else took
+	newSuffix  = pool.Suffix // a file on the way into the place of a lock file
+	moveSuffix = ".move"     // likewise, or the one whose place it has taken
+	takeSuffix = ".take"     // a file that was moved out of the place of a lock file, which is empty then
+	keptSuffix = ".kept"     // somebody's file whose place somebody else took
 
-	// Lock files are for whom the umask, or the directory's default ACL, lets have them.
-	filePerm = 0o666
-	dirPerm  = 0o777
-	ownPerm  = 0o700
+	// Directories are for whom the umask, or the default ACL, lets have them.
+	dirPerm = 0o777
+	ownPerm = 0o700
 )
 
 // files is the lock files of a root.
@@ -52,8 +52,8 @@ type fingerprint struct {
 	inode uint64
 	size  int64
 	mtime int64 // ns since the Unix epoch
-	// ctime is 0 for a file that we wrote and have not looked at since: linking
-	// it changes its ctime, and only a look afterwards tells to what.
+	// ctime is 0 for a file that we wrote and have not looked at since: moving it
+	// changes its ctime, and only a look afterwards tells to what.
 	ctime int64
 	// birth tells a file that was removed and made anew from one that was
 	// written to: file systems use inode numbers again. 0: the file system does
@@ -75,6 +75,14 @@ func fingerprintOf(stat disk.Stat) fingerprint {
 		isDir: stat.Mode.IsDir(),
 		fresh: stat.IsFresh(),
 	}
+}
+
+// newPrint is the fingerprint of a file that the server has just written and is about to
+// move.
+func newPrint(stat disk.Stat) fingerprint {
+	p := fingerprintOf(stat)
+	p.ctime, p.fresh = 0, true
+	return p
 }
 
 // unseen is the fingerprint of a file that is there and cannot be looked at.

@@ -364,8 +364,8 @@ func (r *restart) beginAbove() lock.Revision {
 	case r.journal.Position() == journal.Position{}: // nothing tells how far they had come
 		revision = max(revision, r.given)
 	}
-	if r.unread {
-		revision += mostUnread
+	if r.crashed && !r.Intact {
+		revision += mostUnread // a power cut may have taken what told of the last ones
 	}
 	return revision
 }

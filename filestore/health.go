@@ -3,7 +3,6 @@ package filestore
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/pool"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -101,11 +101,10 @@ func (s *Store) probes(ctx context.Context) {
 
 // probe tries what a change needs of the disk. The caller must hold committing.
 func (s *Store) probe() {
-	name := newFile(0)
-	file, err := s.work.create(name)
+	name := s.pool.Name(newSuffix)
+	_, err := pool.Make(s.work, name, make([]byte, lock.MaxFileBytes))
 	if err == nil {
-		_, err = file.WriteAt(make([]byte, lock.MaxFileBytes), 0)
-		err = errors.Join(err, file.Close(), s.work.Remove(name))
+		err = s.work.Remove(name)
 	}
 	if err == nil {
 		err = s.journal.MakeRoom()

@@ -62,7 +62,7 @@ type answer struct {
 // several goroutines until it is killed, or its input ends. Each says what it is
 // about to do and then, when the store has answered, what it was told.
 func serve(root string, in io.Reader, out io.Writer) error {
-	config := Config{Root: root, PollInterval: time.Millisecond, History: killHistory, journal: killJournal, written: 1 + os.Getpid()%8}.withDefaults()
+	config := Config{Root: root, PollInterval: time.Millisecond, History: killHistory, journal: killJournal, rest: 1 + os.Getpid()%8}.withDefaults()
 	path, fsys, err := openRoot(root)
 	if err != nil {
 		return err

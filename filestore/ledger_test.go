@@ -32,7 +32,7 @@ func mustOpenOn(t *testing.T, d *testDisk) *Store {
 
 func openOn(t *testing.T, d *testDisk) (*Store, error) {
 	t.Helper()
-	config := Config{Root: d.root, AcceptRestore: d.accept, NoNotify: true, History: d.history, journal: d.journal, written: 3}.withDefaults()
+	config := Config{Root: d.root, AcceptRestore: d.accept, NoNotify: true, History: d.history, journal: d.journal, rest: 2}.withDefaults()
 	return open(t.Context(), config, d.root, d)
 }
 

@@ -20,8 +20,8 @@ import (
 // slowDisk is a disk whose syncs of the journal wait to be let go.
 type slowDisk struct {
 	disk.FS
-	syncs chan chan error // one for each sync, once it has begun; takes its result
-	links chan string     // the names of the lock files made
+	syncs  chan chan error // one for each sync, once it has begun; takes its result
+	placed chan string     // the names of the lock files made
 }
 
 func (d *slowDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
@@ -32,10 +32,10 @@ func (d *slowDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File,
 	return f, err
 }
 
-func (d *slowDisk) Link(oldName, newName string) error {
-	err := d.FS.Link(oldName, newName)
+func (d *slowDisk) RenameNew(oldName, newName string) error {
+	err := d.FS.RenameNew(oldName, newName)
 	if err == nil {
-		d.links <- newName
+		d.placed <- newName
 	}
 	return err
 }
@@ -70,7 +70,7 @@ func openSlow(t *testing.T) (*Store, *slowDisk) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &slowDisk{FS: fsys, links: make(chan string, 100)}
+	d := &slowDisk{FS: fsys, placed: make(chan string, 100)}
 	config := Config{Root: root, NoNotify: true}.withDefaults()
 	s, err := open(t.Context(), config, root, d)
 	if err != nil {
@@ -86,7 +86,7 @@ func openSlow(t *testing.T) (*Store, *slowDisk) {
 	if s, err = open(t.Context(), config, root, d); err != nil {
 		t.Fatal(err)
 	}
-	d.links = make(chan string, 100)
+	d.placed = make(chan string, 100)
 	d.syncs = make(chan chan error)
 	return s, d
 }
@@ -151,10 +151,10 @@ func TestFilesAreMadeDuringASync(t *testing.T) {
 	s, d := openSlow(t)
 	first := begin(t, s, "a")
 	firstSync := <-d.syncs
-	<-d.links
-	<-d.links
+	<-d.placed
+	<-d.placed
 	second := enqueue(t, s, "b")
-	if file := <-d.links; file != "b.lock" {
+	if file := <-d.placed; file != "b.lock" {
 		t.Errorf("during the sync of a the file %s was made, want b.lock", file)
 	}
 	wantFree(t, s, "during the sync of a", "a", "b")
@@ -197,11 +197,11 @@ func TestSyncFailsWithCommitsBehindIt(t *testing.T) {
 	s, d := openSlow(t)
 	answers := []chan error{begin(t, s, "a")}
 	sync := <-d.syncs
-	<-d.links
-	<-d.links
+	<-d.placed
+	<-d.placed
 	answers = append(answers, begin(t, s, "b"))
-	<-d.links
-	<-d.links
+	<-d.placed
+	<-d.placed
 	sync <- syscall.EIO
 	for i, answer := range answers {
 		if err := <-answer; !errors.Is(err, lock.ErrOutcomeUnknown) {
@@ -233,11 +233,11 @@ func TestConflictWithWhatIsBeingMadeDurable(t *testing.T) {
 	s, d := openSlow(t)
 	first := begin(t, s, "a")
 	sync := <-d.syncs
-	<-d.links
-	<-d.links
+	<-d.placed
+	<-d.placed
 	second := enqueue(t, s, "a")
 	third := enqueue(t, s, "b")
-	<-d.links // of the third, so that the second has been looked at too
+	<-d.placed // of the third, so that the second has been looked at too
 	wantWaiting(t, second, "during the sync of the first commit of a")
 	sync <- nil
 	if err := <-first; err != nil {
@@ -325,10 +325,10 @@ func TestGivingUp(t *testing.T) {
 		}
 	})
 	s.committing.Unlock()
-	for len(d.links) > 0 {
-		<-d.links
+	for len(d.placed) > 0 {
+		<-d.placed
 	}
-	giveUp("begun", lock.ErrOutcomeUnknown, func() { <-d.links })
+	giveUp("begun", lock.ErrOutcomeUnknown, func() { <-d.placed })
 	wantFree(t, s, "before the sync", "b")
 	sync <- nil
 	if err := <-first; err != nil {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/filestore/internal/pool"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -37,8 +38,7 @@ func (s *Store) movedFile(name lock.Name) string { return s.asideOf(name, moveSu
 func (s *Store) takenFile(name lock.Name) string { return s.asideOf(name, takeSuffix) }
 
 func (s *Store) asideOf(name lock.Name, suffix string) string {
-	s.written.last++
-	return fmt.Sprintf("%s/%d-%s%s", ownDir, s.written.last, hashOf(name), suffix)
+	return s.pool.Name("-" + hashOf(name) + suffix)
 }
 
 // keptOf returns the name that a file of movedFile's or takenFile's gets to be kept.
@@ -49,12 +49,6 @@ func hashOf(name lock.Name) string {
 	h := fnv.New64a()
 	h.Write([]byte(name.String()))
 	return fmt.Sprintf("%016x", h.Sum64())
-}
-
-// isMovedOf reports whether movedFile or takenFile made a file's name for the lock.
-func isMovedOf(file string, name lock.Name) bool {
-	stem := strings.TrimSuffix(file, path.Ext(file))
-	return strings.HasSuffix(stem, "-"+hashOf(name))
 }
 
 // isMoved reports whether q, of another name, is of the file of p in the same state:
@@ -88,17 +82,9 @@ func (f *files) expect(moved string, want fingerprint) error {
 // of an error, which it returns. If somebody else has taken the place meanwhile, the
 // error is a *displacedError.
 func (f *files) putBack(moved string, name lock.Name, because error) error {
-	err := f.link(moved, name)
-	if errors.Is(err, syscall.EPERM) {
-		if err = f.moveBack(moved, name); err == nil {
-			return because
-		}
-	}
+	err := f.placeAnything(moved, name)
 	switch {
 	case err == nil:
-		if err := f.Remove(moved); err != nil {
-			return errors.Join(because, err)
-		}
 		return because
 	case isByOthers(err), errors.Is(err, errBlocked):
 		kept := keptOf(moved)
@@ -110,17 +96,15 @@ func (f *files) putBack(moved string, name lock.Name, because error) error {
 	return errors.Join(because, errMisplaced, err)
 }
 
-// moveBack gives a file in .pylok that may have one name only a lock's place, which must
-// be empty. Of that kind are directories and, where the system protects hard links, files
-// of other users.
-func (f *files) moveBack(moved string, name lock.Name) error {
-	return f.inPlace(name, func() error {
-		err := f.RenameNew(moved, fileOf(name))
-		if errors.Is(err, errors.ErrUnsupported) {
-			err = f.Rename(moved, fileOf(name))
-		}
-		return err
-	})
+// placeAnything is place for what may not be a file of the server's. Where the file system
+// cannot tell whether a name is taken, directories and, if it protects hard links, files of
+// other users have no other way.
+func (f *files) placeAnything(from string, name lock.Name) error {
+	err := f.place(from, name)
+	if errors.Is(err, syscall.EPERM) {
+		err = f.inPlace(name, func() error { return f.Rename(from, fileOf(name)) })
+	}
+	return err
 }
 
 // displacedError: the place of a file that was to be put back has been taken. Nobody's
@@ -137,12 +121,13 @@ func (e *displacedError) Error() string {
 
 func (e *displacedError) Unwrap() error { return e.err }
 
-// replace gives a file that writeNew wrote the place of a lock's file, which has a
-// fingerprint want and gets the name moved. There is no moment at which the place is
-// empty.
-func (f *files) replace(name lock.Name, written string, p, want fingerprint, moved string) error {
-	if err := f.Link(written, moved); err != nil {
-		return err
+// replace gives a new file in .pylok, with fingerprint p, the place of a lock's file, which
+// has a fingerprint want and gets the name moved. There is no moment at which the place is
+// empty. With an error the new file is gone.
+func (f *files) replace(name lock.Name, fresh string, p, want fingerprint, moved string) error {
+	// By its new name a start after a crash knows whose what it finds there is.
+	if err := f.Rename(fresh, moved); err != nil {
+		return errors.Join(errOwnFile, err, f.Remove(fresh))
 	}
 	err := f.Exchange(moved, fileOf(name))
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -240,23 +225,21 @@ func (f *files) rewrite(name lock.Name, want fingerprint, text []byte, fresh, mo
 	if want.isDir {
 		return fingerprint{}, &fs.PathError{Op: "replace", Path: fileOf(name), Err: syscall.EISDIR}
 	}
-	file, err := f.create(fresh)
+	stat, err := pool.Make(f.FS, fresh, text)
 	if err != nil {
 		return fingerprint{}, errors.Join(errOwnFile, err)
 	}
-	p, err = writeText(file, text)
-	if err = errors.Join(err, file.Close()); err != nil {
-		return fingerprint{}, errors.Join(errOwnFile, err, f.Remove(fresh))
-	}
-	switch {
-	case want == fingerprint{}:
-		err = f.link(fresh, name)
-	default:
-		if err = f.replace(name, fresh, p, want, moved); err == nil {
-			err = f.Remove(moved)
+	p = newPrint(stat)
+	if want == (fingerprint{}) {
+		if err = f.place(fresh, name); err != nil {
+			err = errors.Join(err, f.Remove(fresh))
 		}
+		return p, err
 	}
-	return p, errors.Join(err, f.Remove(fresh))
+	if err = f.replace(name, fresh, p, want, moved); err == nil {
+		err = f.Remove(moved)
+	}
+	return p, err
 }
 
 // takeBack removes a lock's file that the server has just made, with fingerprint p. What
@@ -276,10 +259,18 @@ func (f *files) takeBack(name lock.Name, p fingerprint, moved string) error {
 	return f.Remove(moved)
 }
 
-// link gives a file in .pylok a lock's place, which must be empty: else the error is
+// place gives a file in .pylok a lock's place, which must be empty: else the error is
 // fs.ErrExist.
-func (f *files) link(from string, name lock.Name) error {
-	return f.inPlace(name, func() error { return f.Link(from, fileOf(name)) })
+func (f *files) place(from string, name lock.Name) error {
+	return f.inPlace(name, func() error {
+		err := f.RenameNew(from, fileOf(name))
+		if errors.Is(err, errors.ErrUnsupported) {
+			if err = f.Link(from, fileOf(name)); err == nil {
+				err = f.Remove(from)
+			}
+		}
+		return err
+	})
 }
 
 // inPlace calls do, which gives a file a lock's place. Missing directories are made, as

@@ -1,18 +1,20 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"math"
+	"os"
+	"path"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
@@ -32,12 +34,14 @@ type restart struct {
 	past       map[lock.Name]*recovery.Past
 	finished   bool                            // a start has come to its end before
 	snapshotAt lock.Revision                   // the locks that it has are in Store.locks
-	written    map[uint64]bool                 // inodes of the files that the last server wrote last
+	hasBatch   bool                            // there is a batchFile
+	crashed    bool                            // the last server did not stop cleanly
+	written    map[uint64]bool                 // inodes of the files that have a second name, as servers before this one gave them
+	asides     map[string][]recovery.Aside     // files that had the place of a lock file, by the hash of its name
+	holders    map[journal.FileID]lock.Name    // of files, as far as the past knows; nil: not yet asked for
 	unlisted   map[string]error                // directories that could not be read
 	highest    lock.Token                      // in any lock file
-	unread     bool                            // a power cut has taken the token of a file that the server wrote
 	leftover   []string                        // files to be removed in the end
-	moved      []string                        // those of them that had the place of a lock file
 	outside    *commit                         // the changes that others made
 	reserved   map[lock.Name]lockfile.Reserved // in the files that these are about
 	mended     int
@@ -106,7 +110,7 @@ func (s *Store) recoverWithoutSnapshot(known marks) (*restart, error) {
 
 // openJournal opens the journal and takes it in.
 func (r *restart) openJournal() error {
-	if err := r.findWritten(); err != nil {
+	if err := r.findLeftovers(); err != nil {
 		return err
 	}
 	config := r.config.journal
@@ -126,11 +130,12 @@ func (r *restart) believe(daemon []byte) {
 	r.Unsynced = mount == syncFailed
 	r.Intact = mount != "" && mount == r.files.Mount()
 	r.End = r.journal.Last()
+	r.crashed = r.hasBatch || r.End > r.Checkpoint // a power cut may have taken batchFile
 	if r.Intact {
 		r.Checkpoint = max(r.Checkpoint, r.End)
 	}
 	// A journal that lacks more than the last batch is not asked.
-	r.Unheard = r.finished && r.End >= r.batchAfter
+	r.Unheard = r.finished && r.crashed && r.End >= r.batchAfter
 }
 
 func newRestart(s *Store) *restart {
@@ -138,6 +143,7 @@ func newRestart(s *Store) *restart {
 		Store:    s,
 		past:     make(map[lock.Name]*recovery.Past),
 		written:  make(map[uint64]bool),
+		asides:   make(map[string][]recovery.Aside),
 		outside:  &commit{},
 		unlisted: make(map[string]error),
 		reserved: make(map[lock.Name]lockfile.Reserved),
@@ -146,11 +152,10 @@ func newRestart(s *Store) *restart {
 	}
 }
 
-// findWritten finds the files that still have the name in .pylok under which the last
-// server wrote them.
-func (r *restart) findWritten() error {
+// findLeftovers finds the files that the last server has left in .pylok.
+func (r *restart) findLeftovers() error {
 	var err error
-	if r.batchAfter, err = readBatchFile(r.files); err != nil {
+	if r.batchAfter, r.hasBatch, err = readBatchFile(r.files); err != nil {
 		return err
 	}
 	entries, err := disk.List(r.files, ownDir)
@@ -158,39 +163,36 @@ func (r *restart) findWritten() error {
 		return err
 	}
 	for _, entry := range entries {
+		number, hash, suffix := parseOwn(entry.Name())
+		if number < math.MaxUint64/2 {
+			r.pool.Skip(number)
+		}
+		if suffix != newSuffix && suffix != moveSuffix && suffix != takeSuffix || number == 0 {
+			continue
+		}
 		name := ownDir + "/" + entry.Name()
-		r.noteNumber(entry.Name())
-		digits, isNew := strings.CutSuffix(entry.Name(), newSuffix)
-		if _, err := strconv.ParseUint(digits, 10, 64); isNew && err == nil {
-			stat, err := r.files.Lstat(name)
-			if err != nil {
-				return err
-			}
-			text, err := readWhole(r.files, name)
-			if err != nil {
-				return err
-			}
-			r.written[stat.Inode] = true
-			// Somebody may have seen its token, although nothing came of it.
-			token := lockfile.Read(text).Token
-			r.noteToken(token)
-			r.unread = r.unread || token == 0
-			r.leftover = append(r.leftover, name)
+		r.leftover = append(r.leftover, name)
+		found, err := r.files.readAt(name, nil)
+		if err != nil {
+			return err
 		}
-		if strings.HasSuffix(entry.Name(), moveSuffix) || strings.HasSuffix(entry.Name(), takeSuffix) {
-			r.leftover = append(r.leftover, name)
-			r.moved = append(r.moved, name)
+		r.noteToken(found.Token) // somebody may have seen it, although nothing came of it
+		if suffix == newSuffix {
+			r.written[found.print.inode] = true
+			continue
 		}
+		r.asides[hash] = append(r.asides[hash], recovery.Aside{Found: r.foundOf(lock.Name{}, found), Name: name, Alone: suffix == takeSuffix})
 	}
 	return nil
 }
 
-// noteNumber keeps the number of a file in .pylok from being given to another.
-func (r *restart) noteNumber(file string) {
-	digits := file[:len(file)-len(strings.TrimLeft(file, "0123456789"))]
-	if n, err := strconv.ParseUint(digits, 10, 64); err == nil && n < math.MaxUint64/2 {
-		r.Store.written.last = max(r.Store.written.last, n)
-	}
+// parseOwn takes the name of a file apart that is named by asideOf or the pool; number 0:
+// it is not.
+func parseOwn(file string) (number uint64, hash, suffix string) {
+	suffix = path.Ext(file)
+	digits, hash, _ := strings.Cut(strings.TrimSuffix(file, suffix), "-")
+	number, _ = strconv.ParseUint(digits, 10, 64)
+	return number, hash, suffix
 }
 
 // replay takes in one line of the journal.
@@ -241,6 +243,7 @@ func (r *restart) pastOf(name lock.Name) *recovery.Past {
 
 // foundOf is a file of a lock as package recovery takes it.
 func (r *restart) foundOf(name lock.Name, f lockFile) recovery.Found {
+	root := cmp.Or(r.before.Path, r.files.root) // as the last server wrote it
 	return recovery.Found{
 		Content:  f.Content,
 		Exists:   f.exists(),
@@ -250,25 +253,56 @@ func (r *restart) foundOf(name lock.Name, f lockFile) recovery.Found {
 		Ctime:    time.Unix(0, f.print.ctime),
 		Ours:     r.written[f.print.inode],
 		Text:     f.text,
-		Location: r.files.location(name),
+		Location: (&files{root: root}).location(name),
 	}
 }
 
 // judge decides what becomes of a lock whose file was found.
-func (r *restart) judge(name lock.Name, found lockFile) recovery.Verdict {
-	past := r.past[name]
-	var asides []recovery.Aside
-	if past.IsHeld() {
-		for _, file := range r.moved {
-			if !isMovedOf(file, name) {
-				continue
+func (r *restart) judge(name lock.Name, f lockFile) recovery.Verdict {
+	past, found := r.past[name], r.foundOf(name, f)
+	v := r.Judge(past, found, r.asides[hashOf(name)])
+	if (v.Remedy == recovery.Adopt || v.Remedy == recovery.Tell) && r.mayBeOurs(name, found) {
+		found.Ours = r.isMade(fileOf(name))
+		v = r.Judge(past, found, r.asides[hashOf(name)])
+	}
+	return v
+}
+
+// mayBeOurs reports whether a file may be one that a power cut left of a change that nobody
+// was told of, or has brought back. The file of another lock, which is held, is not: the
+// last server would not have written it for this one, so that somebody has moved it here.
+func (r *restart) mayBeOurs(name lock.Name, found recovery.Found) bool {
+	if r.Intact || !r.Unheard || !found.Exists || found.Ours {
+		return false
+	}
+	if r.holders == nil {
+		r.holders = make(map[journal.FileID]lock.Name)
+		r.locks.Ascend(func(e *entry) bool {
+			if r.past[e.lock.Name] == nil {
+				r.holders[r.fileOf(e.print.id(), r.snapshotAt)] = e.lock.Name
 			}
-			if moved, err := r.files.readAt(file, nil); err == nil {
-				asides = append(asides, recovery.Aside{Found: r.foundOf(name, moved), Name: file, Alone: strings.HasSuffix(file, takeSuffix)})
+			return true
+		})
+		for name, past := range r.past {
+			if past.IsHeld() {
+				r.holders[past.File] = name
 			}
 		}
+		delete(r.holders, journal.FileID{})
 	}
-	return r.Judge(past, r.foundOf(name, found), asides)
+	holder, isHeld := r.holders[found.ID]
+	return !isHeld || holder == name || r.past[name].Had(found.ID)
+}
+
+// isMade reports whether a file is one that a server made.
+func (r *restart) isMade(file string) bool {
+	f, err := disk.OpenRegular(r.files, file, os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	stat, err := f.Stat()
+	return err == nil && f.IsMade(stat)
 }
 
 // compareAll calls act with the verdict on every lock that has a file or a history,
@@ -456,9 +490,9 @@ func (r *restart) carryOutNow(name lock.Name, found lockFile, v recovery.Verdict
 	for range tries {
 		err := r.carryOut(name, found, v)
 		switch {
-		case err == nil:
+		case err == nil && v.Remedy != recovery.PutBack:
 			return nil
-		case errors.Is(err, errChanged), errors.Is(err, fs.ErrExist), disk.IsAbsent(err):
+		case err == nil, errors.Is(err, errChanged), errors.Is(err, fs.ErrExist), disk.IsAbsent(err):
 			r.noteDisplaced(err)
 			if found, err = r.files.read(name, nil); err != nil {
 				return fmt.Errorf("looking at the lock file of %s: %w", name, err)
@@ -506,15 +540,9 @@ func (r *restart) carryOut(name lock.Name, found lockFile, v recovery.Verdict) e
 		}
 		r.insert(&entry{lock: v.Lock, fileToken: v.Lock.Token, print: p}, nil)
 	case v.Remedy == recovery.PutBack:
-		back, err := r.files.readAt(v.Aside, nil)
-		if err == nil {
-			err = r.putBack(name, found, v.Aside)
-		}
-		if err != nil {
-			return err
-		}
-		back.print.ctime = 0 // it has another name now
-		r.insert(&entry{lock: v.Lock, byFile: past.ByFile, fileToken: back.Token, print: back.print}, back.reserved)
+		// Once it is, there is another verdict on it.
+		delete(r.asides, hashOf(name))
+		return r.putBack(name, found, v.Aside)
 	case isTold:
 		r.tell(name, found, v)
 	}
@@ -550,14 +578,7 @@ func (r *restart) tell(name lock.Name, found lockFile, v recovery.Verdict) {
 // of what was found there.
 func (r *restart) putBack(name lock.Name, found lockFile, moved string) error {
 	if !found.exists() {
-		err := r.files.link(moved, name)
-		if errors.Is(err, syscall.EPERM) {
-			return r.files.moveBack(moved, name)
-		}
-		if err != nil {
-			return err
-		}
-		return r.files.Remove(moved)
+		return r.files.placeAnything(moved, name)
 	}
 	err := r.files.Exchange(moved, fileOf(name))
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -584,32 +605,32 @@ func (r *restart) insert(e *entry, reserved lockfile.Reserved) {
 	r.locks.ReplaceOrInsert(e)
 }
 
-// discard removes a file that the last server has left in .pylok, unless it is somebody's.
-func (r *restart) discard(file string) error {
-	if !slices.Contains(r.moved, file) || !r.isSomebodys(file) {
-		return r.files.Remove(file)
-	}
-	kept := keptOf(file)
-	r.config.Logger.Warn("the server stopped while it looked at a file that somebody had put in the place of a lock file; the file is kept", "kept", kept)
-	return r.files.Rename(file, kept)
-}
-
-// isSomebodys reports whether a file that the last server moved out of a lock's place is
-// none that a server wrote or knew as the hold's, and has no other name.
-func (r *restart) isSomebodys(file string) bool {
-	if stat, err := r.files.Lstat(file); err != nil || stat.Mode.IsRegular() && stat.Links > 1 {
-		return false
-	}
-	found, err := r.files.readAt(file, nil)
-	if err != nil {
-		return false
-	}
-	for name, past := range r.past {
-		if isMovedOf(file, name) {
-			return r.IsSomebodys(past, r.foundOf(name, found))
+// discard removes the files that the last server has left in .pylok, but for those that are
+// somebody's. They tell a next start what a crash may have done, until here.
+func (r *restart) discard() {
+	pasts := make(map[string]*recovery.Past)
+	if len(r.asides) > 0 {
+		for name, past := range r.past {
+			pasts[hashOf(name)] = past
 		}
 	}
-	return r.IsSomebodys(nil, r.foundOf(lock.Name{}, found))
+	for hash, asides := range r.asides {
+		for _, aside := range asides {
+			if !r.IsSomebodys(pasts[hash], aside.Found) || r.isMade(aside.Name) {
+				continue
+			}
+			if stat, err := r.files.Lstat(aside.Name); err != nil || stat.Mode.IsRegular() && stat.Links > 1 {
+				continue // it has its place again, or never left it
+			}
+			kept := keptOf(aside.Name)
+			r.config.Logger.Warn("the server stopped while it looked at a file that somebody had put in the place of a lock file; the file is kept", "kept", kept)
+			r.complain(r.files.Rename(aside.Name, kept))
+		}
+	}
+	for _, file := range append(r.leftover, batchFile) {
+		r.complain(r.files.Remove(file))
+	}
+	r.batchAfter = 0
 }
 
 // mostUnread is more revisions than the last batch can have given out.
@@ -625,8 +646,6 @@ func (r *restart) finish() error {
 	}
 	if r.config.AcceptRestore {
 		r.config.Logger.Warn("the root was accepted as it is; leave --accept-restore out from now on, or no start can tell an older copy", "tokens_above", r.revision)
-		r.leftover = append(r.leftover, batchFile) // of another past
-		r.batchAfter = 0
 	}
 	var records []journal.Record
 	for i := range r.outside.steps {
@@ -670,10 +689,7 @@ func (r *restart) finish() error {
 	}
 	err := r.checkpointNow()
 	if err == nil {
-		// They tell a next start what a power cut may have done, until here.
-		for _, file := range r.leftover {
-			r.complain(r.discard(file))
-		}
+		r.discard()
 		err = r.claim.sign(r.files, r.files.Mount())
 	}
 	if err != nil {

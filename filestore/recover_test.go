@@ -2,9 +2,7 @@ package filestore
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/lockfile"
+	"github.com/pylok/pylok/filestore/internal/pool"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -278,29 +277,61 @@ var recoverCases = []recoverCase{
 	}, events: []string{"locked recent", "unlocked recent"}, data: map[string]string{"recent": `{}`}, problem: []string{"recent"}, untouched: []string{"recent"}},
 
 	// What the journal does not have was never answered for.
-	{name: "a new file that has no place yet", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "") }},
-	{name: "a grant that the journal does not have", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "unheard") }, free: []string{"unheard"}},
-	{name: "a grant that the journal does not have, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "unheard") }, free: []string{"unheard"}},
-	{name: "a grant after a release that the journal does not have", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "gone") }, free: []string{"gone"}},
+	{name: "a new file that has no place yet", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, ".pylok/1000000.new") }},
+	{name: "a grant that the journal does not have", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "unheard.lock") }, free: []string{"unheard"}},
+	{name: "a grant that the journal does not have, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "unheard.lock") }, free: []string{"unheard"}},
+	{name: "a grant after a release that the journal does not have", ruin: func(t *testing.T, r *ruin) { orphan(t, r, 1, "gone.lock") }, free: []string{"gone"}},
 	{name: "a replacement that the journal does not have", ruin: func(t *testing.T, r *ruin) {
 		rm(t, r.root, "old")
 		rm(t, r.root, "recent")
-		orphan(t, r, 1, "old")
-		orphan(t, r, 2, "recent")
+		orphan(t, r, 1, "old.lock")
+		orphan(t, r, 2, "recent.lock")
 	}},
 	{name: "a replacement of somebody's file that the journal does not have", ruin: replaceTheirs},
 	{name: "a replacement of somebody's file that the journal does not have, no power cut", powered: true, ruin: replaceTheirs},
 	{name: "a torn grant that the journal does not have", ruin: func(t *testing.T, r *ruin) {
-		orphan(t, r, 1, "unheard")
+		orphan(t, r, 1, "unheard.lock")
 		put(t, r.root, "unheard", nil, 0)
 	}, free: []string{"unheard"}},
-	{name: "a new file that the journal has", ruin: func(t *testing.T, r *ruin) {
-		l := r.holds["last"]
-		err := os.Link(filepath.Join(r.root, "last.lock"), filepath.Join(r.root, newFile(uint64(l.Revision))))
-		if err != nil && !errors.Is(err, fs.ErrExist) { // the kill may have left it there
+	{name: "grants that the journal does not have, with the text of other holds", ruin: func(t *testing.T, r *ruin) {
+		orphan(t, r, 1, "unheard.lock")
+		put(t, r.root, "unheard", r.files["gone"], 0)
+		orphan(t, r, 2, "unheard2.lock")
+		put(t, r.root, "unheard2", r.files["old"], 0)
+	}, free: []string{"unheard", "unheard2"}},
+	{name: "the text of another hold in the file of a recent one", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "recent", r.files["gone"], -time.Hour) }},
+	{name: "somebody's copy of a grant that the journal does not have, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) {
+		orphan(t, r, 1, "unheard.lock")
+		text := readFile(t, r.root, "unheard")
+		rm(t, r.root, "unheard")
+		put(t, r.root, "copy", text, 0)
+	}, events: []string{"locked copy"}, data: map[string]string{"copy": `{"msg":"unheard"}`}, untouched: []string{"copy"}},
+	{name: "a held lock's file that somebody moved", ruin: func(t *testing.T, r *ruin) {
+		if err := os.Rename(filepath.Join(r.root, "old.lock"), filepath.Join(r.root, "moved.lock")); err != nil {
+			t.Fatal(err)
+		}
+	}, events: []string{"locked moved", "unlocked old"}, free: []string{"old"}, data: map[string]string{"moved": `{"msg":"old","n":1}`}, untouched: []string{"moved"}},
+	{name: "an update that is not finished, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) { moveAside(t, r, "old") }, untouched: []string{"last"}},
+	{name: "an update that is not finished", ruin: func(t *testing.T, r *ruin) { moveAside(t, r, "old") }, untouched: []string{"last"}},
+	{name: "a release that is not finished", ruin: takeOut},
+	{name: "a release that is not finished, no power cut", powered: true, ruin: takeOut},
+	{name: "a file that stands by", powered: true, ruin: func(t *testing.T, r *ruin) {
+		name := lock.MustParseName("gone")
+		own := filepath.Join(r.root, ownDir, "1000000-"+hashOf(name)+takeSuffix)
+		if err := os.WriteFile(own, r.files["gone"], 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}, free: []string{"gone"}},
+	{name: "a file that a version before this one left with a second name", ruin: func(t *testing.T, r *ruin) {
+		if err := os.Link(filepath.Join(r.root, "last.lock"), filepath.Join(r.root, ".pylok/1000000.new")); err != nil {
 			t.Fatal(err)
 		}
 	}, untouched: []string{"last"}},
+	{name: "a grant that a version before this one left with a second name, no power cut", powered: true, ruin: secondName, free: []string{"unheard"}},
+	{name: "a grant that a version before this one left with a second name", ruin: func(t *testing.T, r *ruin) {
+		secondName(t, r)
+		put(t, r.root, "unheard", nil, 0)
+	}, free: []string{"unheard"}},
 	{name: "a name on the way", ruin: func(t *testing.T, r *ruin) {
 		if err := os.WriteFile(filepath.Join(r.root, ownDir, "99"+moveSuffix), []byte("lock_token: 99\n"), 0o644); err != nil {
 			t.Fatal(err)
@@ -310,23 +341,59 @@ var recoverCases = []recoverCase{
 
 func replaceTheirs(t *testing.T, r *ruin) {
 	rm(t, r.root, "theirs")
-	orphan(t, r, 1, "theirs")
+	orphan(t, r, 1, "theirs.lock")
 }
 
-// orphan makes a new file that the journal does not have, n revisions after its
-// end, and links it to a lock's place.
-func orphan(t *testing.T, r *ruin, n int, name string) {
+// unheardText is what the server writes for a lock's grant, n revisions after the end of
+// the journal.
+func unheardText(t *testing.T, r *ruin, n int, file string) []byte {
 	t.Helper()
-	revision := r.end + lock.Revision(n)
-	l := lock.Lock{Name: lock.MustParseName("x"), Holder: "nobody yet", Token: lock.Token(revision), Data: mustData(t, `{"msg":"unheard"}`)}
-	file := filepath.Join(r.root, newFile(uint64(revision)))
-	if err := os.WriteFile(file, lockfile.Append(nil, l, "/x"), 0o644); err != nil {
+	l := lock.Lock{Name: lock.MustParseName("x"), Holder: "nobody yet", Token: lock.Token(r.end) + lock.Token(n), AcquireTime: time.Now().Truncate(time.Millisecond), Data: mustData(t, `{"msg":"unheard"}`)}
+	return lockfile.Append(nil, l, filepath.Join(r.root, file))
+}
+
+// orphan makes a new file as the server does, for a grant that the journal does not have.
+func orphan(t *testing.T, r *ruin, n int, file string) {
+	t.Helper()
+	d := openDisk(t, r.root)
+	defer d.FS.Close()
+	if _, err := pool.Make(d, file, unheardText(t, r, n, file)); err != nil {
 		t.Fatal(err)
 	}
-	if name == "" {
-		return
+}
+
+// secondName is orphan as of servers before, whose new files had another name.
+func secondName(t *testing.T, r *ruin) {
+	t.Helper()
+	file := filepath.Join(r.root, "unheard.lock")
+	if err := os.WriteFile(file, unheardText(t, r, 1, "elsewhere.lock"), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	if err := os.Link(file, filepath.Join(r.root, name+".lock")); err != nil {
+	if err := os.Link(file, filepath.Join(r.root, ".pylok/1000000.new")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// takeOut moves the file of a hold, as a release does.
+func takeOut(t *testing.T, r *ruin) {
+	t.Helper()
+	moved := filepath.Join(r.root, ownDir, "1000000-"+hashOf(lock.MustParseName("old"))+takeSuffix)
+	if err := os.Rename(filepath.Join(r.root, "old.lock"), moved); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// moveAside replaces the file of a hold, as an update does.
+func moveAside(t *testing.T, r *ruin, name string) {
+	t.Helper()
+	moved := ".pylok/1000000-" + hashOf(lock.MustParseName(name)) + moveSuffix
+	l := r.holds[name].WithData(mustData(t, `{"msg":"unheard"}`))
+	d := openDisk(t, r.root)
+	defer d.FS.Close()
+	if _, err := pool.Make(d, moved, lockfile.Append(nil, l, filepath.Join(r.root, name+".lock"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.FS.Exchange(moved, name+".lock"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -24,7 +24,7 @@ type step struct {
 	after  *entry          // nil: it will be free
 	ended  *journal.Record // the line before record: the end of a hold that another replaces; nil: none
 	record journal.Record
-	linked bool   // the new file has its place, which was empty
+	placed bool   // the new file has its place, which was empty
 	moved  string // the name in .pylok of what had its place; empty: nothing
 }
 
@@ -170,20 +170,21 @@ func (s *Store) stageChange(c *commit, i int, now time.Time) (step, error) {
 	if err := s.beginBatch(); err != nil {
 		return step{}, s.ioError(err)
 	}
-	file, written, err := s.writeNew(l, text)
+	file, stat, err := s.pool.Take(text, uint64(s.view.Load().revision))
 	if err != nil {
 		return step{}, s.ioError(err)
 	}
-	st.after = &entry{key: l.Name.String(), lock: l, fileToken: l.Token, print: written}
+	st.after = &entry{key: l.Name.String(), lock: l, fileToken: l.Token, print: newPrint(stat)}
 	if before == nil {
-		if err := s.work.link(file, l.Name); err != nil {
-			return st, s.linkError(l.Name, err)
+		if err := s.work.place(file, l.Name); err != nil {
+			s.complain(s.work.Remove(file))
+			return st, s.newFileError(l.Name, err)
 		}
-		st.linked = true
+		st.placed = true
 		return st, nil
 	}
 	moved := s.movedFile(l.Name)
-	if err := s.work.replace(l.Name, file, written, before.print, moved); err != nil {
+	if err := s.work.replace(l.Name, file, st.after.print, before.print, moved); err != nil {
 		return st, s.placeError(l.Name, err)
 	}
 	st.moved = moved
@@ -217,8 +218,8 @@ func (st *step) endBefore() {
 	}
 }
 
-// linkError says why a new lock file cannot have its place.
-func (s *Store) linkError(name lock.Name, err error) error {
+// newFileError says why a new lock file cannot have its place.
+func (s *Store) newFileError(name lock.Name, err error) error {
 	switch {
 	case errors.Is(err, errBlocked):
 		return &lock.Error{
@@ -251,6 +252,8 @@ func (s *Store) placeError(name lock.Name, err error) error {
 		return lock.ErrConflict
 	case isOfTheFile(err):
 		return s.fileError(name, err)
+	case disk.IsExhausted(err):
+		return readOnly(err)
 	}
 	return s.ioError(err)
 }
@@ -286,7 +289,7 @@ func (s *Store) unstage(c *commit) {
 		name := st.record.Event.Lock.Name
 		var err error
 		switch {
-		case st.linked:
+		case st.placed:
 			err = s.work.takeBack(name, st.after.print, s.takenFile(name))
 		case st.moved == "":
 			continue

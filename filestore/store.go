@@ -14,6 +14,7 @@ import (
 	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
 	"github.com/pylok/pylok/filestore/internal/journal"
+	"github.com/pylok/pylok/filestore/internal/pool"
 	"github.com/pylok/pylok/filestore/internal/suspects"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/feed"
@@ -61,7 +62,7 @@ type Config struct {
 	AcceptRestore bool
 
 	journal journal.Config
-	written int // files; default mostWritten
+	rest    int // of pool.Config
 
 	checkpointEvery time.Duration // default checkpointEvery
 	emptyFor        time.Duration // default emptyFor
@@ -156,7 +157,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 			locks:    newTree(),
 			extended: make(map[lock.Name]struct{}),
 			touched:  make(map[lock.Name]bool),
-			written:  written{most: cmp.Or(config.written, mostWritten), mostOpen: mostOpenHere()},
+			pool:     pool.New(fsys, pool.Config{Dir: ownDir, Rest: config.rest}),
 		},
 		settler:      settler{batches: make(chan *batch, mostUnsettled), done: make(chan struct{})},
 		checkpointer: checkpointer{rotated: make(chan struct{}, 1)},
@@ -243,14 +244,16 @@ func (s *Store) Close() error {
 	defer s.held.Drop()
 	err := s.checkpointNow()
 	if err == nil && s.failure() == nil { // else they tell the next start
-		s.forgetAll()
-	}
-	if err == nil && s.failure() == nil {
+		s.complain(s.pool.Clear())
 		// Without them the next start takes longer and knows less, no more.
 		if s.journal.Last() != s.snapshot {
 			s.saveSnapshot(&view{revision: s.journal.Last(), locks: s.locks})
 		}
-		s.complain(s.noteProgress())
+		noteErr := s.noteProgress()
+		if noteErr == nil {
+			noteErr = s.work.Remove(batchFile)
+		}
+		s.complain(noteErr)
 	}
 	return errors.Join(err, s.journal.Close(), s.claim.release(), s.files.Close())
 }

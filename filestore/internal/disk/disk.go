@@ -122,9 +122,16 @@ type File interface {
 	// Attributes returns the size of the names of its extended attributes, of
 	// which access control lists are some.
 	Attributes() (bytes int, err error)
-	// IsOpenElsewhere reports whether anybody else has the file open or mapped.
-	// Where the file system does not tell, somebody might.
-	IsOpenElsewhere() bool
+	// MarkMade marks the file, of which stat is, as one that this program made. A copy
+	// of it is not marked. Where the file system has no extended attributes, as NFS
+	// before version 4.2, no file is.
+	MarkMade(stat Stat)
+	// IsMade reports whether the file, of which stat is, is marked.
+	IsMade(stat Stat) bool
+	// Lease fails with ErrLocked if anybody else has the file open or mapped, and keeps
+	// all from opening it until it is closed. Where the file system does not tell,
+	// somebody might.
+	Lease() error
 	// TryLock takes the file's exclusive flock(2), or fails at once with
 	// ErrLocked.
 	TryLock() error

@@ -11,10 +11,10 @@ import (
 // mode or attributes since. It is to stay.
 var ErrNotMade = errors.New("the directory is not the server's")
 
-// madeAttribute marks a directory that MkdirAll made. The mark is in the directory itself,
-// so that it is there after a crash, and goes with it. Its value says who might do what
-// there. Where a file system has no such attributes, as NFS before version 4.2, no directory
-// is marked.
+// madeAttribute marks a directory that MkdirAll made, or a file. The mark is in the directory
+// itself, so that it is there after a crash, and goes with it. Its value says who might do
+// what there; that of a file's, which file it is. Where a file system has no such
+// attributes, as NFS before version 4.2, nothing is marked.
 const madeAttribute = "user.pylok.made"
 
 // markMade marks an open directory that has just been made. One that cannot be marked is
@@ -70,3 +70,15 @@ func (r *osRoot) RemoveDir(name string) error {
 		return unix.Unlinkat(dir, base, unix.AT_REMOVEDIR)
 	})
 }
+
+func (f osFile) MarkMade(stat Stat) {
+	_ = unix.Fsetxattr(f.fd, madeAttribute, []byte(idOf(stat)), unix.XATTR_CREATE)
+}
+
+func (f osFile) IsMade(stat Stat) bool {
+	var value [64]byte
+	n, err := unix.Fgetxattr(f.fd, madeAttribute, value[:])
+	return err == nil && string(value[:n]) == idOf(stat)
+}
+
+func idOf(stat Stat) string { return fmt.Sprintf("%d %d", stat.Inode, stat.Birth) }

@@ -574,14 +574,12 @@ func (f osFile) Attributes() (bytes int, err error) {
 	return bytes, err
 }
 
-// IsOpenElsewhere asks for a write lease, which is given only where nobody else has
-// the file open (fcntl(2), "Leases"), and gives it back.
-func (f osFile) IsOpenElsewhere() bool {
+// Lease takes a write lease (fcntl(2), "Leases"), which ends with the descriptor.
+func (f osFile) Lease() error {
 	if _, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		return true
+		return ErrLocked
 	}
-	_, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETLEASE, unix.F_UNLCK)
-	return err != nil
+	return nil
 }
 
 func (f osFile) Truncate(size int64) error {

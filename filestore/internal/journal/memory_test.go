@@ -285,5 +285,7 @@ func (f *memoryFile) Datasync() error {
 
 func (f *memoryFile) TryLock() error           { panic("not asked for") }
 func (f *memoryFile) Attributes() (int, error) { panic("not asked for") }
-func (f *memoryFile) IsOpenElsewhere() bool    { panic("not asked for") }
+func (f *memoryFile) MarkMade(disk.Stat)       { panic("not asked for") }
+func (f *memoryFile) IsMade(disk.Stat) bool    { panic("not asked for") }
+func (f *memoryFile) Lease() error             { panic("not asked for") }
 func (f *memoryFile) Close() error             { return nil }

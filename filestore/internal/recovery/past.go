@@ -29,6 +29,15 @@ type Past struct {
 	// byHand is what somebody wrote into the file and the server, or somebody, replaced
 	// since the checkpoint: a power cut may bring it back.
 	byHand []replaced
+	// files is those that the lock has had since the checkpoint: a power cut may bring
+	// back one of them, whatever it says by then, since the server writes its files again.
+	files []hadFile
+}
+
+// hadFile is a file that a lock had, up to a revision.
+type hadFile struct {
+	journal.FileID
+	until lock.Revision
 }
 
 // replaced is a version of a lock's file that another has taken the place of.
@@ -57,6 +66,9 @@ func (p *Past) Add(event lock.Event, file journal.FileID, checkpoint lock.Revisi
 	if p.IsHeld() && p.ByFile {
 		p.byHand = append(p.byHand, replaced{p.Hold, event.Revision})
 	}
+	if p.IsHeld() {
+		p.files = append(p.files, hadFile{p.File, event.Revision})
+	}
 	p.Last, p.Extended = event, false
 	switch event.Type {
 	case lock.Locked:
@@ -69,6 +81,9 @@ func (p *Past) Add(event lock.Event, file journal.FileID, checkpoint lock.Revisi
 	}
 	for len(p.versions) > 0 && p.versions[0].Revision <= checkpoint {
 		p.versions = p.versions[1:]
+	}
+	for len(p.files) > 0 && p.files[0].until <= checkpoint {
+		p.files = p.files[1:]
 	}
 	for len(p.byHand) > 0 && p.byHand[0].at <= checkpoint {
 		p.byHand = p.byHand[1:]
@@ -91,6 +106,14 @@ func (p *Past) Extend(terms lock.Lock) {
 
 // IsHeld reports whether the lock is held.
 func (p *Past) IsHeld() bool { return p != nil && p.Last.Type != lock.Unlocked }
+
+// Had reports whether the lock has, or had since the checkpoint, a file.
+func (p *Past) Had(file journal.FileID) bool {
+	if p == nil || file == (journal.FileID{}) {
+		return false
+	}
+	return p.IsHeld() && p.File == file || slices.ContainsFunc(p.files, func(had hadFile) bool { return had.FileID == file })
+}
 
 func (p *Past) knows(token lock.Token) bool {
 	return p != nil && token != 0 && slices.Contains(p.tokens, token)

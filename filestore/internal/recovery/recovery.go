@@ -29,7 +29,7 @@ type Start struct {
 	// Unsynced: the files may lose it although they show it.
 	Unsynced bool
 	// Unheard: there may be files of changes that are not in the journal, since nobody
-	// was told of them.
+	// was told of them. There are none after a clean stop.
 	Unheard bool
 }
 
@@ -42,7 +42,7 @@ type Found struct {
 	ID     journal.FileID
 	// Mtime is when it was written, and Ctime when it, or its name, was changed.
 	Mtime, Ctime time.Time
-	// Ours: it is a file that the last server made.
+	// Ours: a server made the file, and it is not that of another lock that is held.
 	Ours bool
 	// Text is what a regular file that could be read says.
 	Text []byte
@@ -142,10 +142,10 @@ func (c lockCase) judge(asides []Aside) Verdict {
 	case !found.Exists:
 		return Verdict{Remedy: Tell, Why: "the lock file was removed while no server ran", Lock: c.Hold, Event: lock.Unlocked}
 
-	case c.isUnheard() && !c.IsHeld():
+	case !c.IsHeld() && c.isUnheard():
 		return Verdict{Remedy: Remove, Why: "the lock was being granted or released when the server stopped"}
 
-	case c.isUnheard() && !c.isAsHeld(found) && !changed:
+	case c.IsHeld() && !c.isAsHeld(found) && !changed && c.isUnheard():
 		return c.rewrite("the lock file was being written when the server stopped")
 
 	case found.Unread && c.IsHeld() && c.recent && !c.ByFile:
@@ -157,7 +157,7 @@ func (c lockCase) judge(asides []Aside) Verdict {
 	case c.IsHeld():
 		return c.judgeHold()
 
-	case c.recent && (c.knows(found.Token) && !found.Mtime.After(c.Last.Time.Add(timeGrain)) || c.isTorn() || c.isBack()):
+	case c.recent && (c.knows(found.Token) && !found.Mtime.After(c.Last.Time.Add(timeGrain)) || c.isTorn() || c.isBack() || c.Had(found.ID)):
 		return Verdict{Remedy: Remove, Why: "the lock file of a released hold came back"}
 
 	case c.Past == nil && found.Token != 0:
@@ -179,7 +179,7 @@ func (c lockCase) judgeHold() Verdict {
 	case !own && c.recent && !c.ByFile && c.knows(c.found.Token), c.isBack():
 		return c.rewrite("the lock file is that of a hold before")
 
-	case c.isTorn():
+	case c.isTorn(), c.isBehind():
 		return c.rewrite("the lock file of a recent hold is half written")
 
 	case own, c.isSameFile(c.found), c.ByFile && !c.knows(c.found.Token):
@@ -209,12 +209,49 @@ func (c lockCase) isSameFile(found Found) bool {
 	return c.File != (journal.FileID{}) && c.File == found.ID && (c.Intact || !c.recent || found.Token == 0)
 }
 
-// isUnheard reports whether the file is one that the last server made and the journal
-// does not account for: for a grant that nobody was told of, or, after a power cut, for
-// one that is over, or for another lock's, where what the directory says and what the file
-// says are not of the same time.
+// isUnheard reports whether the file is of a change that the journal does not have, since
+// nobody was told of it: its token is one that only such a change can have been given, and
+// it says what the server writes in this place. After a power cut it may say anything; then
+// it is one that a server made, and not the hold's own.
 func (c lockCase) isUnheard() bool {
-	return c.Unheard && c.found.Ours && (!c.Intact || lock.Revision(c.found.Token) > c.End)
+	switch {
+	case !c.Unheard:
+		return false
+	case lock.Revision(c.found.Token) > c.End:
+		return c.found.Ours || c.found.isWritten()
+	case c.Intact || !c.found.Ours:
+		return false
+	case !c.IsHeld():
+		return true
+	case c.File == (journal.FileID{}):
+		return !c.found.Mtime.After(c.latest())
+	}
+	return c.File != c.found.ID
+}
+
+// isBehind reports whether the file is the hold's own, and a power cut has left of it what
+// it said before: nobody has written to it since the server has.
+func (c lockCase) isBehind() bool {
+	return c.recent && !c.ByFile && c.File != (journal.FileID{}) && c.File == c.found.ID && !c.found.Mtime.After(c.latest())
+}
+
+// latest is when the server has written the hold's file, or removed that of the last one,
+// at the latest.
+func (c lockCase) latest() time.Time {
+	latest := c.Last.Time.Add(timeGrain)
+	if c.IsHeld() {
+		latest = latest.Add(time.Second) // the file is written after the event's time
+	}
+	return latest
+}
+
+// isWritten reports whether the file says what the server writes there, to the byte.
+func (f Found) isWritten() bool {
+	l := lock.Lock{
+		Data: f.Data, Token: f.Token, Holder: f.Holder, AcquireTime: f.AcquireTime,
+		TTL: f.TTL, ExpireTime: f.ExpireTime, RequestID: f.RequestID,
+	}
+	return f.Problem == "" && bytes.Equal(f.Text, lockfile.Append(nil, l, f.Location))
 }
 
 // movedOut returns where the last server moved the file of a hold that the journal knows,
@@ -222,12 +259,12 @@ func (c lockCase) isUnheard() bool {
 // changed since then what that server left in the place: removed the file that took it, or
 // edited it.
 func (c lockCase) movedOut(asides []Aside) (name string, changed bool) {
-	if c.found.Exists && !c.found.Ours {
+	if found := c.found; found.Exists && !found.Ours && !(found.isWritten() && (c.isOwn(found) || lock.Revision(found.Token) > c.End)) {
 		return "", false // it was replaced
 	}
 	for _, aside := range asides {
 		switch {
-		case !aside.Exists || !c.isAsHeld(aside.Found):
+		case !aside.Exists || !c.isFileOf(aside):
 		case !c.found.Exists:
 			return aside.Name, !aside.Alone
 		default: // when the one took the place of the other
@@ -235,6 +272,14 @@ func (c lockCase) movedOut(asides []Aside) (name string, changed bool) {
 		}
 	}
 	return "", false
+}
+
+// isFileOf reports whether a file that was moved out of the lock's place is the hold's.
+func (c lockCase) isFileOf(aside Aside) bool {
+	if c.File == (journal.FileID{}) {
+		return c.isAsHeld(aside.Found)
+	}
+	return c.File == aside.ID || aside.Alone && c.isOwn(aside.Found)
 }
 
 // IsSomebodys reports whether a file that was moved out of the place of a lock with a past
@@ -251,11 +296,7 @@ func (s Start) IsSomebodys(past *Past, aside Found) bool {
 // for the lock since the checkpoint: it is not younger than the past, and each byte is what
 // was written there or was never written. Lock files are not synced one by one.
 func (c lockCase) isTorn() bool {
-	latest := c.Last.Time.Add(timeGrain)
-	if c.IsHeld() {
-		latest = latest.Add(time.Second) // the file is written after the event's time
-	}
-	if c.Intact || c.found.Token != 0 || c.found.Text == nil || c.found.Mtime.After(latest) {
+	if c.Intact || c.found.Token != 0 || c.found.Text == nil || c.found.Mtime.After(c.latest()) {
 		return false
 	}
 	return slices.ContainsFunc(c.versions, func(l lock.Lock) bool {

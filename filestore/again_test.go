@@ -14,12 +14,12 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// openWritten opens a store in a new root that lets so many files keep their second
-// name.
-func openWritten(t *testing.T, most int) *Store {
+// openResting opens a store in a new root that writes a file again when so many others
+// have rested.
+func openResting(t *testing.T, rest int) *Store {
 	t.Helper()
 	d := openDisk(t, t.TempDir())
-	config := Config{Root: d.root, NoNotify: true, journal: d.journal, written: most}.withDefaults()
+	config := Config{Root: d.root, NoNotify: true, journal: d.journal, rest: rest}.withDefaults()
 	s, err := open(t.Context(), config, d.root, d)
 	if err != nil {
 		t.Fatal(err)
@@ -55,10 +55,10 @@ func mustCommit(t *testing.T, s *Store, changes ...lock.Change) []lock.Event {
 // A file whose hold is over is written again when its turn comes, so that a store at
 // work does not make files.
 func TestFilesAreWrittenAgain(t *testing.T) {
-	const most, rest = 8, 4
-	s := openWritten(t, most)
+	const rest = 4
+	s := openResting(t, rest)
 	var inodes []uint64
-	for i := range 10 * most {
+	for i := range 10 * rest {
 		inodes = append(inodes, cycle(t, s, fmt.Sprintf("dir%d/x", i%3), func(file string) {
 			want := fmt.Sprintf("name: dir%d/x\n", i%3)
 			text, err := os.ReadFile(file)
@@ -67,26 +67,21 @@ func TestFilesAreWrittenAgain(t *testing.T) {
 			}
 		}))
 	}
-	for i := rest; i < len(inodes); i++ {
-		if inodes[i] != inodes[i-rest] {
-			t.Errorf("hold %d has inode %d, hold %d had %d; want the same", i, inodes[i], i-rest, inodes[i-rest])
+	for i := rest + 1; i < len(inodes); i++ {
+		if inodes[i] != inodes[i-rest-1] {
+			t.Errorf("hold %d has inode %d, hold %d had %d; want the same", i, inodes[i], i-rest-1, inodes[i-rest-1])
 		}
 	}
-	if got := len(leftNew(t, s.Root())); got != rest {
-		t.Errorf("%d second names are kept, want %d", got, rest)
+	if got := len(leftNew(t, s.Root())); got != rest+1 {
+		t.Errorf("%d files stand by, want %d", got, rest+1)
 	}
-	for i := range 2 * most { // these stay, and are let go one by one
-		mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName(fmt.Sprint("held", i))}, "somebody", `{}`))
-	}
-	// Those that were written again keep their name until they are durable.
-	if got := len(leftNew(t, s.Root())); got != most+rest {
-		t.Errorf("beside many holds %d second names are kept, want %d", got, most+rest)
-	}
-	if _, err := s.makeCheckpoint(false); err != nil {
-		t.Fatal(err)
-	}
-	if left := leftNew(t, s.Root()); len(left) > 0 {
-		t.Errorf("after a checkpoint durable holds have second names: %v", left)
+	for i := range 3 * rest {
+		name := fmt.Sprint("held", i)
+		mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName(name)}, "somebody", `{}`))
+		mustCommit(t, s, updated(present(t.Context(), t, s, lock.MustParseName(name)), `{"n":1}`))
+		if info, err := os.Lstat(filepath.Join(s.Root(), name+".lock")); err != nil || info.Sys().(*syscall.Stat_t).Nlink != 1 {
+			t.Errorf("the file of %s has another name (%v)", name, err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -189,12 +184,12 @@ func TestFilesOfOthersAreNotWrittenAgain(t *testing.T) {
 		}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			const most = 3
-			mode := os.FileMode(filePerm) &^ umask()
-			s := openWritten(t, most)
+			const rest = 2
+			mode := os.FileMode(0o666) &^ umask()
+			s := openResting(t, rest)
 			var check func()
 			theirs := cycle(t, s, "theirs", func(file string) { check = c.do(t, file) })
-			for i := range 3 * most {
+			for i := range 4 * rest {
 				got := cycle(t, s, fmt.Sprint("other", i), func(file string) {
 					info, err := os.Lstat(file)
 					if err != nil || info.Mode() != mode {
@@ -276,31 +271,5 @@ func TestMovedFileStays(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// Of the files that stand by, no more are open than may be.
-func TestFewFilesStayOpen(t *testing.T) {
-	const most = 3
-	s := openWritten(t, 100)
-	s.written.mostOpen = most
-	for i := range 40 {
-		mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName(fmt.Sprint("held", i))}, "somebody", `{}`))
-		cycle(t, s, fmt.Sprint("cycled", i%10), nil)
-		open := 0
-		for _, file := range s.written.files {
-			if file.file != nil {
-				open++
-			}
-		}
-		if open > most || open != s.written.open {
-			t.Fatalf("after %d holds %d files are open and %d are counted, want at most %d", i+1, open, s.written.open, most)
-		}
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	if s.written.open != 0 {
-		t.Errorf("after the stop %d files are counted as open", s.written.open)
 	}
 }
