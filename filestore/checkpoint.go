@@ -120,9 +120,7 @@ func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 	if err := cmp.Or(c.err, s.failure()); err != nil {
 		return 0, err
 	}
-	s.between(func(*commit) {
-		s.journal.Prune(len(pruned))
-	})
+	s.between(func(*commit) { s.journal.Prune(len(pruned)) })
 	s.pruned = append(s.pruned, pruned...)
 	if err := s.noteProgress(); err != nil {
 		s.complain(err)

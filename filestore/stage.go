@@ -200,14 +200,18 @@ func (s *Store) mayMove(e *entry) error {
 			Reason:  lock.ErrLockFile,
 			Message: fmt.Sprintf("%s is a directory, which the server leaves alone, so %s stays held: remove it by hand", s.work.location(e.lock.Name), e.lock.Name),
 		}
-	case e.print.ctime != -1:
+	case e.lock.Problem == "":
 		return nil
 	}
-	// It could not be read.
-	if _, err := s.work.look(e.lock.Name); err != nil {
+	// It may not be possible to look at it.
+	p, err := s.work.look(e.lock.Name)
+	switch {
+	case err != nil:
 		return s.lookError(e.lock.Name, err)
+	case !e.print.matches(p):
+		return lock.ErrConflict
 	}
-	return lock.ErrConflict
+	return nil
 }
 
 // endBefore makes a Locked in the place of another hold two lines of the journal: the
