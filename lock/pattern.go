@@ -12,6 +12,7 @@ import (
 type Pattern struct {
 	text   string
 	prefix string // what every selected name starts with
+	suffix string // what every one ends with, if rest is not nil
 	rest   *glob  // what comes after the prefix; nil: all names, or exactly text
 }
 
@@ -36,7 +37,9 @@ func ParsePattern(text string) (Pattern, error) {
 	if star < 0 {
 		return Pattern{text: text, prefix: text}, nil
 	}
-	return Pattern{text: text, prefix: text[:star], rest: newGlob(text, star)}, nil
+	// Of **/web the slash is not part of every name that it selects.
+	suffix := strings.TrimPrefix(text[strings.LastIndexByte(text, '*')+1:], "/")
+	return Pattern{text: text, prefix: text[:star], suffix: suffix, rest: newGlob(text, star)}, nil
 }
 
 // MustParsePattern is ParsePattern for patterns known to be good; it panics on
@@ -69,5 +72,6 @@ func (p Pattern) MatchText(name string) bool {
 	case p.rest == nil:
 		return p.text == name
 	}
-	return strings.HasPrefix(name, p.prefix) && p.rest.match(name, len(p.prefix))
+	// A look at both ends spares most names the rest.
+	return strings.HasPrefix(name, p.prefix) && strings.HasSuffix(name, p.suffix) && p.rest.match(name, len(p.prefix))
 }

@@ -2,43 +2,43 @@ package feed
 
 import "github.com/pylok/pylok/lock"
 
-// audience is who waits for events, by what they wait for: the name that a pattern is, or
-// what all names begin with that it selects. An event finds those whom it may concern by
-// a look-up for its name, and one for each length that such a beginning has. The zero
-// audience is not ready for use. It is guarded by Feed.mu.
+// audience is who waits for events, by their patterns. An event finds those whom it
+// concerns by a look-up for its name, and one for each length of what the patterns begin
+// with that wait; those with the same beginning are matched one by one. The zero audience
+// is not ready for use. It is guarded by Feed.mu.
 type audience struct {
-	names    map[string]*group
-	prefixes map[string]*group
-	lengths  [lock.MaxNameBytes + 1]int // groups in prefixes, by the length of theirs
+	groups   map[string]*group          // all, by the text of their pattern
+	prefixes map[string][]*group        // those whose pattern is no name, by its Prefix
+	lengths  [lock.MaxNameBytes + 1]int // keys of prefixes, by their length
 }
 
-// group is the readers who wait for the same name or prefix. They all leave it when an
-// event wakes them, and the next who comes begins a new one.
+// group is the readers who wait for the same pattern. They all leave it when an event
+// wakes them, and the next who comes begins a new one.
 type group struct {
-	key     string
-	isName  bool
+	pattern lock.Pattern
+	place   int           // in audience.prefixes
 	waiting int           // who has joined and not left
-	news    chan struct{} // closed when an event may concern them, and by Close
+	news    chan struct{} // closed when an event concerns them, and by Close
 	first   lock.Revision // of that event; 0: none has come. Guarded by Feed.mu until news is closed
 }
 
 func newAudience() audience {
-	return audience{names: make(map[string]*group), prefixes: make(map[string]*group)}
+	return audience{groups: make(map[string]*group), prefixes: make(map[string][]*group)}
 }
 
-// join returns the group of those who wait for what p selects, for one more who does.
+// join returns the group of those who wait for p, for one more who does.
 func (a *audience) join(p lock.Pattern) *group {
-	key, isName := p.Prefix(), p.IsName()
-	groups := a.prefixes
-	if isName {
-		groups = a.names
-	}
-	g := groups[key]
+	g := a.groups[p.String()]
 	if g == nil {
-		g = &group{key: key, isName: isName, news: make(chan struct{})}
-		groups[key] = g
-		if !isName {
-			a.lengths[len(key)]++
+		g = &group{pattern: p, news: make(chan struct{})}
+		a.groups[p.String()] = g
+		if !p.IsName() {
+			same := a.prefixes[p.Prefix()]
+			if len(same) == 0 {
+				a.lengths[len(p.Prefix())]++
+			}
+			g.place = len(same)
+			a.prefixes[p.Prefix()] = append(same, g)
 		}
 	}
 	g.waiting++
@@ -53,42 +53,55 @@ func (a *audience) leave(g *group) {
 }
 
 func (a *audience) remove(g *group) {
-	if g.isName {
-		delete(a.names, g.key)
-	} else {
-		delete(a.prefixes, g.key)
-		a.lengths[len(g.key)]--
+	delete(a.groups, g.pattern.String())
+	if g.pattern.IsName() {
+		return
 	}
+	prefix := g.pattern.Prefix()
+	same := a.prefixes[prefix]
+	last := same[len(same)-1]
+	same[g.place], last.place = last, g.place
+	same[len(same)-1] = nil
+	if same = same[:len(same)-1]; len(same) > 0 {
+		a.prefixes[prefix] = same
+		return
+	}
+	delete(a.prefixes, prefix)
+	a.lengths[len(prefix)]--
 }
 
-// wake wakes whom an event may concern. They do not wait any more then.
+// wake wakes whom an event concerns. They do not wait any more then.
 func (a *audience) wake(event lock.Event) {
 	name := event.Lock.Name.String()
-	a.tell(a.names[name], event.Revision)
+	if g := a.groups[name]; g != nil {
+		a.tell(g, event.Revision)
+	}
 	if len(a.prefixes) == 0 {
 		return
 	}
-	for n, groups := range a.lengths[:len(name)+1] {
-		if groups > 0 {
-			a.tell(a.prefixes[name[:n]], event.Revision)
+	for n, prefixes := range a.lengths[:len(name)+1] {
+		if prefixes == 0 {
+			continue
+		}
+		same := a.prefixes[name[:n]]
+		for i := len(same) - 1; i >= 0; i-- { // backwards: tell moves the last one
+			if g := same[i]; g.pattern.Match(event.Lock.Name) {
+				a.tell(g, event.Revision)
+			}
 		}
 	}
 }
 
-// tell wakes a group, which may be nil.
+// tell wakes a group.
 func (a *audience) tell(g *group, first lock.Revision) {
-	if g != nil {
-		a.remove(g)
-		g.first = first
-		close(g.news)
-	}
+	a.remove(g)
+	g.first = first
+	close(g.news)
 }
 
 // wakeAll wakes all, of whom none is concerned.
 func (a *audience) wakeAll() {
-	for _, groups := range []map[string]*group{a.names, a.prefixes} {
-		for _, g := range groups {
-			a.tell(g, 0)
-		}
+	for _, g := range a.groups {
+		a.tell(g, 0)
 	}
 }

@@ -3,7 +3,6 @@ package feed_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,29 +117,4 @@ func TestQuietAsNewsComes(t *testing.T) {
 		time.AfterFunc(time.Second, func() { f.Append(nil, eventOf("web", 1)) })
 		time.Sleep(2 * time.Second)
 	})
-}
-
-// BenchmarkAppendBesideOthers appends events of one name while readers wait for other
-// names, each its own: the cost is to be the same with 10 as with 10,000.
-func BenchmarkAppendBesideOthers(b *testing.B) {
-	for _, others := range []int{0, 10, 10_000} {
-		for _, form := range []string{"name", "prefix"} {
-			b.Run(fmt.Sprintf("%s/others=%d", form, others), func(b *testing.B) {
-				f := feed.New(0, feed.Config{})
-				defer f.Close()
-				for i := range others {
-					pattern := fmt.Sprintf("other/%d", i)
-					if form == "prefix" {
-						pattern += "/*"
-					}
-					go f.Events(context.Background(), lock.MustParsePattern(pattern), 0, time.Hour)
-				}
-				name := lock.MustParseName("lb/server-cluster3w1-2")
-				b.ResetTimer()
-				for i := range b.N {
-					f.Append(nil, lock.Event{Revision: lock.Revision(i + 1), Type: lock.Locked, Lock: lock.Lock{Name: name}})
-				}
-			})
-		}
-	}
 }

@@ -194,7 +194,7 @@ func firstRun(p lock.Pattern, events []lock.Event) []lock.Event {
 	return events
 }
 
-// await waits until an event comes that may concern the group, for at most the time wait.
+// await waits until an event comes that concerns the group, for at most the time wait.
 // It reports whether one has come, and up to which revision none has.
 func (f *Feed) await(ctx context.Context, g *group, after lock.Revision, wait time.Duration) (until lock.Revision, woken bool, err error) {
 	timer := time.NewTimer(wait)
