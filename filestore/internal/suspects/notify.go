@@ -29,11 +29,11 @@ type notifier struct {
 	log     *slog.Logger
 	watcher *inotify.Watcher // nil: there are no notifications
 	rescan  chan struct{}    // has an element when everything must be looked at
-	moves   moves            // of directories
+	moved   gathered[string] // directories that came or went
 }
 
 func newNotifier(config Config) *notifier {
-	n := &notifier{log: config.Logger, rescan: make(chan struct{}, 1), moves: newMoves()}
+	n := &notifier{log: config.Logger, rescan: make(chan struct{}, 1), moved: newGathered[string]()}
 	if config.NoNotify {
 		return n
 	}
@@ -79,7 +79,7 @@ func (n *notifier) forget(watch int32, dir string) {
 }
 
 // run calls inspect with what has been told until ctx ends.
-func (n *notifier) run(ctx context.Context, inspect func(map[place]*suspect)) {
+func (n *notifier) run(ctx context.Context, inspect func(map[place]bool)) {
 	if !n.isOn() {
 		return
 	}
@@ -93,9 +93,9 @@ func (n *notifier) run(ctx context.Context, inspect func(map[place]*suspect)) {
 				return
 			case <-time.After(notifyWindow):
 			}
-			var told map[place]*suspect
-			told, err = n.read()
-			inspect(told)
+			var written map[place]bool
+			written, err = n.read()
+			inspect(written)
 		}
 		if errors.Is(err, os.ErrClosed) {
 			return
@@ -116,26 +116,16 @@ func (n *notifier) close() {
 // place is where a file is: a directory in the root, and the file's name in it.
 type place struct{ dir, base string }
 
-// suspect is a lock whose file may have been changed by others.
-type suspect struct {
-	name    lock.Name // zero: no lock has its file there
-	written bool      // the file was written to in its place
-}
+func (at place) path() string { return path.Join(at.dir, at.base) }
 
-// read reads what has been gathered. What it says of directories the poller gets.
-func (n *notifier) read() (told map[place]*suspect, err error) {
-	told = make(map[place]*suspect)
+// read reads what has been gathered: what came, went, or, if so it says, was written to.
+func (n *notifier) read() (written map[place]bool, err error) {
+	written = make(map[place]bool)
 	everything, err := n.watcher.Read(func(e inotify.Event) {
-		at := told[place{e.Dir, string(e.Name)}]
-		if at == nil {
-			at = &suspect{}
-			base := string(e.Name)
-			at.name, _ = lockfile.NameOf(path.Join(e.Dir, base))
-			told[place{e.Dir, base}] = at
-		}
-		at.written = at.written || e.Written
-		if e.IsDir && at.name.IsZero() {
-			n.moves.add(path.Join(e.Dir, string(e.Name))) // perhaps there are lock files in it, or were
+		at := place{e.Dir, string(e.Name)}
+		written[at] = written[at] || e.Written
+		if e.IsDir && lockfile.MayBeIn(at.path()) {
+			n.moved.add(at.path())
 		}
 	})
 	if everything {
@@ -144,22 +134,22 @@ func (n *notifier) read() (told map[place]*suspect, err error) {
 		default:
 		}
 	}
-	return told, err
+	return written, err
 }
 
 // inspectNotified has those files inspected that others have changed: most notifications
 // are of the server's own changes.
-func (f *Finder) inspectNotified(told map[place]*suspect) {
+func (f *Finder) inspectNotified(written map[place]bool) {
 	var changed, looks []lock.Name
-	for _, at := range told {
-		switch {
-		case at.name.IsZero():
-		case at.written:
+	for at, isWritten := range written {
+		switch name, isLock := lockfile.NameOf(at.path()); {
+		case !isLock:
+		case isWritten:
 			// The server writes no file in its place: whoever did, it was
 			// somebody else.
-			changed = append(changed, at.name)
+			changed = append(changed, name)
 		default:
-			looks = append(looks, at.name)
+			looks = append(looks, name)
 		}
 	}
 	for some := range slices.Chunk(looks, suspectBatch) {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/complaints"
@@ -163,9 +162,9 @@ func (p *poller) wait(ctx context.Context, pause time.Duration) bool {
 		case <-p.notifier.rescan:
 			p.hurry = true
 			return false
-		case <-p.notifier.moves.told:
+		case <-p.notifier.moved.told:
 			p.hurry = true
-			for dir := range p.notifier.moves.take() {
+			for _, dir := range p.notifier.moved.take() {
 				p.list(ctx, dir)
 				p.look(ctx, dir+"/", "") // it may be another than the one that was there
 			}
@@ -412,40 +411,4 @@ func (p *poller) have(done func() error) {
 	began := time.Now()
 	p.starved = disk.IsExhausted(done()) || p.starved
 	p.woke = p.woke.Add(time.Since(began))
-}
-
-// moves is the directories that came or went, by notifications, and that the poller
-// has not yet listed.
-type moves struct {
-	told chan struct{} // has an element when there are any
-
-	mu   sync.Mutex
-	dirs map[string]bool // by their paths in the root
-}
-
-func newMoves() moves {
-	return moves{told: make(chan struct{}, 1), dirs: make(map[string]bool)}
-}
-
-// add adds a directory, if lock files may be in it.
-func (m *moves) add(dir string) {
-	if !lockfile.MayBeIn(dir) {
-		return
-	}
-	m.mu.Lock()
-	m.dirs[dir] = true
-	m.mu.Unlock()
-	select {
-	case m.told <- struct{}{}:
-	default:
-	}
-}
-
-// take takes out all of them.
-func (m *moves) take() map[string]bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	dirs := m.dirs
-	m.dirs = make(map[string]bool)
-	return dirs
 }

@@ -34,7 +34,7 @@ type Store interface {
 	// ChangedByOthers returns those of the locks whose files are not as the store knows
 	// them, where the server itself is not just changing them.
 	ChangedByOthers(names []lock.Name) []lock.Name
-	// Removed lets go of directories that are not there any more.
+	// Removed lets go of directories, by their paths in the root, that have been removed.
 	Removed(dirs []string)
 }
 
@@ -67,8 +67,8 @@ type Config struct {
 	PollInterval time.Duration
 	// NoNotify leaves inotify aside.
 	NoNotify bool
-	// EmptyFor is how long, at least, no lock must have been released in a directory
-	// that is removed; at most it is twice that.
+	// EmptyFor is how long, at least, a directory that the server made stays after a
+	// lock in it was released. It goes within twice that time, where few do.
 	EmptyFor time.Duration
 }
 
@@ -78,7 +78,7 @@ type Finder struct {
 	store    Store
 	notifier *notifier
 	poller   *poller
-	again    again
+	again    gathered[lock.Name] // whose files are to be inspected again
 	emptied  emptied
 }
 
@@ -86,13 +86,13 @@ type Finder struct {
 type Directory struct {
 	Stat  disk.Stat // from before it was listed
 	Fresh bool      // its times do not yet tell it from every later state
-	Empty bool
+	Empty bool      // nothing was in it
 }
 
 // New returns a Finder for the directories of a root as they were listed, by their paths
 // in the root.
 func New(config Config, store Store, dirs map[string]Directory) *Finder {
-	f := &Finder{config: config, store: store, again: newAgain()}
+	f := &Finder{config: config, store: store, again: newGathered[lock.Name]()}
 	f.notifier = newNotifier(config)
 	f.poller = newPoller(f, dirs)
 	return f
@@ -103,8 +103,29 @@ func (f *Finder) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { f.poller.run(ctx) })
 	running.Go(func() { f.notifier.run(ctx, f.inspectNotified) })
-	running.Go(func() { f.runAgain(ctx) })
+	running.Go(func() {
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-f.again.told:
+				_ = f.store.Inspect(f.again.take()) // logged, and named again
+			}
+		}
+	})
 	running.Wait()
+}
+
+// againAfter is how long a file rests that could not be inspected.
+const againAfter = time.Second
+
+// Again has files inspected soon.
+func (f *Finder) Again(names []lock.Name) { f.again.add(names...) }
+
+// AgainLater has files inspected after a pause.
+func (f *Finder) AgainLater(names []lock.Name) {
+	if len(names) > 0 {
+		time.AfterFunc(againAfter, func() { f.Again(names) })
+	}
 }
 
 // Emptied notes that a lock's file has left its directory, which may be empty now.
