@@ -44,7 +44,7 @@ func openOnDisk(t *testing.T, root string, config Config) (disk.FS, *Journal) {
 // else and both ways round.
 func mustRead(t *testing.T, b *Breaks, after lock.Revision) (revisions []lock.Revision) {
 	t.Helper()
-	j := &Journal{fs: b.fs, dir: "none"}
+	j := &Journal{fs: b.fs, dir: "none", config: Config{HistoryBytes: 1 << 20}}
 	j.Advance(1 << 40)
 	events := allHistory(t, j, b, lock.HistoryQuery{After: after})
 	for _, e := range events {

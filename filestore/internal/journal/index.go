@@ -48,6 +48,7 @@ type index struct {
 	table   table // of a sealed segment
 	recent  recent
 	strides []stride
+	read    int64 // bytes, to have it
 }
 
 // find calls take with the places of each name that p selects, until it returns false. The
@@ -257,7 +258,11 @@ func readIndex(r io.ReaderAt, size int64, s segment, seal uint32) (*index, error
 	if list, err = checked(list); err != nil {
 		return nil, err
 	}
-	return parseList(r, list, int64(at))
+	x, err := parseList(r, list, int64(at))
+	if err == nil {
+		x.read = int64(length) + 2*probeBytes // the seal is of as much
+	}
+	return x, err
 }
 
 // parseList reads the list of an index file whose blocks end at an offset.

@@ -146,9 +146,9 @@ func mustIndex(t testing.TB, j *Journal) {
 }
 
 // reopen opens the journal as a start does.
-func (p *past) reopen(t testing.TB) *Journal {
+func (p *past) reopen(t testing.TB, config Config) *Journal {
 	t.Helper()
-	j, err := Open(p.memory, dir, smallConfig, func(Record) error { return nil })
+	j, err := Open(p.memory, dir, config, func(Record) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestIndexes(t *testing.T) {
 		}
 	}
 
-	j := p.reopen(t)
+	j := p.reopen(t, smallConfig)
 	p.check(t, "after a start", j)
 	clear := func(names ...string) {
 		for _, name := range names {
@@ -198,9 +198,17 @@ func TestIndexes(t *testing.T) {
 		}
 	}
 
+	// Each page reads so little that most are empty.
+	few := smallConfig
+	few.HistoryBytes = 2 << 10
+	p.check(t, "in small steps", p.reopen(t, few))
+	clear(slices.Collect(maps.Keys(made))...)
+	p.check(t, "in small steps, without files", p.reopen(t, few))
+	mustIndex(t, p.reopen(t, few))
+
 	stray := dir + "/00000000000000000077" + indexSuffix
 	p.memory.files[stray] = &content{}
-	if p.reopen(t); p.memory.files[stray] != nil {
+	if p.reopen(t, smallConfig); p.memory.files[stray] != nil {
 		t.Error("an index of no segment is still there after a start")
 	}
 }
@@ -246,7 +254,7 @@ func TestDamagedIndexes(t *testing.T) {
 	for what, damage := range damaged {
 		for _, looksFirst := range []bool{false, true} {
 			p.memory.files[name] = &content{text: bytes.Clone(damage)}
-			j := p.reopen(t)
+			j := p.reopen(t, smallConfig)
 			if looksFirst {
 				// Before anybody has asked: what begins and ends well is believed.
 				mustIndex(t, j)
@@ -273,11 +281,11 @@ func TestIndexSpares(t *testing.T) {
 		{BeforeTime: first},
 		{AfterTime: time.Now().Add(24 * 365 * time.Hour), NewestFirst: true},
 	} {
-		s := &search{ctx: t.Context(), journal: p.journal, Query: Query{HistoryQuery: q, Limit: 10}, high: p.journal.Last(), budget: historyBytes}
+		s := &search{ctx: t.Context(), journal: p.journal, Query: Query{HistoryQuery: q, Limit: 10}, high: p.journal.Last(), budget: p.journal.config.HistoryBytes}
 		if err := s.round(noBreaks(p.journal)); err != nil {
 			t.Fatal(err)
 		}
-		read := historyBytes - s.budget
+		read := p.journal.config.HistoryBytes - s.budget
 		if most := int64(64 << 10); read > most || len(s.page.Events) > 0 {
 			t.Errorf("%+v: %d bytes are read for %d events; want at most %d, for none", q, read, len(s.page.Events), most)
 		}

@@ -54,6 +54,9 @@ type Config struct {
 	// After lets Open skip the replay of segments that end at or before this revision:
 	// they are only checked for damage. Default: all is replayed.
 	After lock.Revision
+	// HistoryBytes is how much one History reads, about, so that it is bounded although
+	// its query selects few events. Default 32 MiB.
+	HistoryBytes int64
 	// Carry returns the records that each new segment begins with: what must
 	// not be lost when the segments before it are pruned. Default: none.
 	Carry func() []Record
@@ -144,6 +147,7 @@ func Open(fsys disk.FS, dir string, config Config, replay func(Record) error) (*
 	config.SegmentBytes = cmp.Or(config.SegmentBytes, 64<<20)
 	config.ChunkBytes = cmp.Or(config.ChunkBytes, 1<<20)
 	config.ReserveBytes = cmp.Or(config.ReserveBytes, 256<<10)
+	config.HistoryBytes = cmp.Or(config.HistoryBytes, 32<<20)
 	j.config = config
 	if j.emptyLast != "" {
 		if err := fsys.Remove(j.emptyLast); err != nil {
