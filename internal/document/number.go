@@ -10,10 +10,10 @@ import (
 // exact is the greatest whole number up to which a float64 holds every one.
 const exact = 1 << 53
 
-// ParseNumber reads a number in a text that people or programs wrote, and reports whether it is
-// one: whether it would come back just as it was written. So the version 1.10, which would
-// come back as 1.1, is text, as are 1e3, 007, 0x1F and whole numbers beyond 2^53, of which
-// a float64 does not hold every one.
+// ParseNumber reads a number in a text that people or programs wrote, and reports whether
+// it is one: whether it would come back just as it was written, as JSON or as YAML. So the
+// version 1.10, which would come back as 1.1, is text, as are 1e3, 007, 0x1F and whole
+// numbers beyond 2^53, of which a float64 does not hold every one.
 func ParseNumber(text string) (float64, bool) {
 	v, err := strconv.ParseFloat(text, 64)
 	if err != nil || math.IsInf(v, 0) || math.IsNaN(v) || math.Abs(v) > exact && !strings.ContainsAny(text, ".e") {
