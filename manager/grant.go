@@ -102,8 +102,8 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 }
 
 // standInLine gives the request a place in the queue, unless it could not be granted the
-// lock anyway or too many wait. The caller must hold the queue, and ends what has begun here by
-// leaveLine.
+// lock anyway or too many wait. The caller must hold the queue, and ends by leaveLine what
+// has begun here.
 func (m *Manager) standInLine(ctx context.Context, q *queue, caller lock.Caller, request lock.LockRequest) (*call, error) {
 	if err := m.store.CheckSize(granting(caller, &request, 0).Lock); err != nil {
 		return nil, err
@@ -274,8 +274,9 @@ func (m *Manager) grantNext(q *queue) (held bool, notNow error) {
 	return false, nil
 }
 
-// grantTo grants the lock to a waiter who was taken out of the queue. Whose request
-// comes to nothing for now is put back, also when the store panics.
+// grantTo grants the lock to a waiter who was taken out of the queue. If that comes to
+// nothing for now, the waiter is put back, also when the store panics. The caller must hold
+// the queue.
 func (m *Manager) grantTo(q *queue, w *waiter) (_ lock.Lock, err error) {
 	err = lock.ErrConflict
 	defer func() {
@@ -286,8 +287,8 @@ func (m *Manager) grantTo(q *queue, w *waiter) (_ lock.Lock, err error) {
 	return m.grant(context.Background(), q, w, w.caller, w.request, 0)
 }
 
-// keepPlace puts a waiter back who was taken out to be granted the lock and for whom the
-// outcome leaves hope.
+// keepPlace puts a waiter back who was taken out to be granted the lock, if the outcome of
+// that says that it is to be tried again. The caller must hold the queue.
 func (m *Manager) keepPlace(q *queue, w *waiter, outcome error) {
 	if staysInLine(outcome) {
 		q.putBack(w)

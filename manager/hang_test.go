@@ -182,6 +182,34 @@ func TestRefusedThenHanging(t *testing.T) {
 	})
 }
 
+// So does one whose grant was to be made along with the end of a hold, which hangs and is
+// then refused, for the sake of that end maybe.
+func TestHangingThenRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &pendingStore{hookedStore: open(t)}
+		m := manage(t, store)
+		alice := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		bob := lockSoon(t.Context(), m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+		store.gate = make(chan struct{})
+		unlock := func() error {
+			_, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: alice.Token})
+			return err
+		}
+		if err := unlock(); !errors.Is(err, lock.ErrOutcomeUnknown) {
+			t.Errorf("Unlock: %v, want %v", err, lock.ErrOutcomeUnknown)
+		}
+		store.beforeCommit.set(func(*lock.Change) error { return lock.ErrLockFile })
+		store.letGo()
+		store.beforeCommit.remove()
+		if bob.ended() {
+			t.Fatalf("the waiter: %v; want it in line", bob.err)
+		}
+		if err := unlock(); err != nil || !bob.ended() || bob.err != nil {
+			t.Errorf("Unlock: %v, and the waiter: ended %t, %v; want the lock", err, bob.ended(), bob.err)
+		}
+	})
+}
+
 // A grant of which nobody was told is undone in the end, although the store hangs at that
 // and then does not do it.
 func TestUndoHangs(t *testing.T) {

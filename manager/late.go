@@ -55,6 +55,9 @@ func (m *Manager) finish(q *queue, late *lateCommit) {
 		}
 	}
 	if w := late.waiter; w != nil {
+		if len(late.changes) > 1 {
+			err = inHandOver(err)
+		}
 		m.keepPlace(q, w, err)
 		if !staysInLine(err) {
 			m.answer(q, w, last, err)

@@ -118,7 +118,8 @@ func ending(l lock.Lock, change lock.Change) lock.Change {
 }
 
 // release is end for a lock that others may wait for: the next in line is granted it
-// along with the end. It returns the new hold, if there is one. The caller must hold the queue.
+// along with the end. It returns the new hold, if there is one. The caller must hold the
+// queue.
 func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
 	w := q.next()
 	if w == nil {
@@ -134,8 +135,8 @@ func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change loc
 
 // handOver ends the hold l and grants the lock to a waiter who was taken out of the
 // queue, in one commit. Where that is refused the hold is ended alone. It tells the waiter
-// what became of it; whose request comes to nothing for now is put back, as by grantTo. It
-// returns the new hold, if there is one. The caller must hold the queue.
+// what became of it, or puts the waiter back if the grant came to nothing for now, as
+// grantTo does. It returns the new hold, if there is one. The caller must hold the queue.
 func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
 	outcome := error(lock.ErrConflict) // of the grant
 	defer func() {
@@ -151,9 +152,7 @@ func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock
 	case errors.Is(err, lock.ErrConflict), q.isLateFor(w):
 		return lock.Event{}, lock.Lock{}, err
 	case isRefused(err): // it may have been for the grant's sake
-		if forNow(err) {
-			outcome = err
-		}
+		outcome = inHandOver(err)
 		event, err := m.end(ctx, q, l, change)
 		return event, lock.Lock{}, err
 	default:
@@ -166,6 +165,15 @@ func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock
 		next = m.described(events[1].Lock)
 	}
 	return events[0], next, nil
+}
+
+// inHandOver returns what the outcome of a hand-over means for the grant in it: a refusal
+// may have been for the sake of the end, so that the grant is to be tried again.
+func inHandOver(err error) error {
+	if isRefused(err) && !forNow(err) {
+		return lock.ErrConflict
+	}
+	return err
 }
 
 // isRefused reports whether err says that a commit changed nothing, and that a smaller one
