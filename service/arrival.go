@@ -26,9 +26,9 @@ type arrivals struct {
 	looking bool // a look at them will come
 }
 
-// arrival is that of one request.
+// arrival is that of one request, and the context of its call.
 type arrival struct {
-	ctx    context.Context
+	context.Context
 	cancel context.CancelFunc
 	began  time.Time
 }
@@ -36,10 +36,18 @@ type arrival struct {
 // arrivalKey is where a call's context has its *arrival.
 type arrivalKey struct{}
 
+// Value implements context.Context.
+func (a *arrival) Value(key any) any {
+	if key == (arrivalKey{}) {
+		return a
+	}
+	return a.Context.Value(key)
+}
+
 // begin is a tap.ServerInHandle that limits the arrival of a call's request.
 func (a *arrivals) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	one := &arrival{began: time.Now()}
-	one.ctx, one.cancel = context.WithCancel(ctx)
+	one.Context, one.cancel = context.WithCancel(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.calls == nil {
@@ -50,7 +58,7 @@ func (a *arrivals) begin(ctx context.Context, _ *tap.Info) (context.Context, err
 		a.looking = true
 		time.AfterFunc(a.pause(), a.look)
 	}
-	return context.WithValue(one.ctx, arrivalKey{}, one), nil
+	return one, nil
 }
 
 // pause is the time between two looks.
@@ -64,7 +72,7 @@ func (a *arrivals) look() {
 		if time.Since(one.began) >= a.limit {
 			one.cancel()
 		}
-		if one.ctx.Err() != nil {
+		if one.Err() != nil {
 			delete(a.calls, one)
 		}
 	}

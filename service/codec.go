@@ -169,9 +169,6 @@ func checkData(request withData) error {
 
 func unmarshalLock(wire []byte, request *pylokv1.LockRequest) error {
 	before, data, after, ok := cutData(wire)
-	if ok {
-		_, ok = dataJSON(data)
-	}
 	if !ok || proto.Unmarshal(before, request) != nil || (proto.UnmarshalOptions{Merge: true}).Unmarshal(after, request) != nil {
 		return proto.Unmarshal(wire, request)
 	}
@@ -202,12 +199,18 @@ func cutData(wire []byte) (before, data, after []byte, ok bool) {
 	return before, data, after, ok
 }
 
-// dataJSON returns the JSON of a field data that cutData has cut, or of one that a message
-// begins with.
-func dataJSON(wire []byte) (_ []byte, usual bool) {
-	content, _, ok := wiredoc.CutField(wire, requestData)
+// requestedData reads the data of a request that codec has decoded, or another codec.
+func requestedData(request *pylokv1.LockRequest) (lock.Data, error) {
+	wire, _, ok := wiredoc.CutField(request.ProtoReflect().GetUnknown(), requestData)
 	if !ok {
-		return nil, false
+		return dataOf(request.GetData())
 	}
-	return wiredoc.AppendJSON(make([]byte, 0, len(content)+len(content)/2), content)
+	if text, usual := wiredoc.AppendJSON(make([]byte, 0, len(wire)+len(wire)/2), wire); usual {
+		return lock.ParseData(text)
+	}
+	sent := new(structpb.Struct)
+	if proto.Unmarshal(wire, sent) != nil { // with a text that is not the same each time
+		return lock.Data{}, lock.Invalid("data", "its bytes are no google.protobuf.Struct with strings in UTF-8")
+	}
+	return dataOf(sent)
 }

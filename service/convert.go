@@ -188,14 +188,6 @@ func durationOf(field string, sent *durationpb.Duration) (time.Duration, error) 
 	return sent.AsDuration(), nil
 }
 
-// requestedData reads the data of a request that codec has decoded, or another codec.
-func requestedData(request *pylokv1.LockRequest) (lock.Data, error) {
-	if text, ok := dataJSON(request.ProtoReflect().GetUnknown()); ok {
-		return lock.ParseData(text)
-	}
-	return dataOf(request.GetData())
-}
-
 // replacementOf reads data that is left as it is when nothing was sent.
 func replacementOf(request withData) (*lock.Data, error) {
 	if err := checkData(request); err != nil {
