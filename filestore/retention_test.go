@@ -117,6 +117,15 @@ func TestHistoryKeepsItsSize(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
+			indexes, err := filepath.Glob(filepath.Join(root, journalDir, "*.index"))
+			if err != nil || len(indexes) == 0 {
+				t.Errorf("indexes: %v, error %v", indexes, err)
+			}
+			for _, index := range indexes {
+				if _, err := os.Stat(strings.TrimSuffix(index, ".index") + ".jsonl"); err != nil {
+					t.Errorf("an index has outlived its segment: %v", err)
+				}
+			}
 			if s, err = Open(t.Context(), config); err != nil {
 				t.Fatal(err)
 			}
