@@ -30,7 +30,7 @@ var (
 		{"filestore/internal/disk/root.go", "return unix.Fdatasync(f.fd)", "return nil"},
 	}}
 	unreplayed = &program{name: "pylokd-unreplayed", edits: []edit{
-		{"filestore/recover.go", "\tif r.intact {\n", "\tif r.intact = true; r.intact {\n"},
+		{"filestore/recover.go", "\tif r.Intact {\n", "\tif r.Intact = true; r.Intact {\n"},
 	}}
 )
 
