@@ -1,6 +1,7 @@
 package suspects
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -51,12 +51,17 @@ func (n *notifier) isOn() bool { return n.watcher != nil }
 // limitError says of an error which of the limits of inotify is reached, if that is what it
 // means.
 func limitError(err error) error {
-	for errno, limit := range map[syscall.Errno]string{syscall.ENOSPC: "max_user_watches", syscall.EMFILE: "max_user_instances"} {
-		if value, readErr := os.ReadFile("/proc/sys/fs/inotify/" + limit); errors.Is(err, errno) && readErr == nil {
-			return fmt.Errorf("%w: the user's limit fs.inotify.%s = %s is reached; sysctl raises it", errno, limit, strings.TrimSpace(string(value)))
-		}
+	var limit string
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		limit = "max_user_watches"
+	case errors.Is(err, syscall.EMFILE):
+		limit = "max_user_instances"
+	default:
+		return err
 	}
-	return err
+	value, _ := os.ReadFile("/proc/sys/fs/inotify/" + limit) // else it has its name alone
+	return fmt.Errorf("the user's limit fs.inotify.%s = %s is reached, which sysctl raises", limit, bytes.TrimSpace(value))
 }
 
 // watch asks for notifications of a directory that is open. The error is os.ErrClosed when
