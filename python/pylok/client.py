@@ -18,11 +18,7 @@ from pylok.errors import (
     Error,
     NotHolderError,
     NotLockedError,
-    OutcomeUnknownError,
-    ShuttingDownError,
     TimeLimitError,
-    UnreachableError,
-    after,
     from_rpc_error,
     is_fault,
     is_outcome_unknown,
@@ -43,13 +39,11 @@ from pylok.messages import (
 )
 from pylok.probe import explain
 from pylok.requests import Seconds
+from pylok.sending import ABSENT, Sending, Server
 from pylok.taking import LeftError, Taking
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1.lock_service_pb2_grpc import LockServiceStub
 from pylok.watch import Watch
-
-# A server that is gone, or about to go.
-_ABSENT = (UnreachableError, ShuttingDownError)
 
 
 class Client:
@@ -76,13 +70,16 @@ class Client:
         holder: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
+        patience: Seconds | None = None,
     ) -> None:
         """Makes a client without waiting for the server.
 
         address is HOST:PORT; default PYLOK_ADDRESS, else 127.0.0.1:5625. holder is
         who its holds belong to; default user@host. credentials turn TLS on:
         grpc.ssl_channel_credentials(). Without them only this machine is connected
-        to, unless insecure.
+        to, unless insecure. patience is how long a server that has answered before and
+        has gone away is waited for, as for a restart; default 10 s. A lock's wait goes on
+        to its end, a hold until it is lost, a watch without end.
         """
         self.address = address or connection.default_address()
         self.holder = connection.default_holder() if holder is None else holder
@@ -96,6 +93,7 @@ class Client:
         make_stub: Any = LockServiceStub  # generated without types
         self._stub = make_stub(self._channel)
         self._maker = connection.Maker()
+        self._server = Server(patience)
 
     def acquire(
         self,
@@ -132,8 +130,9 @@ class Client:
                 begun = now()
                 try:
                     lock = self.renew(name, lock.token)
-                except Error:
-                    self._give_back(lock)
+                except Error as error:
+                    if not self._give_back(lock):
+                        may_be_locked(error, name, request.request_id)
                     raise
                 lease.renewed(begun)
             else:
@@ -167,11 +166,10 @@ class Client:
         """Takes a lock, which then is held until its unlock, or until it expires.
 
         holder "" takes it anonymously. request_id is a new one for each call unless
-        it is given; with it a lost answer is asked for again. overwrite replaces a
+        one is given; with it a lost answer is asked for again. overwrite replaces a
         hold that is anonymous or has the same holder.
         """
-        if request_id is None:
-            request_id = str(uuid.uuid4())
+        request_id = request_id or str(uuid.uuid4())
         request = requests.lock(
             name, data, self._holder(holder), ttl, expire_time, wait, request_id, overwrite
         )
@@ -311,18 +309,17 @@ class Client:
         def send(request: pb.LockRequest, *, timeout: float) -> Any:
             return taking.send(self._stub.Lock, request, timeout)
 
-        timeout = connection.TIMEOUT + requests.seconds(wait)
+        sending = Sending(request, self._server, wait)
         try:
-            return self._call(send, request, timeout=timeout, again=bool(request.request_id))
+            return self._call(send, request, sending=sending)
         except LeftError as left:
             if left.sent:
-                self._undo(request, cut_off=left.cut_off)
+                self._undo(request, cut_off=sending.cut_off)
             raise
         except Error as error:
-            if request.request_id and is_outcome_unknown(error):
-                cut_off = isinstance(error, UnreachableError)
+            if is_outcome_unknown(error):
                 ask = taking.has_left() or isinstance(error, TimeLimitError) or is_fault(error)
-                if not ask or not self._undo(request, cut_off=cut_off):
+                if not ask or not self._undo(request, cut_off=sending.cut_off):
                     may_be_locked(error, request.name, request.request_id)
             raise
 
@@ -362,32 +359,35 @@ class Client:
         return True
 
     def _call(
-        self, rpc: Any, request: Any, *, timeout: float = connection.TIMEOUT, again: bool = True
+        self, rpc: Any, request: Any, *, sending: Sending | None = None, again: bool = True
     ) -> tuple[Any, bool]:
-        """Makes a call, and with again makes it anew for some seconds while the
-        connection is lost. Returns the answer and whether it was made anew."""
+        """Makes a call, and with again makes it anew while the connection is lost and
+        there is patience. Returns the answer and whether it was made anew."""
         self._maker.check("this client")
-        try:
-            return rpc(request, timeout=timeout), False
-        except grpc.RpcError as error:
-            lost = from_rpc_error(error, self.address, request)
-        if not again or not isinstance(lost, (*_ABSENT, OutcomeUnknownError)):
-            raise self._explained(lost)
-        until = now() + connection.RECONNECT
-        while (left := until - now()) > 0:
+        sending = sending or Sending(request, self._server)
+        while True:
             try:
-                # Only the connection is in a hurry; the answer may take its time.
+                response = rpc(request, timeout=sending.begin())
+                sending.answered()
+                return response, sending.lost is not None
+            except grpc.RpcError as error:
+                lost = from_rpc_error(error, self.address, request)
+            if not sending.failed(lost, again=again) or not self._is_there(sending):
+                raise self._explained(sending.lost or lost)
+
+    def _is_there(self, sending: Sending) -> bool:
+        """Waits for the server while there is patience, and reports whether it is there.
+        Only the connection is in a hurry; the answer may take its time."""
+        while True:
+            time.sleep(connection.PAUSE)
+            if (left := sending.left()) <= 0:
+                return False
+            try:
                 self._stub.Info(pb.InfoRequest(), timeout=left, wait_for_ready=True)
+                return True
             except grpc.RpcError as error:
-                if isinstance(from_rpc_error(error, self.address), (*_ABSENT, TimeLimitError)):
-                    time.sleep(connection.PAUSE)
-                    continue
-            try:
-                return rpc(request, timeout=timeout), True
-            except grpc.RpcError as error:
-                lost = after(lost, from_rpc_error(error, self.address, request))
-                time.sleep(connection.PAUSE)
-        raise self._explained(lost)
+                if not isinstance(from_rpc_error(error, self.address), (*ABSENT, TimeLimitError)):
+                    return True
 
     def _explained(self, error: Error) -> Error:
         """Returns error, which says why there is no connection, if that can be found

@@ -21,9 +21,9 @@ DEFAULT_ADDRESS = "127.0.0.1:5625"
 TIMEOUT = 10.0
 """Seconds that the server has to answer, the wait for a lock not counted."""
 
-RECONNECT = 2.0
+PATIENCE = 10.0
 """Seconds for which a request that can safely be sent again is, after the
-connection was lost: a restart of the server goes unnoticed."""
+connection was lost, unless the client was given others."""
 
 UNDO = 5.0
 """Seconds for which a caller that leaves while it takes a lock is kept, so that the lock

@@ -20,6 +20,7 @@ from typing import Any
 import grpc
 
 from pylok import client, connection
+from pylok.sending import Server
 from pylok.v1 import lock_service_pb2 as pb
 
 
@@ -33,6 +34,7 @@ class ForkedClient(client.Client):
         self.holder = ""
         self._encrypted = settings.tls
         self._maker = connection.Maker()
+        self._server = Server(None)
         self._stub = _Stub(settings)
 
     def close(self) -> None:

@@ -71,7 +71,7 @@ class Taking(Generic[T]):
         leaves; another is answered at once and can tell what it did."""
         with self._deciding:
             if self._left:
-                raise LeftError(sent=self._sent, cut_off=True)
+                raise LeftError(sent=self._sent)
             self._sent = True
             if self._waits:
                 self._call = rpc.future(request, timeout=timeout)
@@ -80,7 +80,7 @@ class Taking(Generic[T]):
         try:
             return self._call.result()
         except grpc.FutureCancelledError:
-            raise LeftError(sent=True, cut_off=False) from None
+            raise LeftError(sent=True) from None
 
     def has_left(self) -> bool:
         """Reports whether the caller has left."""
@@ -154,9 +154,7 @@ def finish(work: Callable[[], object]) -> None:
 class LeftError(Exception):
     """The caller has left, and does not get to see this."""
 
-    def __init__(self, *, sent: bool, cut_off: bool) -> None:
-        """sent: the server may have got a request. cut_off: over a connection that is
-        lost."""
+    def __init__(self, *, sent: bool) -> None:
+        """sent: the server may have got a request."""
         super().__init__()
         self.sent = sent
-        self.cut_off = cut_off

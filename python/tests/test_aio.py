@@ -127,7 +127,7 @@ class Aio(unittest.IsolatedAsyncioTestCase):
             async with self.client.acquire("h", ttl=0.6):
                 await asyncio.to_thread(self.daemon.kill)
                 await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
-        with mock.patch("pylok.connection.RECONNECT", 0.2):
+        with mock.patch("pylok.connection.PATIENCE", 0.2):
             with self.assertRaises(pylok.UnreachableError):
                 await self.client.status("h")
             with self.assertRaises(pylok.UnreachableError):

@@ -378,7 +378,7 @@ class Outages(unittest.TestCase):
 
     def test_calls_over_a_restart(self) -> None:
         """Calls that can safely be made again do not notice a restart."""
-        patience = mock.patch("pylok.connection.RECONNECT", PATIENCE)
+        patience = mock.patch("pylok.connection.PATIENCE", PATIENCE)
         patience.start()
         self.addCleanup(patience.stop)
         lock = self.client.lock("c")

@@ -273,11 +273,19 @@ class Lossy(lock_service_pb2_grpc.LockServiceServicer):  # type: ignore[misc]
         """Begins with the lock free."""
         self.answers = list(answers)
         self.held_by = ""  # the request id
+        self.keeps = False  # it, whoever asks
+        self.waits: list[float] = []  # as they were asked for
+        self.asked = threading.Event()  # for a sign of life
+        self.there = threading.Event()  # so that it gives one
+        self.there.set()
+        self.slow = 0.0  # seconds until the answer to Lock
         self.unlocked = threading.Event()
 
     def Lock(self, request: Any, context: Any) -> Any:
         """Grants the lock, and answers with an error while there is one."""
         self.held_by = self.held_by or request.request_id
+        self.waits.append(request.wait.ToTimedelta().total_seconds())
+        time.sleep(self.slow)
         if self.answers:
             context.abort(self.answers.pop(0), "no luck")
         if self.held_by != request.request_id:
@@ -286,10 +294,18 @@ class Lossy(lock_service_pb2_grpc.LockServiceServicer):  # type: ignore[misc]
 
     def Info(self, request: Any, context: Any) -> Any:
         """Is there."""
+        self.asked.set()
+        self.there.wait(PATIENCE)
         return pb.InfoResponse()
+
+    def Status(self, request: Any, context: Any) -> Any:
+        """Knows of no lock yet."""
+        return pb.StatusResponse(lock=pb.Lock(name=request.name))
 
     def Unlock(self, request: Any, context: Any) -> Any:
         """Unlocks the lock."""
+        if self.keeps:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
         self.held_by = ""
         self.unlocked.set()
         return pb.UnlockResponse(lock=pb.Lock(name=request.name, token=7))
@@ -311,16 +327,16 @@ class Outcomes(unittest.TestCase):
         server.start()
         self.addCleanup(lambda: server.stop(None).wait())
 
-    def take(self, kind: str, method: str) -> None:
+    def take(self, kind: str, method: str, **options: Any) -> None:
         """Takes the lock with a client of a kind."""
         if kind == "sync":
             with pylok.Client(self.address) as client:
-                getattr(client, method)("x")
+                getattr(client, method)("x", **options)
             return
 
         async def take() -> None:
             async with pylok.aio.Client(self.address) as client:
-                await getattr(client, method)("x")
+                await getattr(client, method)("x", **options)
 
         asyncio.run(take())
 
@@ -348,7 +364,7 @@ class Outcomes(unittest.TestCase):
         for kind, method in self.each():
             with self.subTest(kind=kind, method=method):
                 self.serve(*[grpc.StatusCode.UNAVAILABLE] * 100)
-                with mock.patch("pylok.connection.RECONNECT", 0.2):
+                with mock.patch("pylok.connection.PATIENCE", 0.2):
                     with self.assertRaises(pylok.UnreachableError) as raised:
                         self.take(kind, method)
                 self.assertEqual(raised.exception.request_id, self.service.held_by)
@@ -367,7 +383,7 @@ class Outcomes(unittest.TestCase):
             with self.subTest(kind=kind, method=method):
                 unavailable, denied = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED
                 self.serve(unavailable, *[denied] * 100)
-                with mock.patch("pylok.connection.RECONNECT", 0.2):
+                with mock.patch("pylok.connection.PATIENCE", 0.2):
                     with self.assertRaises(pylok.UnreachableError) as raised:
                         self.take(kind, method)
                 self.assertTrue(raised.exception.request_id)
@@ -376,7 +392,7 @@ class Outcomes(unittest.TestCase):
         """What was never sent is not unknown."""
         self.address = "127.0.0.1:1"
         for kind, method in self.each():
-            with mock.patch("pylok.connection.RECONNECT", 0.2):
+            with mock.patch("pylok.connection.PATIENCE", 0.2):
                 with self.subTest(kind=kind, method=method):
                     with self.assertRaises(pylok.UnreachableError) as raised:
                         self.take(kind, method)
@@ -388,6 +404,64 @@ class Outcomes(unittest.TestCase):
         for kind in ("sync", "aio"):
             with self.subTest(kind=kind):
                 self.serve(grpc.StatusCode.UNAVAILABLE)
-                with self.assertRaises(pylok.Error):
+                with self.assertRaises(pylok.Error) as raised:
                     self.take(kind, "acquire")
                 self.assertEqual(self.service.held_by, "")
+                self.assertEqual(raised.exception.request_id, "")
+
+    def test_hold_that_cannot_be_given_back(self) -> None:
+        """The same where that fails too: the lock may be held, and the error says so."""
+        for kind in ("sync", "aio"):
+            with self.subTest(kind=kind):
+                self.serve(grpc.StatusCode.UNAVAILABLE)
+                self.service.keeps = True
+                with self.assertRaises(pylok.Error) as raised:
+                    self.take(kind, "acquire")
+                self.assertEqual(raised.exception.request_id, self.service.held_by)
+
+    def test_wait_over_losses(self) -> None:
+        """A place in line outlives a server that is away, and no wait begins anew."""
+        for kind in ("sync", "aio"):
+            with self.subTest(kind=kind):
+                self.serve(*[grpc.StatusCode.UNAVAILABLE] * 4)
+                self.service.slow = 0.1
+                with mock.patch("pylok.connection.PATIENCE", 0.1):
+                    self.take(kind, "lock", wait=60)
+                waits = self.service.waits
+                self.assertEqual(len(waits), 5)
+                self.assertEqual(waits[0], 60)
+                for earlier, later in zip(waits, waits[1:]):
+                    self.assertLess(later, earlier - 0.1)
+
+    def test_patience(self) -> None:
+        """A server that was never there is not waited for, however patient the client."""
+        begun = time.monotonic()
+        with pylok.Client("127.0.0.1:1", patience=60) as client:
+            with self.assertRaises(pylok.UnreachableError):
+                client.lock("x", wait=60)
+
+        async def take() -> None:
+            async with pylok.aio.Client("127.0.0.1:1", patience=60) as client:
+                with self.assertRaises(pylok.UnreachableError):
+                    await client.lock("x", wait=60)
+
+        asyncio.run(take())
+        self.assertLess(time.monotonic() - begun, 50)
+
+    def test_cancelled_while_cut_off(self) -> None:
+        """A task that is cancelled while the connection is lost does not believe that the
+        lock is free: its request may still be on its way to the grant."""
+
+        async def take() -> None:
+            async with pylok.aio.Client(self.address) as client:
+                task = asyncio.create_task(client.lock("x", wait=60))
+                await asyncio.to_thread(self.service.asked.wait, PATIENCE)
+                task.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await task
+
+        self.serve(grpc.StatusCode.UNAVAILABLE)
+        self.service.there.clear()
+        self.addCleanup(self.service.there.set)
+        asyncio.run(take())
+        self.assertEqual(self.service.held_by, "")

@@ -77,7 +77,7 @@ class Directories(DaemonTest):
     def test_no_server(self) -> None:
         """Without a server nothing is known, and nobody is told that a lock is free."""
         with mock.patch.dict(os.environ, PYLOK_ADDRESS="127.0.0.1:1"), mock.patch(
-            "pylok.connection.RECONNECT", 0.2
+            "pylok.connection.PATIENCE", 0.2
         ):
             for call in (
                 lambda: pylok.is_locked(self.daemon.root + "/x.lock"),

@@ -21,11 +21,7 @@ from pylok.errors import (
     Error,
     NotHolderError,
     NotLockedError,
-    OutcomeUnknownError,
-    ShuttingDownError,
     TimeLimitError,
-    UnreachableError,
-    after,
     from_rpc_error,
     is_fault,
     is_outcome_unknown,
@@ -46,13 +42,11 @@ from pylok.messages import (
 )
 from pylok.probe import explain
 from pylok.requests import Seconds
+from pylok.sending import ABSENT, Sending, Server
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1.lock_service_pb2_grpc import LockServiceStub
 
 T = TypeVar("T")
-
-# A server that is gone, or about to go.
-_ABSENT = (UnreachableError, ShuttingDownError)
 
 
 class Client:
@@ -68,6 +62,7 @@ class Client:
         holder: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
+        patience: Seconds | None = None,
     ) -> None:
         """Makes a client without waiting for the server; the arguments are those of
         pylok.Client."""
@@ -79,6 +74,7 @@ class Client:
         self._credentials = credentials
         self._opened: tuple[Any, Any] | None = None  # channel and stub, of the running loop
         self._maker = connection.Maker()
+        self._server = Server(patience)
 
     def acquire(
         self,
@@ -110,8 +106,9 @@ class Client:
                     begun = now()
                     try:
                         lock = await self.renew(name, lock.token)
-                    except Error:
-                        await self._give_back(lock)
+                    except Error as error:
+                        if not await self._give_back(lock):
+                            may_be_locked(error, name, request.request_id)
                         raise
                     lease.renewed(begun)
                 else:
@@ -141,8 +138,7 @@ class Client:
         overwrite: bool = False,
     ) -> Lock:
         """Takes a lock, as pylok.Client.lock does."""
-        if request_id is None:
-            request_id = str(uuid.uuid4())
+        request_id = request_id or str(uuid.uuid4())
         request = requests.lock(
             name, data, self._holder(holder), ttl, expire_time, wait, request_id, overwrite
         )
@@ -311,18 +307,19 @@ class Client:
     ) -> T:
         """Asks for a lock. When it raises an exception nothing is held, or its
         request_id is set."""
-        timeout = connection.TIMEOUT + requests.seconds(wait)
+        sending = Sending(request, self._server, wait)
         try:
-            answer = await self._call("Lock", request, timeout=timeout, again=bool(request.request_id))
+            try:
+                answer = await self._call("Lock", request, sending=sending)
+            except Error as error:
+                if is_outcome_unknown(error):
+                    ask = isinstance(error, TimeLimitError) or is_fault(error)
+                    if not ask or not await self._undo(request, cut_off=sending.cut_off):
+                        may_be_locked(error, request.name, request.request_id)
+                raise
             return await use(*answer)
         except asyncio.CancelledError:
-            await self._undo(request, cut_off=False)
-            raise
-        except Error as error:
-            if request.request_id and is_outcome_unknown(error):
-                ask = isinstance(error, TimeLimitError) or is_fault(error)
-                if not ask or not await self._undo(request, cut_off=False):
-                    may_be_locked(error, request.name, request.request_id)
+            await self._undo(request, cut_off=sending.cut_off)
             raise
 
     async def _undo(self, request: pb.LockRequest, *, cut_off: bool) -> bool:
@@ -354,32 +351,35 @@ class Client:
         return True
 
     async def _call(
-        self, method: str, request: Any, *, timeout: float = connection.TIMEOUT, again: bool = True
+        self, method: str, request: Any, *, sending: Sending | None = None, again: bool = True
     ) -> tuple[Any, bool]:
         """Makes a call as pylok.Client does, anew after a loss of the connection."""
         _, stub = self._open()
         rpc = getattr(stub, method)
-        try:
-            return await rpc(request, timeout=timeout), False
-        except grpc.RpcError as error:
-            lost = from_rpc_error(error, self.address, request)
-        if not again or not isinstance(lost, (*_ABSENT, OutcomeUnknownError)):
-            raise await self._explained(lost)
-        until = now() + connection.RECONNECT
-        while (left := until - now()) > 0:
+        sending = sending or Sending(request, self._server)
+        while True:
             try:
-                # Only the connection is in a hurry; the answer may take its time.
-                await stub.Info(pb.InfoRequest(), timeout=left, wait_for_ready=True)
+                response = await rpc(request, timeout=sending.begin())
+                sending.answered()
+                return response, sending.lost is not None
             except grpc.RpcError as error:
-                if isinstance(from_rpc_error(error, self.address), (*_ABSENT, TimeLimitError)):
-                    await asyncio.sleep(connection.PAUSE)
-                    continue
+                lost = from_rpc_error(error, self.address, request)
+            if not sending.failed(lost, again=again) or not await self._is_there(sending):
+                raise await self._explained(sending.lost or lost)
+
+    async def _is_there(self, sending: Sending) -> bool:
+        """Waits for the server while there is patience, and reports whether it is there.
+        Only the connection is in a hurry; the answer may take its time."""
+        while True:
+            await asyncio.sleep(connection.PAUSE)
+            if (left := sending.left()) <= 0:
+                return False
             try:
-                return await rpc(request, timeout=timeout), True
+                await self._open()[1].Info(pb.InfoRequest(), timeout=left, wait_for_ready=True)
+                return True
             except grpc.RpcError as error:
-                lost = after(lost, from_rpc_error(error, self.address, request))
-                await asyncio.sleep(connection.PAUSE)
-        raise await self._explained(lost)
+                if not isinstance(from_rpc_error(error, self.address), (*ABSENT, TimeLimitError)):
+                    return True
 
     async def _explained(self, error: Error) -> Error:
         """Returns error, which says why there is no connection, if that can be found

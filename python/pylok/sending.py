@@ -1,0 +1,75 @@
+"""How long a request goes on being sent, for both kinds of client."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pylok import connection
+from pylok.errors import Error, OutcomeUnknownError, ShuttingDownError, UnreachableError, after
+from pylok.lease import now
+from pylok.requests import Seconds, seconds
+
+ABSENT = (UnreachableError, ShuttingDownError)
+"""The errors of a server that is gone, or about to go."""
+
+
+class Server:
+    """What a client knows of its server."""
+
+    def __init__(self, patience: Seconds | None) -> None:
+        """patience is how long the server is waited for; None: connection.PATIENCE."""
+        self._patience = patience
+        self.reached = False
+        """Whether it has answered once: one that never did is not waited for."""
+
+    def patience(self) -> float:
+        """Returns how many seconds it is waited for."""
+        return connection.PATIENCE if self._patience is None else seconds(self._patience)
+
+
+class Sending:
+    """One request, which is sent until it is answered or its time is over: the client's
+    patience, and for one that stands in line at least the wait."""
+
+    def __init__(self, request: Any, server: Server, wait: Seconds = 0.0) -> None:
+        """wait is how long the request stands in line."""
+        self._request = request
+        self._server = server
+        self._waits = seconds(wait) > 0
+        self._wait_end = now() + seconds(wait)
+        self._until = 0.0
+        self.lost: Error | None = None
+        """What to think of the sendings so far; None: there was no other."""
+        self.cut_off = False
+        """Whether a connection was lost, so that the server may not know yet when the
+        caller has left."""
+
+    def begin(self) -> float:
+        """Makes the request ready to be sent, and returns how many seconds that may take.
+        The wait goes on from where it was."""
+        left = max(0.0, self._wait_end - now())
+        if self.lost is not None and self._waits:
+            self._request.wait.FromTimedelta(timedelta(seconds=left))
+        return connection.TIMEOUT + left
+
+    def answered(self) -> None:
+        """Notes an answer."""
+        self._server.reached = True
+
+    def failed(self, error: Error, *, again: bool) -> bool:
+        """Notes an error, and reports whether the request is to be sent again. Raises the
+        error of a later sending that tells what has become of the request."""
+        sent = not isinstance(error, UnreachableError) or error.sent
+        self._server.reached = self._server.reached or sent
+        self.cut_off = self.cut_off or isinstance(error, UnreachableError)
+        if self.lost is not None:
+            self.lost = after(self.lost, error)
+            return self.left() > 0
+        self.lost = error
+        self._until = max(now() + self._server.patience(), self._wait_end)
+        return again and self._server.reached and isinstance(error, (*ABSENT, OutcomeUnknownError))
+
+    def left(self) -> float:
+        """Returns for how many seconds it is still sent again."""
+        return self._until - now()
