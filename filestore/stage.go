@@ -53,10 +53,11 @@ func (s *Store) stage(c *commit, added int) (err error) {
 		return s.ioError(err)
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	c.steps = c.first[:0]
-	for i, change := range c.changes {
-		st, err := s.stageChange(c, i, now)
-		seen = seen || st.after != nil && change.Type != lock.Extended
+	c.steps = slices.Grow(c.first[:0], len(c.changes))
+	for i := range c.changes {
+		var st step
+		err := s.stageChange(&st, c, i, now)
+		seen = seen || st.after != nil && st.record.Kind == journal.KindEvent
 		if err != nil {
 			return err
 		}
@@ -101,30 +102,44 @@ func (s *Store) present(name lock.Name) lock.Revision {
 	return 0
 }
 
-// stageChange prepares one change of a commit that has been checked. A lock that is
-// handed over has its file replaced by the grant, and the end of its hold is a line of the
-// journal alone. With an error, a step that has an entry after it says that somebody may
+// stageChange prepares the step of one change of a commit that has been checked. A lock
+// that is handed over has its file replaced by the grant, and the end of its hold is a line
+// of the journal alone. With an error, a step with an entry after it says that somebody may
 // have seen its revision.
-func (s *Store) stageChange(c *commit, i int, now time.Time) (step, error) {
-	change := c.changes[i]
-	l := change.Lock
-	l.Warnings = "" // they are of the file, and this is another one
-	before := find(s.locks, l.Name)
+func (s *Store) stageChange(st *step, c *commit, i int, now time.Time) error {
+	change := &c.changes[i]
+	name := change.Lock.Name
+	st.before = find(s.locks, name)
 	if change.Type == lock.Extended {
-		after := *before
+		after := *st.before
 		after.extended = true
-		after.lock.TTL, after.lock.ExpireTime = l.TTL, l.ExpireTime
-		return step{
-			before: before,
-			after:  &after,
-			record: journal.Record{Kind: journal.KindExtended, Event: lock.Event{Lock: after.lock}},
-		}, nil
+		after.lock.TTL, after.lock.ExpireTime = change.Lock.TTL, change.Lock.ExpireTime
+		st.after = &after
+		st.record = journal.Record{Kind: journal.KindExtended, Event: lock.Event{Lock: after.lock}}
+		return nil
 	}
-	replaces := before != nil && change.Type == lock.Locked && !c.isEnded(l.Name, i)
+	replaces := st.before != nil && change.Type == lock.Locked && !c.isEnded(name, i)
 	if replaces {
 		s.revision++ // for the end of what it replaces
 	}
+	st.record = journal.Record{Kind: journal.KindEvent, Event: s.nextEvent(change, now)}
+	if replaces {
+		st.endBefore()
+	}
+	switch {
+	case change.Type != lock.Unlocked:
+		return s.stageFile(st)
+	case c.isGranted(name, i):
+		return nil
+	}
+	return s.stageRelease(st)
+}
+
+// nextEvent returns the event of a change, with the next revision.
+func (s *Store) nextEvent(change *lock.Change, now time.Time) lock.Event {
 	s.revision++
+	l := change.Lock
+	l.Warnings = "" // they are of the file, and this is another one
 	l.Revision = s.revision
 	if change.Type == lock.Locked {
 		l.Token = lock.Token(s.revision)
@@ -132,63 +147,65 @@ func (s *Store) stageChange(c *commit, i int, now time.Time) (step, error) {
 			l.AcquireTime = now
 		}
 	}
-	st := step{
-		before: before,
-		record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{
-			Revision: s.revision,
-			Time:     now,
-			Type:     change.Type,
-			Cause:    change.Cause,
-			Lock:     l,
-			Actor:    change.Actor,
-			Reason:   change.Reason,
-		}},
+	return lock.Event{
+		Revision: s.revision,
+		Time:     now,
+		Type:     change.Type,
+		Cause:    change.Cause,
+		Lock:     l,
+		Actor:    change.Actor,
+		Reason:   change.Reason,
 	}
-	if replaces {
-		st.endBefore()
+}
+
+// stageRelease takes a lock's file out of its place.
+func (s *Store) stageRelease(st *step) error {
+	if err := s.mayMove(st.before); err != nil {
+		return err
 	}
-	if change.Type == lock.Unlocked && c.isGranted(l.Name, i) {
-		return st, nil
+	name := st.before.lock.Name
+	moved := s.takenFile(name)
+	if err := s.work.take(name, st.before.print, moved); err != nil {
+		return s.placeError(name, err)
 	}
-	if before != nil {
-		if err := s.mayMove(before); err != nil {
-			return step{}, err
+	st.moved = moved
+	return nil
+}
+
+// stageFile gives the lock its new file, in place of the one that it has, if any.
+func (s *Store) stageFile(st *step) error {
+	if st.before != nil {
+		if err := s.mayMove(st.before); err != nil {
+			return err
 		}
 	}
-	if change.Type == lock.Unlocked {
-		moved := s.takenFile(l.Name)
-		if err := s.work.take(l.Name, before.print, moved); err != nil {
-			return step{}, s.placeError(l.Name, err)
-		}
-		st.moved = moved
-		return st, nil
-	}
+	l := st.record.Event.Lock
 	text := lockfile.Append(nil, l, s.work.location(l.Name))
 	if err := checkSize(l, len(text)); err != nil {
-		return step{}, err
+		return err
 	}
 	if err := s.beginBatch(); err != nil {
-		return step{}, s.ioError(err)
+		return s.ioError(err)
 	}
 	file, stat, err := s.pool.Take(text, uint64(s.view.Load().revision))
 	if err != nil {
-		return step{}, s.ioError(err)
+		return s.ioError(err)
 	}
 	st.after = &entry{key: l.Name.String(), lock: l, fileToken: l.Token, print: newPrint(stat)}
-	if before == nil {
+	if st.before == nil {
 		if err := s.work.place(file, l.Name); err != nil {
 			s.complain(s.work.Remove(file))
-			return st, s.newFileError(l.Name, err)
+			return s.newFileError(l.Name, err)
 		}
 		st.placed = true
-		return st, nil
+		return nil
 	}
 	moved := s.movedFile(l.Name)
-	if err := s.work.replace(l.Name, file, st.after.print, before.print, moved); err != nil {
-		return st, s.placeError(l.Name, err)
+	if err := s.work.replace(l.Name, file, st.after.print, st.before.print, moved); err != nil {
+		return s.placeError(l.Name, err)
 	}
 	st.moved = moved
-	return st, nil
+	return nil
 }
 
 // mayMove reports by its error why what is in the place of a held lock's file, as far as it
