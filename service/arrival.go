@@ -15,25 +15,25 @@ import (
 // begins before anything else looks at the call, in a tap, and ends where an interceptor
 // sees the request.
 
-// arrivals are the calls whose requests are to arrive. They are looked through now and
-// then, which costs a call less than a timer of its own, and forgets one that its client
-// has taken back.
+// arrivals are the calls whose requests have not arrived yet. They are swept now and then,
+// which costs a call less than a timer of its own, and forgets those that their clients
+// have taken back.
 type arrivals struct {
 	limit time.Duration
 
-	mu      sync.Mutex
-	calls   map[*arrival]struct{}
-	looking bool // a look at them will come
+	mu       sync.Mutex
+	calls    map[*arrival]struct{}
+	sweeping bool // a sweep is scheduled
 }
 
-// arrival is that of one request, and the context of its call.
+// arrival is the context of a call whose request is to arrive.
 type arrival struct {
 	context.Context
 	cancel context.CancelFunc
 	began  time.Time
 }
 
-// arrivalKey is where a call's context has its *arrival.
+// arrivalKey is the key of a call's *arrival in its context.
 type arrivalKey struct{}
 
 // Value implements context.Context.
@@ -46,49 +46,49 @@ func (a *arrival) Value(key any) any {
 
 // begin is a tap.ServerInHandle that limits the arrival of a call's request.
 func (a *arrivals) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
-	one := &arrival{began: time.Now()}
-	one.Context, one.cancel = context.WithCancel(ctx)
+	call := &arrival{began: time.Now()}
+	call.Context, call.cancel = context.WithCancel(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.calls == nil {
 		a.calls = make(map[*arrival]struct{})
 	}
-	a.calls[one] = struct{}{}
-	if !a.looking {
-		a.looking = true
-		time.AfterFunc(a.pause(), a.look)
+	a.calls[call] = struct{}{}
+	if !a.sweeping {
+		a.sweeping = true
+		time.AfterFunc(a.interval(), a.sweep)
 	}
-	return one, nil
+	return call, nil
 }
 
-// pause is the time between two looks.
-func (a *arrivals) pause() time.Duration { return min(a.limit/8, 250*time.Millisecond) }
+// interval is the time between two sweeps.
+func (a *arrivals) interval() time.Duration { return min(a.limit/8, 250*time.Millisecond) }
 
-// look cancels the calls whose requests are late, and forgets those that are over.
-func (a *arrivals) look() {
+// sweep cancels the calls whose requests are late, and forgets those that are over.
+func (a *arrivals) sweep() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for one := range a.calls {
-		if time.Since(one.began) >= a.limit {
-			one.cancel()
+	for call := range a.calls {
+		if time.Since(call.began) >= a.limit {
+			call.cancel()
 		}
-		if one.Err() != nil {
-			delete(a.calls, one)
+		if call.Err() != nil {
+			delete(a.calls, call)
 		}
 	}
-	a.looking = len(a.calls) > 0
-	if a.looking {
-		time.AfterFunc(a.pause(), a.look)
+	a.sweeping = len(a.calls) > 0
+	if a.sweeping {
+		time.AfterFunc(a.interval(), a.sweep)
 	} else {
-		a.calls = nil // a map keeps the room of its largest size
+		a.calls = nil // a map that was large stays so
 	}
 }
 
 // end ends the limit of a call whose request is here.
 func (a *arrivals) end(ctx context.Context) {
-	if one, ok := ctx.Value(arrivalKey{}).(*arrival); ok {
+	if call, ok := ctx.Value(arrivalKey{}).(*arrival); ok {
 		a.mu.Lock()
-		delete(a.calls, one)
+		delete(a.calls, call)
 		a.mu.Unlock()
 	}
 }

@@ -20,18 +20,18 @@ import (
 // encodes once: a response of Watch that goes to all who watch, whose bytes all streams
 // share, also while they wait for their clients to read, and the data of a lock. Of a
 // LockRequest it leaves the data as its bytes on the wire, among the fields that the
-// message does not know, where requestedData finds it. Data of a request that is larger
-// than most bytes it does not read, see leaveDataOut.
+// message does not know, where requestedData finds it. The data of a request that is larger
+// than maxBytes it leaves out, see leaveDataOut.
 type codec struct {
 	encoding.CodecV2
-	most    int
-	seed    maphash.Seed
-	changes recent[*pylokv1.WatchResponse, []byte]
-	data    recent[*structpb.Struct, []byte] // as the field data of a Lock
+	maxBytes int
+	seed     maphash.Seed
+	changes  recent[*pylokv1.WatchResponse, []byte]
+	data     recent[*structpb.Struct, []byte] // as the field data of a Lock
 }
 
-func newCodec(most int) *codec {
-	return &codec{CodecV2: encoding.GetCodecV2("proto"), most: most, seed: maphash.MakeSeed()}
+func newCodec(maxBytes int) *codec {
+	return &codec{CodecV2: encoding.GetCodecV2("proto"), maxBytes: maxBytes, seed: maphash.MakeSeed()}
 }
 
 // Marshal implements encoding.CodecV2.
@@ -91,8 +91,8 @@ func (c *codec) withWireData(l *pylokv1.Lock) *pylokv1.Lock {
 	return same
 }
 
-// toWire returns what makes the bytes of a message, nil where that fails, and says
-// whether they are few enough to be remembered.
+// toWire returns a function for recent that encodes a message, and returns nil where that
+// fails.
 func toWire(m proto.Message) func() ([]byte, bool) {
 	return func() ([]byte, bool) {
 		wire, err := proto.Marshal(m)
@@ -105,7 +105,7 @@ func toWire(m proto.Message) func() ([]byte, bool) {
 
 // Unmarshal implements encoding.CodecV2.
 func (c *codec) Unmarshal(wire mem.BufferSlice, message any) error {
-	if large, ok := message.(withData); ok && wire.Len() > c.most {
+	if large, ok := message.(withData); ok && wire.Len() > c.maxBytes {
 		buffer := wire.MaterializeToBuffer(mem.DefaultBufferPool())
 		defer buffer.Free()
 		return leaveDataOut(buffer.ReadOnlyData(), large)
@@ -167,6 +167,7 @@ func checkData(request withData) error {
 	return lock.DataTooLarge(fmt.Sprintf("the data is %d bytes long", size))
 }
 
+// unmarshalLock decodes a LockRequest, but for its data.
 func unmarshalLock(wire []byte, request *pylokv1.LockRequest) error {
 	before, data, after, ok := cutData(wire)
 	if !ok || proto.Unmarshal(before, request) != nil || (proto.UnmarshalOptions{Merge: true}).Unmarshal(after, request) != nil {

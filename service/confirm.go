@@ -21,12 +21,13 @@ const (
 	silentAfter = 2 * time.Second
 	// confirmWithin is how long its machine has to acknowledge: some retransmissions.
 	confirmWithin = 5 * time.Second
-	// Between two looks at what has been acknowledged it waits as long as it has waited in
-	// all, within these bounds: the operating system does not tell.
-	confirmPause, mostConfirmPause = 100 * time.Microsecond, 50 * time.Millisecond
+	// The operating system does not tell when something is acknowledged, so confirm asks
+	// again and again. The pauses double, within these bounds.
+	minConfirmPause, maxConfirmPause = 100 * time.Microsecond, 50 * time.Millisecond
 )
 
-// errUnacknowledged: the client's machine has not acknowledged what was sent to it.
+// errUnacknowledged is returned when the client's machine has not acknowledged what was
+// sent to it.
 var errUnacknowledged = fmt.Errorf("%w: the caller's machine cannot be reached any more", context.Canceled)
 
 // confirm returns nil once the caller, who has waited, is known to be there still.
@@ -59,7 +60,7 @@ func (s *Service) confirm(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(min(max(waited, confirmPause), mostConfirmPause)):
+		case <-time.After(min(max(waited, minConfirmPause), maxConfirmPause)):
 		}
 	}
 }

@@ -12,65 +12,65 @@ import (
 // after its handshake, and both of its ways to stop wait for that, which somebody
 // who connects and says nothing can draw out to the connect timeout.
 type connections struct {
-	most   int  // that may be open at a time; 0: any number
-	tls    bool // what is spoken on them
+	limit  int  // how many may be open at a time; 0: any number
+	tls    bool // whether TLS is spoken on them
 	logger *slog.Logger
 
-	mu      sync.Mutex
-	open    map[*connection]struct{}
-	closed  bool
-	refused int       // since the last line in the log
-	logged  time.Time // when that was
+	mu     sync.Mutex
+	open   map[*connection]struct{}
+	closed bool
+	// How many were refused since the log said so last, and when that was.
+	refused       int
+	refusedLogged time.Time
 	// Likewise for clients that speak TLS where the server does not, or the other way.
-	mismatched     int
-	mismatchLogged time.Time
+	mismatched       int
+	mismatchedLogged time.Time
 }
 
-// of returns a listener whose connections are among c.
-func (c *connections) of(listener net.Listener) net.Listener {
+// listener returns a listener whose connections are among c.
+func (c *connections) listener(listener net.Listener) net.Listener {
 	return &connectionListener{Listener: listener, all: c}
 }
 
-// close closes all connections, those that are still to come too.
+// close closes all connections, and each that is still accepted.
 func (c *connections) close() {
 	c.mu.Lock()
 	c.closed = true
 	open := c.open
 	c.open = nil
 	c.mu.Unlock()
-	for one := range open {
-		one.Conn.Close()
+	for conn := range open {
+		conn.Conn.Close()
 	}
 }
 
-// refusedEvery is how often the log says how many connections were refused.
-const refusedEvery = time.Minute
+// logEvery is how often the log says how many connections were refused or mismatched.
+const logEvery = time.Minute
 
-// add reports whether there is room for a connection.
-func (c *connections) add(one *connection) bool {
+// add adds a connection, and reports whether there is room for it.
+func (c *connections) add(conn *connection) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return false
 	}
-	if c.most > 0 && len(c.open) >= c.most {
-		if c.refused++; time.Since(c.logged) >= refusedEvery {
+	if c.limit > 0 && len(c.open) >= c.limit {
+		if c.refused++; time.Since(c.refusedLogged) >= logEvery {
 			c.logger.Warn("connections were refused: as many are open as may be; close some, or raise the limit of open files (ulimit -n)", "open", len(c.open), "refused", c.refused)
-			c.refused, c.logged = 0, time.Now()
+			c.refused, c.refusedLogged = 0, time.Now()
 		}
 		return false
 	}
 	if c.open == nil {
 		c.open = make(map[*connection]struct{})
 	}
-	c.open[one] = struct{}{}
+	c.open[conn] = struct{}{}
 	return true
 }
 
-// look looks at the first bytes of a client, and notes in the
-// log one that speaks TLS where the server does not, or the other way: neither side's
-// error says so.
-func (c *connections) look(first []byte) {
+// checkTLS logs a client that speaks TLS where the server does not, or the other way, by
+// its first bytes: neither side's error says so.
+func (c *connections) checkTLS(first []byte) {
 	const handshake = 22 // a TLS record's type (RFC 8446, section 5.1)
 	isTLS := first[0] == handshake
 	if isTLS == c.tls || !isTLS && first[0] < ' ' {
@@ -78,7 +78,7 @@ func (c *connections) look(first []byte) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mismatched++; time.Since(c.mismatchLogged) < refusedEvery {
+	if c.mismatched++; time.Since(c.mismatchedLogged) < logEvery {
 		return
 	}
 	text := "clients do not speak TLS, which this server does: they have to, as with pylok --tls or --ca"
@@ -86,13 +86,13 @@ func (c *connections) look(first []byte) {
 		text = "clients speak TLS, which this server does not: they have to leave it, or it needs --tls-cert and --tls-key"
 	}
 	c.logger.Warn(text, "clients", c.mismatched)
-	c.mismatched, c.mismatchLogged = 0, time.Now()
+	c.mismatched, c.mismatchedLogged = 0, time.Now()
 }
 
-func (c *connections) remove(one *connection) {
+func (c *connections) remove(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.open, one)
+	delete(c.open, conn)
 }
 
 type connectionListener struct {
@@ -107,11 +107,11 @@ func (l *connectionListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		one := &connection{Conn: accepted, all: l.all}
-		one.address.Addr, one.address.connection = accepted.RemoteAddr(), one
-		one.heard.Store(time.Now().UnixNano()) // by connecting
-		if l.all.add(one) {
-			return one, nil
+		conn := &connection{Conn: accepted, all: l.all}
+		conn.address = remoteAddress{accepted.RemoteAddr(), conn}
+		conn.heard.Store(time.Now().UnixNano()) // by connecting
+		if l.all.add(conn) {
+			return conn, nil
 		}
 		accepted.Close() // nobody is waiting for what this says
 	}
@@ -125,7 +125,7 @@ type connection struct {
 	heard   atomic.Int64 // ns since the Unix epoch
 	sent    atomic.Int64 // bytes
 	address remoteAddress
-	looked  bool // at what it began with; only who reads uses it
+	checked bool // checkTLS has seen its first bytes; only Read uses it
 }
 
 // remoteAddress is the client's address as calls know it, with the way back to the
@@ -142,9 +142,9 @@ func (c *connection) RemoteAddr() net.Addr { return &c.address }
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		if !c.looked {
-			c.looked = true
-			c.all.look(b[:n])
+		if !c.checked {
+			c.checked = true
+			c.all.checkTLS(b[:n])
 		}
 		c.heard.Store(time.Now().UnixNano())
 	}

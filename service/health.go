@@ -22,7 +22,7 @@ type Health struct {
 // NewHealth returns a Health, to be given to NewServer.
 func NewHealth() *Health {
 	h := &Health{server: health.NewServer(), failing: make(map[int]bool)}
-	h.tell()
+	h.updateLocked() // nobody else has h yet
 	return h
 }
 
@@ -42,12 +42,12 @@ func (h *Health) Part() func(error) {
 		} else {
 			delete(h.failing, part)
 		}
-		h.tell()
+		h.updateLocked()
 	}
 }
 
-// tell sets what is answered. The caller holds mu, or is alone.
-func (h *Health) tell() {
+// updateLocked sets what is answered. The caller must hold mu.
+func (h *Health) updateLocked() {
 	answer := healthv1.HealthCheckResponse_SERVING
 	if len(h.failing) > 0 {
 		answer = healthv1.HealthCheckResponse_NOT_SERVING

@@ -28,7 +28,7 @@ func LogCalls(logger *slog.Logger) Interceptor {
 	return Interceptor{log.unary, log.stream}
 }
 
-// callLog is what LogCalls returns.
+// callLog has the interceptors that LogCalls returns.
 type callLog struct{ logger *slog.Logger }
 
 func (c callLog) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -92,7 +92,7 @@ func (c callLog) finished(ctx context.Context, method string, request any, began
 	c.logger.LogAttrs(ctx, level, "call finished", attrs...)
 }
 
-// levelOf returns how loud the end of a call is. Success is quiet, for the history
+// levelOf returns the level of the line of a call. Success is quiet, for the history
 // has every change; refusals are the callers' affair; the rest is the operator's.
 func levelOf(code codes.Code, err error) slog.Level {
 	switch code {
@@ -145,7 +145,7 @@ type panicError struct {
 // Error says what was panicked with.
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// recovered makes an answer of a panic.
+// recovered returns the error that a call ends with whose handler panicked.
 func recovered(value any) error {
 	return internalError(&panicError{value: value, stack: debug.Stack()})
 }

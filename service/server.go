@@ -112,7 +112,7 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		config.IdleTimeout = 15 * time.Minute
 	}
 	s := &Server{
-		connections: connections{most: config.MaxConnections, tls: config.TLS != nil, logger: config.Logger},
+		connections: connections{limit: config.MaxConnections, tls: config.TLS != nil, logger: config.Logger},
 		stopping:    make(chan struct{}),
 	}
 	arrivals := &arrivals{limit: config.ConnectTimeout}
@@ -153,7 +153,7 @@ func NewServer(service *Service, config ServerConfig) *Server {
 // Serve answers on a listener, which it closes in the end. It returns nil after
 // Stop, and else what the listener came upon.
 func (s *Server) Serve(listener net.Listener) error {
-	return s.grpc.Serve(s.connections.of(listener))
+	return s.grpc.Serve(s.connections.listener(listener))
 }
 
 // endAtStop ends the streams of health checks and of reflection when the server stops:

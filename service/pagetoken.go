@@ -10,25 +10,6 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-const (
-	defaultPageSize = 100
-	maxPageSize     = 1000
-	// pageBytes ends a page early: gRPC clients take 4 MiB by default, and a
-	// lock's data a good 200 KiB.
-	pageBytes = 2 << 20
-)
-
-// pageSize returns how many entries a page may have.
-func pageSize(asked int32) (int, error) {
-	switch {
-	case asked < 0:
-		return 0, lock.Invalid("page_size", fmt.Sprintf("%d is negative; give 1 to %d, or 0 for %d", asked, maxPageSize, defaultPageSize))
-	case asked == 0:
-		return defaultPageSize, nil
-	}
-	return min(int(asked), maxPageSize), nil
-}
-
 // sequence is what pages are cut from: an RPC with those of its parameters that
 // must stay the same from page to page. A page token is a position in it, after a
 // checksum over both.
