@@ -24,9 +24,8 @@ const (
 	// explainWithin is how long a watch may take to say who ended a hold that a
 	// renewal has found over, and why.
 	explainWithin = time.Second
-	// maxWatchers is how many Holds of a Client watch their locks all the time.
-	// The server wakes every watch for every change of any lock, which is some
-	// microseconds each: a thousand would slow everybody's changes down.
+	// maxWatchers is how many Holds of a Client watch their locks all the time: each
+	// watch is a stream, which the server and the connection have to keep.
 	maxWatchers = 100
 	// releaseWithin is how long a Release may take.
 	releaseWithin = 5 * time.Second

@@ -8,13 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log"
 	"os"
 
-	"google.golang.org/protobuf/types/known/structpb"
-
 	"github.com/pylok/pylok/client"
-	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -43,71 +41,57 @@ func run(ctx context.Context) error {
 	}
 	defer bob.Close()
 
-	held, err := alice.Service().Lock(ctx, &pylokv1.LockRequest{
-		Name:   name,
-		Holder: "alice",
-		Data:   document("App1", "MAINT"),
-	})
+	// The hold renews itself; hold.Bind makes a context for work that ends with it.
+	hold, err := alice.Acquire(ctx, name, client.WithHolder("alice"), client.WithData(document("App1", "MAINT")))
 	if err != nil {
 		return err
 	}
-	fmt.Printf("locked %s, token %d\n", name, held.GetLock().GetToken())
+	defer hold.Release(ctx)
+	fmt.Printf("locked %s, token %d\n", name, hold.Token())
 
-	ctx, stop := context.WithCancel(ctx)
+	next, stop := iter.Pull2(watcher.Watch(ctx, "examples/*", 0))
 	defer stop()
-	stream, err := watcher.Service().Watch(ctx, &pylokv1.WatchRequest{Pattern: "examples/*"})
-	if err != nil {
-		return err
-	}
-	if err := follow(stream, pylokv1.EventType_EVENT_TYPE_SYNCED); err != nil {
+	if err := follow(next, lock.Synced); err != nil {
 		return err
 	}
 
-	_, err = bob.Service().Lock(ctx, &pylokv1.LockRequest{Name: name, Holder: "bob"})
+	_, err = bob.Acquire(ctx, name, client.WithHolder("bob"))
 	var refused *lock.Error
 	if !errors.As(err, &refused) || refused.Lock == nil {
 		return fmt.Errorf("bob was not refused as he should be: %w", err)
 	}
 	fmt.Printf("refused: %s by %s\n", refused.Reason, refused.Lock.Holder)
 
-	if _, err := alice.Service().Unlock(ctx, &pylokv1.UnlockRequest{
-		Name:  name,
-		Token: held.GetLock().GetToken(),
-		Data:  document("App1", "READY"),
-	}); err != nil {
+	if err := hold.Release(ctx, client.WithClosingData(document("App1", "READY"))); err != nil {
 		return err
 	}
 	fmt.Printf("unlocked %s\n", name)
-	return follow(stream, pylokv1.EventType_EVENT_TYPE_UNLOCKED)
+	return follow(next, lock.Unlocked)
 }
 
 func dial() (*client.Client, error) {
 	return client.Dial(cmp.Or(os.Getenv("PYLOK_ADDRESS"), client.DefaultAddress), client.Options{})
 }
 
-func document(backend, status string) *structpb.Struct {
-	return &structpb.Struct{Fields: map[string]*structpb.Value{
-		"backend": structpb.NewStringValue(backend),
-		"status":  structpb.NewStringValue(status),
-	}}
+func document(backend, status string) lock.Data {
+	data, err := lock.NewData(map[string]any{"backend": backend, "status": status})
+	if err != nil {
+		panic(err)
+	}
+	return data
 }
 
-// follow prints the events of a stream up to the first of a type.
-func follow(stream pylokv1.LockService_WatchClient, last pylokv1.EventType) error {
+// follow prints the events of a watch up to the first of a type.
+func follow(next func() (lock.Event, error, bool), last lock.EventType) error {
 	for {
-		response, err := stream.Recv()
+		event, err, _ := next()
 		if err != nil {
 			return err
 		}
-		event := response.GetEvent()
-		fields := event.GetLock().GetData().GetFields()
-		switch event.GetType() {
-		case pylokv1.EventType_EVENT_TYPE_LOCKED:
-			fmt.Printf("watching: locked by %s, %s\n", event.GetLock().GetHolder(), fields["status"].GetStringValue())
-		case pylokv1.EventType_EVENT_TYPE_UNLOCKED:
-			fmt.Printf("watching: unlocked by %s, %s\n", event.GetLock().GetHolder(), fields["status"].GetStringValue())
+		if event.Type == lock.Locked || event.Type == lock.Unlocked {
+			fmt.Printf("watching: %v by %s, %s\n", event.Type, event.Lock.Holder, event.Lock.Data.Map()["status"])
 		}
-		if event.GetType() == last {
+		if event.Type == last {
 			return nil
 		}
 	}
