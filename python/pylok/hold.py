@@ -172,11 +172,10 @@ class Hold:
         """Renews until the hold is released or lost."""
         while not self._stop.wait(self._lease.pause()):
             sent = now()
-            remaining = self._lease.remaining()
             error: Error = TimeLimitError("the lease ran out while this process did not run")
-            if remaining > 0:
+            if (seconds := self._lease.attempt()) > 0:
                 try:
-                    self.lock = self._client._renew_hold(self.name, self.token, remaining)
+                    self.lock = self._client._renew_hold(self.name, self.token, seconds)
                     self._lease.renewed(sent)
                     continue
                 except (NotHolderError, NotLockedError) as refusal:

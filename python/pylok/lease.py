@@ -53,6 +53,11 @@ class Lease:
             return min(1.0, self._life / 20, max(0.0, self.remaining()))
         return max(0.0, self._sent + self._life / 3 - now())
 
+    def attempt(self) -> float:
+        """Returns for how many seconds a renewal may take: without an answer it is given
+        up in time for another."""
+        return min(self._life / 3, self.remaining())
+
     def remaining(self) -> float:
         """Returns the seconds until the hold counts as lost."""
         return self._sent + self._life - now()

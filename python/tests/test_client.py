@@ -506,6 +506,56 @@ class Forgetful(lock_service_pb2_grpc.LockServiceServicer):  # type: ignore[misc
         context.abort(grpc.StatusCode.NOT_FOUND, "the lock is free")
 
 
+class Silent(Forgetful):
+    """A server that does not answer the first renewal."""
+
+    def answer(self, kind: str, context: Any) -> None:
+        """Loses nothing."""
+
+    def Renew(self, request: Any, context: Any) -> Any:
+        """Answers all but the first."""
+        self.calls.append("renew")
+        if self.calls.count("renew") == 1:
+            gone = threading.Event()
+            context.add_callback(gone.set)
+            gone.wait(PATIENCE)
+        return pb.RenewResponse(lock=pb.Lock(name=request.name, token=7))
+
+    def Unlock(self, request: Any, context: Any) -> Any:
+        """Unlocks the lock."""
+        return pb.UnlockResponse(lock=pb.Lock(name=request.name, token=7))
+
+
+class SilentServer(unittest.TestCase):
+    """A renewal without an answer is given up in time for another."""
+
+    def setUp(self) -> None:
+        """Serves."""
+        self.service = Silent()
+        server = grpc.server(futures.ThreadPoolExecutor(8))
+        lock_service_pb2_grpc.add_LockServiceServicer_to_server(self.service, server)
+        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        self.addCleanup(lambda: server.stop(None).wait())
+
+    def test_hold(self) -> None:
+        """With threads."""
+        with pylok.Client(self.address) as client, client.acquire("x", ttl=6) as hold:
+            while self.service.calls.count("renew") < 3 and not hold.lost:
+                time.sleep(0.01)
+            self.assertFalse(hold.lost)
+
+    def test_aio_hold(self) -> None:
+        """With asyncio."""
+
+        async def run() -> None:
+            async with pylok.aio.Client(self.address) as client, client.acquire("x", ttl=6):
+                while self.service.calls.count("renew") < 3:
+                    await asyncio.sleep(0.01)
+
+        asyncio.run(run())
+
+
 class LostAnswers(unittest.TestCase):
     """Requests that are sent again after their answer was lost."""
 

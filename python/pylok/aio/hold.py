@@ -159,11 +159,10 @@ class Hold:
         while True:
             await asyncio.sleep(self._lease.pause())
             sent = now()
-            remaining = self._lease.remaining()
             error: Error = TimeLimitError("the lease ran out while this process did not run")
-            if remaining > 0:
+            if (seconds := self._lease.attempt()) > 0:
                 try:
-                    self.lock = await self._client._renew_hold(self.name, self.token, remaining)
+                    self.lock = await self._client._renew_hold(self.name, self.token, seconds)
                     self._lease.renewed(sent)
                     continue
                 except (NotHolderError, NotLockedError) as refusal:
