@@ -96,8 +96,7 @@ func (s *Store) Revision(context.Context) (lock.Revision, error) {
 	return s.revision, nil
 }
 
-// Commit implements lock.Store: it makes the changes of a clone of the present state,
-// which takes its place when all have been made.
+// Commit implements lock.Store: it checks every change, and then makes them all.
 func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.Guard) ([]lock.Event, error) {
 	if err := lock.CheckCommit(changes, guards); err != nil {
 		return nil, err
@@ -107,60 +106,76 @@ func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.
 	if s.closed {
 		return nil, shuttingDown()
 	}
+	if err := s.check(changes, guards); err != nil {
+		return nil, err
+	}
+	events := make([]lock.Event, 0, len(changes)) // one for each change
+	told := make([]lock.Event, 0, len(changes))   // those that count, and the ends of holds that were replaced
+	for _, change := range changes {
+		if change.Type == lock.Extended {
+			present, _ := s.locks.Get(change.Lock)
+			present.TTL, present.ExpireTime = change.Lock.TTL, change.Lock.ExpireTime
+			s.locks.ReplaceOrInsert(present)
+			events = append(events, lock.Event{})
+			continue
+		}
+		replaced, event := s.apply(change)
+		if change.Type == lock.Locked && replaced.Held() {
+			told = append(told, event.EndOf(replaced))
+		}
+		events, told = append(events, event), append(told, event)
+	}
+	s.feed.Append(nil, told...)
+	return events, nil
+}
+
+// check returns why a commit cannot be made, or nil.
+func (s *Store) check(changes []lock.Change, guards []lock.Guard) error {
 	for _, guard := range guards {
 		if present, _ := s.locks.Get(lock.Lock{Name: guard.Name}); present.Revision != guard.Revision {
-			return nil, lock.ErrConflict
+			return lock.ErrConflict
 		}
 	}
-	next := commit{Store: s, revision: s.revision, locks: s.locks.Clone()}
-	for _, change := range changes {
-		if err := next.make(change); err != nil {
-			return nil, err
+	more := 0 // locks are held afterwards
+	for i, change := range changes {
+		present, held := s.locks.Get(change.Lock)
+		if slices.ContainsFunc(changes[:i], func(c lock.Change) bool { return c.Lock.Name == change.Lock.Name }) {
+			present, held = lock.Lock{}, false // its hold ends before
 		}
-	}
-	if held := next.locks.Len(); held > s.maxLocks && held > s.locks.Len() {
-		return nil, &lock.Error{
-			Reason:  lock.ErrTooManyLocks,
-			Message: fmt.Sprintf("%d locks are held, the most that may be; unlock some", s.locks.Len()),
+		switch {
+		case change.Prev != present.Revision, change.Type != lock.Locked && !held:
+			return lock.ErrConflict
+		case change.Type == lock.Unlocked:
+			more--
+			continue
+		case change.Type == lock.Extended:
+			continue
+		case !held:
+			more++
 		}
-	}
-	s.revision, s.locks = next.revision, next.locks
-	s.feed.Append(nil, next.told...)
-	return next.events, nil
-}
-
-// commit is the state that a Commit would make.
-type commit struct {
-	*Store
-	revision lock.Revision
-	locks    *btree.BTreeG[lock.Lock]
-	events   []lock.Event // one for each change
-	told     []lock.Event // those that count, and the ends of holds that were replaced
-}
-
-// make makes a change.
-func (c *commit) make(change lock.Change) error {
-	present, held := c.locks.Get(change.Lock) // Revision 0 when free
-	if change.Prev != present.Revision || change.Type != lock.Locked && !held {
-		return lock.ErrConflict
-	}
-	if change.Type == lock.Extended {
-		present.TTL, present.ExpireTime = change.Lock.TTL, change.Lock.ExpireTime
-		c.locks.ReplaceOrInsert(present)
-		c.events = append(c.events, lock.Event{})
-		return nil
-	}
-	if change.Type != lock.Unlocked {
-		if err := c.CheckSize(change.Lock); err != nil {
+		if err := s.CheckSize(change.Lock); err != nil {
 			return err
 		}
 	}
-	if change.Type == lock.Locked && held {
-		c.revision++ // for its end
+	if n := s.locks.Len(); more > 0 && n+more > s.maxLocks {
+		return &lock.Error{
+			Reason:  lock.ErrTooManyLocks,
+			Message: fmt.Sprintf("%d locks are held, the most that may be is %d; unlock some", n, s.maxLocks),
+		}
 	}
-	c.revision++
-	event := lock.Event{
-		Revision: c.revision,
+	return nil
+}
+
+// apply makes a change that has been checked and that is not Extended. It returns the
+// lock as it was, and the event.
+func (s *Store) apply(change lock.Change) (before lock.Lock, event lock.Event) {
+	before, held := s.locks.Get(change.Lock)
+	if change.Type == lock.Locked && held {
+		s.revision++ // for its end
+	}
+	s.revision++
+	event = lock.Event{
+		Revision: s.revision,
 		Time:     time.Now().UTC().Truncate(time.Millisecond),
 		Type:     change.Type,
 		Cause:    change.Cause,
@@ -169,23 +184,19 @@ func (c *commit) make(change lock.Change) error {
 		Reason:   change.Reason,
 	}
 	l := &event.Lock
-	l.Revision, l.Warnings = c.revision, ""
+	l.Revision, l.Warnings = s.revision, ""
 	if change.Type == lock.Locked {
-		l.Token = lock.Token(c.revision)
+		l.Token = lock.Token(s.revision)
 		if l.AcquireTime.IsZero() {
 			l.AcquireTime = event.Time
 		}
-		if held {
-			c.told = append(c.told, event.EndOf(present))
-		}
 	}
 	if change.Type == lock.Unlocked {
-		c.locks.Delete(*l)
+		s.locks.Delete(*l)
 	} else {
-		c.locks.ReplaceOrInsert(*l)
+		s.locks.ReplaceOrInsert(*l)
 	}
-	c.events, c.told = append(c.events, event), append(c.told, event)
-	return nil
+	return before, event
 }
 
 // CheckSize implements lock.Store: it holds a lock to what a lock file may hold, its
