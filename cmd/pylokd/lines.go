@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// mostLines and mostLineBytes bound what waits for a reader of the log.
+// maxLines and maxLineBytes bound what waits for a reader of the log.
 const (
-	mostLines     = 4096
-	mostLineBytes = 4 << 20
+	maxLines     = 4096
+	maxLineBytes = 4 << 20
 )
 
-// lines is a writer that no reader can hold up: who writes to it does not wait. Lines
+// lines is a writer with a queue that no reader can hold up: Write does not block. Lines
 // beyond its bounds are dropped, and so is what cannot be written; a line in their place
 // says how many.
 type lines struct {
@@ -22,18 +22,18 @@ type lines struct {
 	note func(dropped int) []byte
 
 	mu      sync.Mutex
-	waiting []waitingLine
-	bytes   int
-	dropped int           // since the last of them
-	more    chan struct{} // has an element when there are lines; closed by close
+	queue   []queuedLine
+	bytes   int           // in the queue
+	dropped int           // since the last note
+	more    chan struct{} // has an element when the queue is not empty; closed by close
 	closed  bool
-	done    chan struct{} // closed when all is written that will be
+	done    chan struct{} // closed when run has ended
 }
 
-// waitingLine is a line that is to be written.
-type waitingLine struct {
-	text []byte
-	says int // how many lines were dropped; 0: it is a line that somebody wrote
+// queuedLine is a line that is to be written.
+type queuedLine struct {
+	text    []byte
+	dropped int // how many lines it stands for, where it is a note
 }
 
 // newLines returns a writer of lines to out.
@@ -43,21 +43,21 @@ func newLines(out io.Writer, note func(dropped int) []byte) *lines {
 	return l
 }
 
-// Write takes a line. It never fails.
+// Write queues a line. It never fails.
 func (l *lines) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.closed:
 		return len(line), nil
-	case len(l.waiting) >= mostLines || l.bytes+len(line) > mostLineBytes:
+	case len(l.queue) >= maxLines || l.bytes+len(line) > maxLineBytes:
 		l.dropped++
 		return len(line), nil
 	case l.dropped > 0:
-		l.add(waitingLine{l.note(l.dropped), l.dropped})
+		l.addLocked(queuedLine{l.note(l.dropped), l.dropped})
 		l.dropped = 0
 	}
-	l.add(waitingLine{text: slices.Clone(line)})
+	l.addLocked(queuedLine{text: slices.Clone(line)})
 	select {
 	case l.more <- struct{}{}:
 	default:
@@ -65,50 +65,51 @@ func (l *lines) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// add puts a line behind the others. The caller must hold mu.
-func (l *lines) add(line waitingLine) {
-	l.waiting = append(l.waiting, line)
+// addLocked puts a line at the end of the queue. The caller must hold mu.
+func (l *lines) addLocked(line queuedLine) {
+	l.queue = append(l.queue, line)
 	l.bytes += len(line.text)
 }
 
-// run writes the lines.
+// run writes the lines, until close.
 func (l *lines) run() {
 	defer close(l.done)
 	for range l.more {
 		for line, ok := l.next(); ok; line, ok = l.next() {
 			if _, err := l.out.Write(line.text); err != nil {
-				l.drop(max(line.says, 1))
+				l.drop(max(line.dropped, 1))
 			}
 		}
 	}
 }
 
-// next takes out the next line, if there is one.
-func (l *lines) next() (line waitingLine, ok bool) {
+// next takes the next line out of the queue, if there is one.
+func (l *lines) next() (line queuedLine, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.waiting) == 0 {
-		return waitingLine{}, false
+	if len(l.queue) == 0 {
+		return queuedLine{}, false
 	}
-	line, l.waiting = l.waiting[0], l.waiting[1:]
+	line, l.queue = l.queue[0], l.queue[1:]
 	l.bytes -= len(line.text)
 	return line, true
 }
 
+// drop counts n lines more as dropped.
 func (l *lines) drop(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dropped += n
 }
 
-// close takes no more lines, and waits for those that are there to be written, but no
-// longer than limit.
+// close takes no more lines, and waits until those in the queue are written, but no longer
+// than limit.
 func (l *lines) close(limit time.Duration) {
 	l.mu.Lock()
 	if !l.closed {
 		l.closed = true
 		if l.dropped > 0 { // no line to come will say so
-			l.add(waitingLine{l.note(l.dropped), l.dropped})
+			l.addLocked(queuedLine{l.note(l.dropped), l.dropped})
 			l.dropped = 0
 			select {
 			case l.more <- struct{}{}:

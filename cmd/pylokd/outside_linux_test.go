@@ -47,7 +47,7 @@ func (p *process) refuse(t *testing.T, calls int) {
 }
 
 // unread is how many refused calls make more lines than a pipe and the queue hold.
-const unread = mostLines + 1024
+const unread = maxLines + 1024
 
 // TestNoFlags starts a pylokd as README.md does, on the default address of a network that is
 // the test's own.
@@ -364,7 +364,7 @@ func TestFewDescriptors(t *testing.T) {
 func TestLines(t *testing.T) {
 	reader, writer := io.Pipe()
 	l := newLines(writer, func(dropped int) []byte { return fmt.Appendf(nil, "dropped %d\n", dropped) })
-	const written = 3 * mostLines
+	const written = 3 * maxLines
 	for i := range written {
 		fmt.Fprintf(l, "line %d\n", i)
 	}
@@ -392,9 +392,9 @@ func TestLines(t *testing.T) {
 	}()
 	for { // there is room again
 		l.mu.Lock()
-		waiting := len(l.waiting)
+		waiting := len(l.queue)
 		l.mu.Unlock()
-		if waiting < mostLines/2 {
+		if waiting < maxLines/2 {
 			break
 		}
 	}
@@ -418,7 +418,7 @@ func TestLines(t *testing.T) {
 func TestLinesDroppedAtTheEnd(t *testing.T) {
 	reader, writer := io.Pipe()
 	l := newLines(writer, func(dropped int) []byte { return fmt.Appendf(nil, "dropped %d\n", dropped) })
-	const written = 2 * mostLines
+	const written = 2 * maxLines
 	for i := range written {
 		fmt.Fprintf(l, "line %d\n", i)
 	}

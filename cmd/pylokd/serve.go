@@ -62,7 +62,7 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 			Interceptors:   []service.Interceptor{service.LogCalls(s.log)},
 			Logger:         s.log,
 			TLS:            tls,
-			MaxConnections: mostConnections(),
+			MaxConnections: maxConnections(),
 		},
 	)
 	return nil
@@ -152,14 +152,15 @@ func reload(cert *keyPair, log *slog.Logger) {
 	log.Info("SIGHUP: the certificate was read again; new connections see it", "certificate", cert.file)
 }
 
-// mostConnections leaves the store descriptors for its own files: half of what the
-// process may have, where that is few.
-func mostConnections() int {
+// maxConnections returns how many connections may be open, so that descriptors are left
+// for the store's own files: half of what the process may have, where that is few. 0: any
+// number.
+func maxConnections() int {
 	const own = 2048
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return 0
 	}
-	most := min(limit.Cur, 1<<30)
-	return int(most - min(own, most/2))
+	all := min(limit.Cur, 1<<30)
+	return int(all - min(own, all/2))
 }
