@@ -93,6 +93,54 @@ func BenchmarkCalls(b *testing.B) {
 	})
 }
 
+// BenchmarkDoor is what the service does for a call beside gRPC, without a connection.
+//
+//	request  decoding a LockRequest with data
+//	answer   encoding a LockResponse with data
+//	arrival  the limit on how long a request may take to arrive
+func BenchmarkDoor(b *testing.B) {
+	s, c := New(nil, Config{Root: testRoot}), newCodec(256<<10)
+	data, err := lock.ParseData([]byte(benchDocument))
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := lock.Lock{Name: lock.MustParseName("bench/held"), Data: data, Holder: "alice@ci-7", Token: 1, Revision: 1, AcquireTime: time.Now(), TTL: time.Hour}
+	wire := encode(b, &pylokv1.LockRequest{Name: "bench/held", Data: document(b, benchDocument), Holder: "alice@ci-7", Expiry: &pylokv1.LockRequest_Ttl{Ttl: durationpb.New(time.Hour)}})
+	b.Run("request", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			request := new(pylokv1.LockRequest)
+			err := c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, request)
+			if err == nil {
+				_, err = s.lockRequest(request)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("answer", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			wire, err := c.Marshal(s.lockResponse(lock.Grant{Lock: l}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			wire.Free()
+		}
+	})
+	b.Run("arrival", func(b *testing.B) {
+		b.ReportAllocs()
+		a := &arrivals{limit: time.Hour}
+		for b.Loop() {
+			ctx, cancel := context.WithCancel(b.Context())
+			ctx, _ = a.begin(ctx, nil)
+			a.end(ctx)
+			cancel()
+		}
+	})
+}
+
 // BenchmarkWatch delivers changes to many subscribers. One op is one delivery.
 //
 //	ready   the plain server has one message, encoded long ago, for each subscriber
