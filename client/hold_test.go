@@ -829,6 +829,11 @@ func TestCallersContextEnds(t *testing.T) {
 		if got := context.Cause(other); got != client.ErrReleased {
 			t.Errorf("got the cause %v, want ErrReleased", got)
 		}
+		late, done := hold.Bind(t.Context())
+		defer done()
+		if got := context.Cause(late); got != client.ErrReleased {
+			t.Errorf("bound when it is over: got the cause %v, want ErrReleased", got)
+		}
 	})
 }
 

@@ -119,10 +119,11 @@ func (b *bencher) bench(ctx context.Context, c *client.Client) error {
 	if options.Duration < minBenchDuration || options.Duration > maxBenchDuration {
 		return usagef("--duration is %s; give %s to %s", formatDuration(options.Duration), formatDuration(minBenchDuration), formatDuration(maxBenchDuration))
 	}
-	if err := b.reach(ctx, c); err != nil {
+	// A sign of life, before there is any talk of load.
+	_, err := call(ctx, b.program, c.Service().Info, &pylokv1.InfoRequest{})
+	if err != nil {
 		return err
 	}
-	var err error
 	if b.target, err = load.NewPylok(client.DefaultHolder()+"/"+strconv.Itoa(os.Getpid()), b.dial); err != nil {
 		return err
 	}
@@ -137,14 +138,6 @@ func (b *bencher) bench(ctx context.Context, c *client.Client) error {
 			err = left
 		}
 	}
-	return err
-}
-
-// reach asks the server for a sign of life, before there is any talk of load.
-func (b *bencher) reach(ctx context.Context, c *client.Client) error {
-	ctx, cancel := b.withTimeout(ctx, 0)
-	defer cancel()
-	_, err := c.Service().Info(ctx, &pylokv1.InfoRequest{})
 	return err
 }
 

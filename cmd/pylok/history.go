@@ -94,7 +94,7 @@ func (p *program) showHistory(ctx context.Context, c *client.Client, request *py
 		if left := limit - shown - len(last); limit > 0 && left < pageSize {
 			request.PageSize = int32(left)
 		}
-		page, err := p.historyPage(ctx, c, request)
+		page, err := call(ctx, p, c.Service().History, request)
 		if err != nil {
 			return shown, err
 		}
@@ -120,10 +120,4 @@ func (p *program) showHistory(ctx context.Context, c *client.Client, request *py
 		shown++
 	}
 	return shown, nil
-}
-
-func (p *program) historyPage(ctx context.Context, c *client.Client, request *pylokv1.HistoryRequest) (*pylokv1.HistoryResponse, error) {
-	ctx, cancel := p.withTimeout(ctx, 0)
-	defer cancel()
-	return c.Service().History(ctx, request)
 }

@@ -16,9 +16,7 @@ func (p *program) infoCommand() *cobra.Command {
 		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: p.command(func(ctx context.Context, c *client.Client, _ []string) error {
-			ctx, cancel := p.withTimeout(ctx, 0)
-			defer cancel()
-			info, err := c.Service().Info(ctx, &pylokv1.InfoRequest{})
+			info, err := call(ctx, p, c.Service().Info, &pylokv1.InfoRequest{})
 			if err != nil {
 				return err
 			}

@@ -44,7 +44,7 @@ func (p *program) list(ctx context.Context, c *client.Client, pattern string) (*
 	all := &pylokv1.ListResponse{}
 	request := &pylokv1.ListRequest{Pattern: pattern, PageSize: pageSize}
 	for {
-		page, err := p.listPage(ctx, c, request)
+		page, err := call(ctx, p, c.Service().List, request)
 		if err != nil {
 			return nil, err
 		}
@@ -56,12 +56,6 @@ func (p *program) list(ctx context.Context, c *client.Client, pattern string) (*
 			return all, nil
 		}
 	}
-}
-
-func (p *program) listPage(ctx context.Context, c *client.Client, request *pylokv1.ListRequest) (*pylokv1.ListResponse, error) {
-	ctx, cancel := p.withTimeout(ctx, 0)
-	defer cancel()
-	return c.Service().List(ctx, request)
 }
 
 // listDocument writes locks as a YAML list of the original library's dictionaries,

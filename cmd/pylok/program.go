@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
 
 	"github.com/pylok/pylok/client"
 )
@@ -198,6 +199,13 @@ func (p *program) dial() (*client.Client, error) {
 // no time to speak of.
 func (p *program) withTimeout(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, wait+time.Duration(p.timeout))
+}
+
+// call makes a call that the server answers in no time to speak of.
+func call[Request, Response any](ctx context.Context, p *program, rpc func(context.Context, Request, ...grpc.CallOption) (Response, error), request Request) (Response, error) {
+	ctx, cancel := p.withTimeout(ctx, 0)
+	defer cancel()
+	return rpc(ctx, request)
 }
 
 // say writes a line for the person at the terminal, beside the output.

@@ -57,9 +57,7 @@ protects.
 			request.Expiry = &pylokv1.RenewRequest_ExpireTime{ExpireTime: expireTime}
 		}
 		p.changing = true
-		ctx, cancel := p.withTimeout(ctx, 0)
-		defer cancel()
-		response, err := c.Service().Renew(ctx, request)
+		response, err := call(ctx, p, c.Service().Renew, request)
 		if refusal, ok := errors.AsType[*lock.Error](err); ok && refusal.Reason == lock.ErrInvalidArgument && refusal.Field == "ttl" && ttl == nil {
 			return usagef("%s has no ttl that could begin again; say with --ttl or --expire when it is to end", name)
 		}

@@ -29,9 +29,7 @@ lock, with --ensure-unlock 3 for one that is held.`,
 		if *ensureLock && *ensureUnlock {
 			return usagef("--ensure-lock and --ensure-unlock contradict each other; give one of them")
 		}
-		ctx, cancel := p.withTimeout(ctx, 0)
-		defer cancel()
-		response, err := c.Service().Status(ctx, &pylokv1.StatusRequest{Name: args[0]})
+		response, err := call(ctx, p, c.Service().Status, &pylokv1.StatusRequest{Name: args[0]})
 		if err != nil {
 			return err
 		}

@@ -62,9 +62,7 @@ place of the data of the hold.
 			return err
 		}
 		p.changing = true
-		ctx, cancel := p.withTimeout(ctx, 0)
-		defer cancel()
-		response, err := c.Service().Unlock(ctx, request)
+		response, err := call(ctx, p, c.Service().Unlock, request)
 		if err != nil {
 			return p.explainNotHeld(err, request.GetName(), token, *holder)
 		}
