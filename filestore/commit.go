@@ -23,11 +23,13 @@ type commit struct {
 	done    chan struct{} // closed when events and err are final
 }
 
-// names returns the locks that a commit changes.
+// names returns the locks that a commit changes, each once.
 func (c *commit) names() []lock.Name {
 	names := make([]lock.Name, 0, len(c.changes))
 	for i := range c.changes {
-		names = append(names, c.changes[i].Lock.Name)
+		if name := c.changes[i].Lock.Name; !c.isEnded(name, i) {
+			names = append(names, name)
+		}
 	}
 	return names
 }

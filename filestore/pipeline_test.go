@@ -393,6 +393,38 @@ func TestGivingUpAConflict(t *testing.T) {
 	}
 }
 
+// A hand-over that comes upon what others did to the lock's file tells of it once.
+func TestHandOverAfterOthers(t *testing.T) {
+	d := openDisk(t, t.TempDir())
+	s, err := open(t.Context(), Config{Root: d.root, NoNotify: true, PollInterval: time.Hour}.withDefaults(), d.root, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	name := lock.MustParseName("a")
+	file := filepath.Join(d.root, fileOf(name))
+	for _, others := range []struct {
+		what string
+		do   func() error
+		want lock.EventType
+	}{
+		{"removed", func() error { return os.Remove(file) }, lock.Unlocked},
+		{"edited", func() error { return os.WriteFile(file, []byte("msg: edited\n"), 0o644) }, lock.Updated},
+	} {
+		held := mustCommit(t, s, locked(present(t.Context(), t, s, name), "alice", `{}`))[0].Lock
+		if err := others.do(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Commit(t.Context(), handOver(held, "bob", `{}`)); !errors.Is(err, lock.ErrConflict) {
+			t.Errorf("%s: got error %v, want %v", others.what, err, lock.ErrConflict)
+		}
+		events, _, err := s.Events(t.Context(), lock.Pattern{}, held.Revision, 0)
+		if err != nil || len(events) != 1 || events[0].Type != others.want || events[0].Cause != lock.File {
+			t.Errorf("%s: the events are %+v, %v; want one, %v by file", others.what, events, err, others.want)
+		}
+	}
+}
+
 // closingDisk is a disk on which reading a segment of the journal takes until goOn, and
 // that knows when it is closed.
 type closingDisk struct {

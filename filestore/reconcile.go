@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pylok/pylok/filestore/internal/disk"
@@ -17,6 +18,10 @@ func (s *Store) reconcile(c *commit, found []inspected) (again []lock.Name) {
 		return nil
 	}
 	for _, f := range found {
+		isTakenIn := func(st step) bool { return st.record.Event.Lock.Name == f.name }
+		if slices.ContainsFunc(c.steps, isTakenIn) {
+			continue // it was found twice
+		}
 		if s.isStill(f) {
 			s.reconcileLock(f.name, f.lockFile, c)
 		} else {
