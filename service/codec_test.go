@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
@@ -134,4 +135,23 @@ func FuzzUnmarshalLock(f *testing.F) {
 			t.Errorf("%x is %v, want %v; %v", wire, decoded, want, err)
 		}
 	})
+}
+
+// TestDataThatIsNoStruct sends data whose bytes cannot be decoded: that is refused with a
+// reason, and takes no lock.
+func TestDataThatIsNoStruct(t *testing.T) {
+	r := serve(t, setup{})
+	conn := r.dial(t)
+	for _, data := range []string{
+		"\x12\x09\x0a\x07\x0a\x01\xff\x12\x02\x08\x00", // a key that is not UTF-8
+		"\x12\x02\x0a\x07", // a field longer than the rest
+	} {
+		err := call(t.Context(), conn, pylokv1.LockService_Lock_FullMethodName, encodedMessage("\x0a\x01a"+data))
+		if d := refused(t, err, codes.InvalidArgument, lock.ErrInvalidArgument); d.violation.GetField() != "data" {
+			t.Errorf("%x: got %v", data, err)
+		}
+	}
+	if found, err := r.Status(t.Context(), &pylokv1.StatusRequest{Name: "a"}); err != nil || found.GetLock().GetState() == locked {
+		t.Errorf("the lock is %v, %v", found, err)
+	}
 }

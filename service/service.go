@@ -110,7 +110,7 @@ func (s *Service) History(ctx context.Context, message *pylokv1.HistoryRequest) 
 // Watch implements pylokv1.LockServiceServer. Send blocks when the client does not
 // read, which keeps this stream alone: a watch remembers nothing but the
 // revision that it has come to.
-func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockService_WatchServer) (err error) {
+func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockService_WatchServer) error {
 	pattern, err := lock.ParsePattern(request.GetPattern())
 	if err != nil {
 		return s.statusError(err, request)
