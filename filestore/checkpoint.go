@@ -120,7 +120,14 @@ func (s *Store) makeCheckpoint(snapshot bool) (lock.Revision, error) {
 	if err := cmp.Or(c.err, s.failure()); err != nil {
 		return 0, err
 	}
-	s.between(func(*commit) { s.journal.Prune(len(pruned)) })
+	isPruned := false
+	s.between(func(*commit) {
+		s.journal.Prune(len(pruned))
+		isPruned = true
+	})
+	if !isPruned { // the store is closed, or has failed
+		return v.revision, nil
+	}
 	s.pruned = append(s.pruned, pruned...)
 	if err := s.noteProgress(); err != nil {
 		s.complain(err)

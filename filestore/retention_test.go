@@ -181,3 +181,31 @@ func TestBreaksOutliveSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestCheckpointOfClosedStore has the store end while a checkpoint prunes its journal: the
+// next start finds what it is to find.
+func TestCheckpointOfClosedStore(t *testing.T) {
+	d := openDisk(t, t.TempDir())
+	d.history = Retention{Age: 1, Bytes: 1}
+	s := mustOpenOn(t, d)
+	name := lock.MustParseName("x")
+	for range 50 {
+		mustCommit(t, s, locked(lock.Lock{Name: name}, "alice", `{"msg":"some text that fills a segment"}`))
+		mustCommit(t, s, unlocked(present(t.Context(), t, s, name)))
+	}
+	d.arm(func(_ int, op, of string) error {
+		if op == "datasync" && strings.HasPrefix(of, journalDir) { // that of the mark
+			s.ended = true
+		}
+		return nil
+	})
+	if _, err := s.makeCheckpoint(true); err != nil || !s.ended {
+		t.Fatalf("a checkpoint: %v, and the store has ended: %v", err, s.ended)
+	}
+	d.kill()
+	_ = s.Close()
+	s = mustOpenOn(t, openDisk(t, d.root))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
