@@ -23,10 +23,14 @@ const batchFile = ownDir + "/batch"
 func (s *Store) beginBatch() error {
 	last := s.journal.Last()
 	if s.batch == nil {
-		var err error
-		if s.batch, err = disk.OpenRegular(s.work, batchFile, os.O_WRONLY|os.O_CREATE, 0o600); err != nil {
+		file, err := disk.OpenRegular(s.work, batchFile, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
 			return err
 		}
+		if err := s.work.SyncDir(ownDir); err != nil { // before there are files that it tells of
+			return errors.Join(err, file.Close())
+		}
+		s.batch = file
 	} else if s.batchAfter == last {
 		return nil
 	}

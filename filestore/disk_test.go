@@ -392,11 +392,14 @@ func (d *testDisk) cutPower(t *testing.T, random *rand.Rand) {
 	if random.IntN(4) == 0 {
 		lost = 0
 	}
+	alone := random.IntN(2) == 0 // each is lost or kept on its own
 	for i, undo := range slices.Backward(d.power.entries) {
 		if i < len(d.power.entries)-lost {
 			break
 		}
-		undo()
+		if !alone || random.IntN(2) == 0 {
+			undo()
+		}
 	}
 	err := filepath.WalkDir(d.root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
