@@ -110,7 +110,11 @@ func TestWindows(t *testing.T) {
 						more = d.operations() >= at
 						d.arm(nil)
 						after := settled(t, s, name)
-						if !did || plain && isWindow(op) {
+						// The journal's index is made beside the change, in the window too.
+						if !did || plain && (isWindow(op) || strings.Contains(op, journalDir)) {
+							if info, err := os.Lstat(file); err == nil && info.IsDir() {
+								_ = os.Remove(file)
+							}
 							continue
 						}
 						done++
