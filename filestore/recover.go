@@ -270,7 +270,8 @@ func (r *restart) judge(name lock.Name, f lockFile) recovery.Verdict {
 
 // mayBeOurs reports whether a file may be one that a power cut left of a change that nobody
 // was told of, or has brought back. The file of another lock, which is held, is not: the
-// last server would not have written it for this one, so that somebody has moved it here.
+// last server would not have written it for this one, so that somebody has moved it here;
+// but where this one has changed since the checkpoint, it may have had that file before.
 func (r *restart) mayBeOurs(name lock.Name, found recovery.Found) bool {
 	if r.Intact || !r.Unheard || !found.Exists || found.Ours {
 		return false
@@ -291,7 +292,8 @@ func (r *restart) mayBeOurs(name lock.Name, found recovery.Found) bool {
 		delete(r.holders, journal.FileID{})
 	}
 	holder, isHeld := r.holders[found.ID]
-	return !isHeld || holder == name || r.past[name].Had(found.ID)
+	past := r.past[name]
+	return !isHeld || holder == name || past != nil && past.Last.Revision > r.Checkpoint
 }
 
 // isMade reports whether a file is one that a server made.

@@ -300,6 +300,12 @@ var recoverCases = []recoverCase{
 		put(t, r.root, "unheard2", r.files["old"], 0)
 	}, free: []string{"unheard", "unheard2"}},
 	{name: "the text of another hold in the file of a recent one", ruin: func(t *testing.T, r *ruin) { put(t, r.root, "recent", r.files["gone"], -time.Hour) }},
+	{name: "a recent hold's place has the file of another, as it may have had before", ruin: func(t *testing.T, r *ruin) {
+		if err := os.Rename(filepath.Join(r.root, "last.lock"), filepath.Join(r.root, "recent.lock")); err != nil {
+			t.Fatal(err)
+		}
+		put(t, r.root, "recent", []byte("msg: neither one\x00nor the other\n"), 0)
+	}},
 	{name: "somebody's copy of a grant that the journal does not have, no power cut", powered: true, ruin: func(t *testing.T, r *ruin) {
 		orphan(t, r, 1, "unheard.lock")
 		text := readFile(t, r.root, "unheard")

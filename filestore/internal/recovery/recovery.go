@@ -230,9 +230,14 @@ func (c lockCase) isUnheard() bool {
 }
 
 // isBehind reports whether the file is the hold's own, and a power cut has left of it what
-// it said before: nobody has written to it since the server has.
+// it said before, or a mixture: nobody has written to it since the server has, or it has
+// bytes that were never written, which nobody leaves who edits it. By its time alone it
+// cannot be told on a machine that is slow to write.
 func (c lockCase) isBehind() bool {
-	return c.recent && !c.ByFile && c.File != (journal.FileID{}) && c.File == c.found.ID && !c.found.Mtime.After(c.latest())
+	if !c.recent || c.ByFile || c.File == (journal.FileID{}) || c.File != c.found.ID {
+		return false
+	}
+	return !c.found.Mtime.After(c.latest()) || !c.Intact && bytes.IndexByte(c.found.Text, 0) >= 0
 }
 
 // latest is when the server has written the hold's file, or removed that of the last one,

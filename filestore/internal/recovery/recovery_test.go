@@ -145,6 +145,8 @@ func TestJudge(t *testing.T) {
 		{"unheard update, replaced since", killed, byServer, theirs, moved(written(own, second)), Adopt, lock.Locked},
 
 		// After a power cut, a file that a server made, and that is not the hold's.
+		{"mixture in the hold's own file, written late", cut, byServer, file(own, []byte("of: another\n\x00\x00\x00lock_h")).later(5 * time.Second), nil, Rewrite, 0},
+		{"the hold's own file, edited late", cut, byServer, file(own, []byte("n: 7\n")).later(5 * time.Second), nil, Tell, lock.Updated},
 		{"torn unheard grant", late, none, file(other, nil).ours(), nil, Remove, 0},
 		{"somebody's empty file", late, none, file(other, nil), nil, Adopt, lock.Locked},
 		{"torn unheard update", late, byServer, file(other, nil).ours(), nil, Rewrite, 0},
