@@ -68,6 +68,40 @@ func TestSearchForTheEndIsBounded(t *testing.T) {
 	}
 }
 
+// Where the past cannot be read, now or at all, a holder is told soon that the hold is over.
+func TestHoldIsOverWithoutHistory(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		history func(ctx context.Context) error
+	}{
+		{"hangs", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+		{"fails", func(context.Context) error { return errors.New("input/output error") }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := manage(t, failingHistory{open(t), test.history})
+				held := mustLock(t, m, lock.LockRequest{Name: nameA, TTL: time.Second})
+				time.Sleep(2 * time.Second)
+				began := time.Now()
+				_, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: held.Token, TTL: time.Hour})
+				if took := time.Since(began); !errors.Is(err, lock.ErrNotLocked) || took > 5*time.Second {
+					t.Errorf("got %v after %v, want %v soon", err, took, lock.ErrNotLocked)
+				}
+			})
+		})
+	}
+}
+
+// failingHistory is a store that has no past to show.
+type failingHistory struct {
+	lock.Store
+	err func(ctx context.Context) error
+}
+
+func (s failingHistory) History(ctx context.Context, _ lock.HistoryQuery, _ lock.Revision, _ int) (lock.HistoryPage, error) {
+	return lock.HistoryPage{}, s.err(ctx)
+}
+
 // waitingStore has a History that ends when it is told to.
 type waitingStore struct {
 	lock.Store

@@ -130,10 +130,15 @@ func (m *Manager) overError(ctx context.Context, name lock.Name, token lock.Toke
 	return notLocked(name)
 }
 
+// expiredLimit is how long Renew looks for what to say of a hold that is over.
+const expiredLimit = 2 * time.Second
+
 // hasExpired reports whether a hold of a lock that is free now has expired, as far as the
 // history tells at once.
 func (m *Manager) hasExpired(ctx context.Context, name lock.Name, token lock.Token) (bool, error) {
-	page, err := m.store.History(ctx, lock.HistoryQuery{
+	ctx, cancel := context.WithTimeout(ctx, expiredLimit)
+	defer cancel()
+	page, err := m.History(ctx, lock.Caller{}, lock.HistoryQuery{
 		Pattern: lock.MustParsePattern(name.String()),
 		After:   lock.Revision(token),
 		Cause:   lock.Expired,
