@@ -25,8 +25,7 @@ type AcquireOption func(*acquisition)
 // acquisition is what Acquire is to do.
 type acquisition struct {
 	lock.LockRequest
-	margin  *time.Duration // nil: the default
-	timeout time.Duration  // zero: none
+	margin *time.Duration // nil: the default
 }
 
 // WithTTL sets how long the lock stays held when this process dies or is cut off from
@@ -49,12 +48,6 @@ func WithMargin(margin time.Duration) AcquireOption {
 // refused at once.
 func WithWait(wait time.Duration) AcquireOption {
 	return func(a *acquisition) { a.Wait = wait }
-}
-
-// WithTimeout bounds how long the server may take to answer, the wait not counted.
-// Default: as long as ctx goes on.
-func WithTimeout(timeout time.Duration) AcquireOption {
-	return func(a *acquisition) { a.timeout = timeout }
 }
 
 // WithHolder sets who holds the lock, for people, and for Unlock without a token.
@@ -103,14 +96,8 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 		return nil, fmt.Errorf("client: a margin of %v for a ttl of %v: it can be 0 to half of the ttl", margin, a.TTL)
 	}
 	a.RequestID = cmp.Or(a.RequestID, rand.Text())
-	asking := ctx
-	if a.timeout > 0 {
-		var cancel context.CancelFunc
-		asking, cancel = context.WithTimeout(ctx, a.Wait+a.timeout)
-		defer cancel()
-	}
 	begun := c.boottime()
-	grant, err := c.Lock(asking, a.LockRequest)
+	grant, err := c.Lock(ctx, a.LockRequest)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +106,7 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 		// It stood in line, or was sent again, and nobody can say when within
 		// that time the lease began: begin it anew.
 		begun = c.boottime()
-		renewed, err := c.Renew(asking, lock.RenewRequest{Name: parsed, Token: l.Token, TTL: a.TTL})
+		renewed, err := c.Renew(ctx, lock.RenewRequest{Name: parsed, Token: l.Token, TTL: a.TTL})
 		if isOver(err) {
 			return nil, &LostError{Name: parsed, Token: l.Token, Err: err}
 		}

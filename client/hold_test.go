@@ -970,11 +970,13 @@ func TestAcquireCannotGiveBack(t *testing.T) {
 	})
 }
 
-// TestAcquireWithTimeout: it bounds how long the server may take, and not the Hold.
-func TestAcquireWithTimeout(t *testing.T) {
+// TestAcquireTimesOut: a context bounds how long the server may take, and not the Hold.
+func TestAcquireTimesOut(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		c, _ := b.client()
-		hold, err := c.Acquire(t.Context(), "x", client.WithTimeout(time.Second))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		hold, err := c.Acquire(ctx, "x")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -987,7 +989,9 @@ func TestAcquireWithTimeout(t *testing.T) {
 		}
 		b.beforeOne("Lock", func() { time.Sleep(time.Hour) })
 		begun := time.Now()
-		_, err = c.Acquire(t.Context(), "x", client.WithTimeout(time.Second), client.WithWait(time.Minute))
+		ctx, cancel = context.WithTimeout(t.Context(), 61*time.Second)
+		defer cancel()
+		_, err = c.Acquire(ctx, "x", client.WithWait(time.Minute))
 		if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || took < 61*time.Second || took > 66*time.Second {
 			t.Errorf("got %v after %v, want the end of the time after 61s", err, took)
 		}

@@ -266,8 +266,9 @@ func (r *runner) acquire(ctx context.Context, leave context.CancelCauseFunc, wai
 		case <-over:
 		}
 	}()
-	options = append(options, client.WithTimeout(time.Duration(r.timeout)))
 	err := r.take(ctx, r.client, wait, func(wait time.Duration) (err error) {
+		ctx, cancel := r.withTimeout(ctx, wait)
+		defer cancel()
 		r.hold, err = r.client.Acquire(ctx, r.name, append(options, client.WithWait(wait))...)
 		return err
 	})
