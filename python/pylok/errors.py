@@ -227,7 +227,7 @@ def _is_large(request: Any) -> bool:
 def after(lost: Error, made: Error) -> Error:
     """Returns what to think of a request whose first sending got the error lost, and
     whose second got made, or raises it."""
-    made.sent_again = True
+    made.sent_again = lost.sent_again or is_outcome_unknown(lost)
     if isinstance(made, ANSWERS):
         raise made from lost
     if is_outcome_unknown(lost) and not is_outcome_unknown(made):

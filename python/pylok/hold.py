@@ -9,7 +9,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pylok.connection import Maker
-from pylok.errors import Error, ForkedError, LostError, NotHolderError, NotLockedError, TimeLimitError
+from pylok.errors import (
+    Error,
+    ForkedError,
+    LostError,
+    NotHolderError,
+    NotLockedError,
+    TimeLimitError,
+    is_outcome_unknown,
+)
 from pylok.lease import Lease, now
 from pylok.messages import Event, EventCause, EventType, Lock
 from pylok.taking import finish
@@ -53,8 +61,8 @@ class Hold:
         self._stop = threading.Event()  # released, or lost
         self._deciding = threading.Lock()  # released or lost: whichever comes first
         self._released = False
-        self._asked = False  # the server, to unlock it
-        self._unlocked = False  # and it has
+        self._unlocked = False  # on the server
+        self._maybe_unlocked = False  # the answer is lost
         threading.Thread(target=self._keep, name=f"pylok {self.name}", daemon=True).start()
 
     name: str
@@ -121,16 +129,19 @@ class Hold:
             self._stop.set()
         if not self._released:
             raise self._lost_error()
-        again, self._asked = self._asked, True
         try:
             self._client.unlock(self.name, self.token, reason=reason, data=data)
         except (NotHolderError, NotLockedError) as error:
             self._unlocked = True
-            if again:  # the first time did it
+            if self._maybe_unlocked:
                 return
             self._cause = error
             self._lost.set()
             raise self._lost_error() from error
+        except BaseException as error:
+            if not isinstance(error, Error) or is_outcome_unknown(error):
+                self._maybe_unlocked = True
+            raise
         self._unlocked = True
 
     def __enter__(self) -> Hold:

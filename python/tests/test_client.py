@@ -376,6 +376,25 @@ class Outages(unittest.TestCase):
                 self.assertFalse(hold.lost)
                 self.assertEqual(other.status("h").token, hold.token)
 
+    def test_released_again(self) -> None:
+        """A release that never reached the server has done nothing: when it is made again,
+        the hold may have been lost."""
+        hold = self.client.acquire("again", ttl=60)
+        self.daemon.kill()
+        with mock.patch("pylok.connection.PATIENCE", 0.0):
+            sent = True
+            while sent:  # until gRPC knows that the connection is lost
+                with self.assertRaises(pylok.UnreachableError) as raised:
+                    self.client.status("again")
+                sent = raised.exception.sent
+            with self.assertRaises(pylok.UnreachableError):
+                hold.release()
+        self.daemon.start()
+        with pylok.Client(self.daemon.address, holder="bob") as other:
+            other.unlock("again", force=True, reason="it is stuck")
+        with self.assertRaises(pylok.LostError):
+            hold.release()
+
     def test_calls_over_a_restart(self) -> None:
         """Calls that can safely be made again do not notice a restart."""
         patience = mock.patch("pylok.connection.PATIENCE", PATIENCE)

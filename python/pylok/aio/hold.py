@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pylok.aio.patience import patiently
 from pylok.connection import Maker
-from pylok.errors import Error, LostError, NotHolderError, NotLockedError, TimeLimitError
+from pylok.errors import (
+    Error,
+    LostError,
+    NotHolderError,
+    NotLockedError,
+    TimeLimitError,
+    is_outcome_unknown,
+)
 from pylok.hold import is_over, lost_error
 from pylok.lease import Lease, now
 from pylok.messages import Event, Lock
@@ -44,8 +51,8 @@ class Hold:
         self._maker = Maker()
         self._lost = asyncio.Event()
         self._released = False
-        self._asked = False  # the server, to unlock it
-        self._unlocked = False  # and it has
+        self._unlocked = False  # on the server
+        self._maybe_unlocked = False  # the answer is lost
         self._block: asyncio.Task[Any] | None = None  # in `async with`
         self._cancelling = 0  # of the block, by others
         self._cancelled = False  # the block, by the loss
@@ -111,16 +118,19 @@ class Hold:
             raise await self._explain()
         self._released = True
         self._keeper.cancel()
-        again, self._asked = self._asked, True
         try:
             await self._client.unlock(self.name, self.token, reason=reason, data=data)
         except (NotHolderError, NotLockedError) as error:
             self._unlocked = True
-            if again:  # the first time did it
+            if self._maybe_unlocked:
                 return
             self._cause = error
             self._lost.set()
             raise await self._explain() from error
+        except BaseException as error:
+            if not isinstance(error, Error) or is_outcome_unknown(error):
+                self._maybe_unlocked = True
+            raise
         self._unlocked = True
 
     async def __aenter__(self) -> Hold:
