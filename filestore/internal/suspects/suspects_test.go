@@ -47,8 +47,9 @@ func (s *fakeStore) Held(from string, yield func(File) bool) {
 	s.mu.Lock()
 	held := s.held
 	s.mu.Unlock()
-	for _, name := range held {
-		if name >= from && !yield(fakeFile(name)) {
+	first, _ := slices.BinarySearch(held, from)
+	for _, name := range held[first:] {
+		if !yield(fakeFile(name)) {
 			return
 		}
 	}
@@ -57,7 +58,8 @@ func (s *fakeStore) Held(from string, yield func(File) bool) {
 func (s *fakeStore) IsHeld(name lock.Name) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Contains(s.held, name.String())
+	_, isHeld := slices.BinarySearch(s.held, name.String())
+	return isHeld
 }
 
 func (s *fakeStore) Inspect(names []lock.Name) error {
