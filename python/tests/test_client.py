@@ -559,8 +559,8 @@ class SilentServer(unittest.TestCase):
 
     def test_hold(self) -> None:
         """With threads."""
-        with pylok.Client(self.address) as client, client.acquire("x", ttl=6) as hold:
-            while self.service.calls.count("renew") < 3 and not hold.lost:
+        with pylok.Client(self.address) as client, client.acquire("x", ttl=9) as hold:
+            while self.service.calls.count("renew") < 2 and not hold.lost:
                 time.sleep(0.01)
             self.assertFalse(hold.lost)
 
@@ -568,8 +568,8 @@ class SilentServer(unittest.TestCase):
         """With asyncio."""
 
         async def run() -> None:
-            async with pylok.aio.Client(self.address) as client, client.acquire("x", ttl=6):
-                while self.service.calls.count("renew") < 3:
+            async with pylok.aio.Client(self.address) as client, client.acquire("x", ttl=9):
+                while self.service.calls.count("renew") < 2:
                     await asyncio.sleep(0.01)
 
         asyncio.run(run())
