@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -271,5 +272,45 @@ func TestMovedFileStays(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A start writes a hold's file anew after a power cut. What somebody writes into that file
+// before the next start is an edit all the same.
+func TestEditOfMendedFile(t *testing.T) {
+	d := openDisk(t, t.TempDir())
+	s := mustOpenOn(t, d)
+	x := lock.MustParseName("x")
+	token := mustCommit(t, s, locked(lock.Lock{Name: x}, "alice", `{"n":1}`))[0].Lock.Token
+	d.kill()
+	_ = s.Close()
+	file := filepath.Join(d.root, fileOf(x))
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	for mount, text := range []string{"", "n: 2\n", "n: 3\n"} {
+		if text != "" {
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d = openDisk(t, d.root)
+		d.mount = fmt.Sprint("mount ", mount)
+		s = mustOpenOn(t, d)
+		if l := present(t.Context(), t, s, x); l.Token != token || l.Holder != "alice" || l.Data.JSON() != fmt.Sprintf(`{"n":%d}`, mount+1) {
+			t.Errorf("after %q the lock is %+v, want the hold with token %d", text, l, token)
+		}
+		inTime(t, "the snapshot", func() error { // which knows the file
+			for mount == 0 {
+				if _, err := os.Lstat(filepath.Join(d.root, snapshotFile)); err == nil {
+					break
+				}
+				runtime.Gosched()
+			}
+			return nil
+		})
+		mustCommit(t, s, locked(lock.Lock{Name: lock.MustParseName(fmt.Sprint("other", mount))}, "bob", `{}`))
+		d.kill()
+		_ = s.Close()
 	}
 }

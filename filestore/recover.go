@@ -44,7 +44,7 @@ type restart struct {
 	leftover   []string                        // files to be removed in the end
 	outside    *commit                         // the changes that others made
 	reserved   map[lock.Name]lockfile.Reserved // in the files that these are about
-	mended     int
+	mended     map[lock.Name]bool
 	read       int                           // files that were read
 	dirs       map[string]suspects.Directory // as they were listed
 	now        time.Time
@@ -147,6 +147,7 @@ func newRestart(s *Store) *restart {
 		outside:  &commit{},
 		unlisted: make(map[string]error),
 		reserved: make(map[lock.Name]lockfile.Reserved),
+		mended:   make(map[lock.Name]bool),
 		dirs:     make(map[string]suspects.Directory),
 		now:      time.Now().UTC().Truncate(time.Millisecond),
 	}
@@ -520,7 +521,7 @@ func (r *restart) carryOut(name lock.Name, found lockFile, v recovery.Verdict) e
 	isTold := v.Remedy == recovery.Tell || v.Remedy == recovery.Adopt
 	if v.Why != "" && !isTold {
 		r.config.Logger.Warn("mending a lock file", "name", name, "why", v.Why)
-		r.mended++
+		r.mended[name] = true
 	}
 	past := r.past[name]
 	switch {
@@ -686,8 +687,8 @@ func (r *restart) finish() error {
 			return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
 		}
 	}
-	if r.mended > 0 {
-		r.config.Logger.Warn("the last server did not stop cleanly; lock files were brought in line with the journal", "files", r.mended)
+	if len(r.mended) > 0 {
+		r.config.Logger.Warn("the last server did not stop cleanly; lock files were brought in line with the journal", "files", len(r.mended))
 	}
 	err := r.checkpointNow()
 	if err == nil {

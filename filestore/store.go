@@ -185,8 +185,10 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 	s.work = files{FS: s.held, root: root}
 	opened := &view{revision: s.journal.Last(), locks: s.locks.Clone()}
 	s.view.Store(opened)
-	if found.read >= snapshotChanges {
-		s.unsaved = opened // to read them took long, and would again after a crash
+	if found.read >= snapshotChanges || len(found.mended) > 0 {
+		// To read them took long, and would again after a crash; and no line of the
+		// journal names the files that the start has written.
+		s.unsaved = opened
 	}
 	s.feed = feed.New(s.journal.Last(), feed.Config{})
 	s.suspects = suspects.New(suspects.Config{
