@@ -124,8 +124,8 @@ func (c *cutter) again(t *testing.T, p *program) (problems []string) {
 		return append(problems, err.Error())
 	}
 	if _, problem := within(ctx, slack, func() string {
-		if o.mended = d.mended(); o.mended != predicted {
-			return fmt.Sprintf("Check foretold %d lock files to be mended, and the start mended %d", predicted, o.mended)
+		if o.mended = d.mended(); o.mended != len(predicted) {
+			return fmt.Sprintf("Check foretold %d lock files to be mended, and the start mended %d; it foretold:\n%s", len(predicted), o.mended, strings.Join(predicted, "\n"))
 		}
 		return ""
 	}); problem != "" {
@@ -139,11 +139,11 @@ func (c *cutter) again(t *testing.T, p *program) (problems []string) {
 	return problems
 }
 
-// predict has Check say how many lock files the next start will mend.
-func (c *cutter) predict(ctx context.Context) (mended int, err error) {
+// predict has Check say which lock files the next start will mend.
+func (c *cutter) predict(ctx context.Context) (mended []string, err error) {
 	err = filestore.Check(ctx, filestore.Config{Root: c.root, StateDir: c.root + ".state"}, func(sentence string) {
 		if strings.HasSuffix(sentence, "; it will be removed") || strings.Contains(sentence, "; it will be written again") || strings.Contains(sentence, "; it will be put back") {
-			mended++
+			mended = append(mended, sentence)
 		}
 	})
 	return mended, err
