@@ -134,6 +134,9 @@ func givenUp(because error) error {
 	}
 }
 
+// maxBatch is how many commits share a batch at most: the first of them wait for the last.
+const maxBatch = 1024
+
 // queue is the commits that the committer has not begun with, oldest first.
 type queue struct {
 	mu      sync.Mutex
@@ -176,11 +179,16 @@ func (q *queue) wait() bool {
 	return len(q.commits) > 0
 }
 
-// take takes out all commits.
-func (q *queue) take() (commits []*commit) {
+// take takes out the commits that are to share a batch.
+func (q *queue) take() []*commit {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	commits, q.commits = q.commits, nil
+	n := min(len(q.commits), maxBatch)
+	commits := q.commits[:n:n]
+	q.commits = q.commits[n:]
+	if len(q.commits) == 0 {
+		q.commits = nil // so that those taken are not kept
+	}
 	return commits
 }
 

@@ -52,7 +52,7 @@ func (s *Store) run() {
 	s.committing.Unlock()
 }
 
-// commitQueued commits what has queued up, in as many batches as it takes.
+// commitQueued commits what has queued up, at most maxBatch, in as many batches as it takes.
 func (s *Store) commitQueued() {
 	s.committing.Lock()
 	defer s.committing.Unlock()
