@@ -66,7 +66,7 @@ func TestSmoke(t *testing.T) {
 	if len(got.Locks) != 2 || got.Locks[1].Cycles.Count == 0 || got.Locks[1].StartKilled <= 0 {
 		t.Errorf("the report's part on held locks is %+v", got.Locks)
 	}
-	if len(got.Beside) != 4 || got.Beside[1].Others != 150 || got.Beside[1].Cycles.Count == 0 {
+	if len(got.Beside) != 6 || got.Beside[1].Others != 150 || got.Beside[1].Cycles.Count == 0 {
 		t.Errorf("the report's part on others is %+v", got.Beside)
 	}
 	if len(got.Leases) != 2 || got.Leases[1].Renew.Count < 50 {

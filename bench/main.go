@@ -97,10 +97,10 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.jsonFile, "json", "", "write the report to `FILE` too, as JSON with every round")
 	flags.StringVar(&s.pylokd, "pylokd", "", "the daemon's `PROGRAM`; built from this tree if not given")
 	pylokdArgs := flags.String("pylokd-args", "", "more `FLAGS` for the daemon, separated by spaces")
-	flags.BoolVar(&s.scale, "scale", false, "then measure how pylok's cost grows with the number of locks, of leases, and of others who watch and wait")
+	flags.BoolVar(&s.scale, "scale", false, "then measure how pylok's cost grows with the number of locks, of leases, and of others")
 	locks := flags.String("locks", "1000,100000,1000000", "with -scale: the numbers of held `LOCKS`, increasing")
 	leases := flags.String("leases", "1,10000,100000", "with -scale: the numbers of `LEASES`, renewed at a third of their ttl")
-	others := flags.String("others", "10,5000", "with -scale: the numbers of `OTHERS` who watch names of their own, or wait for them")
+	others := flags.String("others", "10,5000", "with -scale: the numbers of `OTHERS` who hold names of their own, watch them, or wait for them")
 	flags.DurationVar(&s.ttl, "ttl", 30*time.Second, "with -scale: the leases' `TTL`")
 	flags.BoolVar(&s.keep, "keep", false, "with -scale: leave the root with the locks in DIR; the next run goes on with it, as it does after one that was cut short")
 	if err := flags.Parse(args); err != nil {

@@ -63,7 +63,7 @@ type leaseScale struct {
 
 // besideScale is what was found beside so many others who use names of their own.
 type besideScale struct {
-	What   string `json:"what"` // watches or waiters
+	What   string `json:"what"` // holds, watches or waiters
 	Others int    `json:"others"`
 	Cycles sample `json:"cycles"` // the median round
 	// Against is the cycles a second over those of a server without others, round by
@@ -113,7 +113,7 @@ func measureScale(ctx context.Context, s *settings, dir string, r *report, progr
 		}
 		r.Leases = append(r.Leases, found)
 	}
-	for _, what := range []string{"watches", "waiters"} {
+	for _, what := range []string{"holds", "watches", "waiters"} {
 		for _, n := range s.others {
 			found, err := sc.measureBeside(ctx, filepath.Join(dir, fmt.Sprintf("%s-root-%d", what, n)), what, n)
 			if err != nil {
@@ -283,9 +283,13 @@ func (sc *scaler) cyclesAgainst(ctx context.Context, other *scaler, callers int)
 	return rounds[len(rounds)/2], against, nil
 }
 
-// beginOther has one begin to watch a name, or to wait for it, by the word for many of
-// them. It ends with ctx.
+// beginOther has one hold a name, begin to watch it, or wait for it while it is held, by the
+// word for many of them. What waits ends with ctx.
 var beginOther = map[string]func(ctx context.Context, service pylokv1.LockServiceClient, name string) error{
+	"holds": func(ctx context.Context, service pylokv1.LockServiceClient, name string) error {
+		_, err := service.Lock(ctx, &pylokv1.LockRequest{Name: name})
+		return err
+	},
 	"watches": func(ctx context.Context, service pylokv1.LockServiceClient, name string) error {
 		stream, err := service.Watch(ctx, &pylokv1.WatchRequest{Pattern: name})
 		for synced := false; err == nil && !synced; {
