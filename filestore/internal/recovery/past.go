@@ -107,12 +107,12 @@ func (p *Past) Extend(terms lock.Lock) {
 // IsHeld reports whether the lock is held.
 func (p *Past) IsHeld() bool { return p != nil && p.Last.Type != lock.Unlocked }
 
-// Had reports whether the lock has, or had since the checkpoint, a file.
-func (p *Past) Had(file journal.FileID) bool {
+// had reports whether the lock has, or had since the checkpoint, a file.
+func (p *Past) had(file journal.FileID) bool {
 	if p == nil || file == (journal.FileID{}) {
 		return false
 	}
-	return p.IsHeld() && p.File == file || slices.ContainsFunc(p.files, func(had hadFile) bool { return had.FileID == file })
+	return p.IsHeld() && p.File == file || slices.ContainsFunc(p.files, func(f hadFile) bool { return f.FileID == file })
 }
 
 func (p *Past) knows(token lock.Token) bool {

@@ -157,7 +157,7 @@ func (c lockCase) judge(asides []Aside) Verdict {
 	case c.IsHeld():
 		return c.judgeHold()
 
-	case c.recent && (c.knows(found.Token) && !found.Mtime.After(c.Last.Time.Add(timeGrain)) || c.isTorn() || c.isBack() || c.Had(found.ID)):
+	case c.recent && (c.knows(found.Token) && !found.Mtime.After(c.Last.Time.Add(timeGrain)) || c.isTorn() || c.isBack() || c.had(found.ID)):
 		return Verdict{Remedy: Remove, Why: "the lock file of a released hold came back"}
 
 	case c.Past == nil && found.Token != 0:
