@@ -214,6 +214,7 @@ func TestOneNameOnly(t *testing.T) {
 		t.Fatal("the file was not moved out")
 	}
 	d = openDisk(t, root)
+	d.plain = true // nor can it be moved to a name that nobody has
 	d.arm(func(_ int, op, of string) error { return protect(op, of) })
 	s, err := openOn(t, d)
 	if err != nil {
@@ -222,6 +223,9 @@ func TestOneNameOnly(t *testing.T) {
 	if l := present(t.Context(), t, s, name); l.Token != before.Token {
 		t.Errorf("the lock is %+v, want %+v", l, before)
 	}
+	d.mu.Lock()
+	d.plain = false
+	d.mu.Unlock()
 	// While it serves: a script's file is moved out and back, and another's is not in its way.
 	made := false
 	d.arm(func(_ int, op, of string) error {
