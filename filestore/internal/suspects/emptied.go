@@ -81,11 +81,14 @@ func (r *removal) add(dir string) {
 func (p *poller) removeSome() (pause time.Duration) {
 	r := &p.removal
 	began := time.Now()
+	if began.Sub(r.turned) >= p.config.EmptyFor {
+		r.turned = began
+		for dir := range p.emptied.turn() {
+			r.add(dir)
+		}
+	}
 	if len(r.now) == 0 {
 		r.now, r.next = r.next, nil
-	}
-	if len(r.now) == 0 && began.Sub(r.turned) >= p.config.EmptyFor {
-		r.now, r.turned = p.emptied.turn(), began
 	}
 	held := p.config.FS.Hold()
 	defer held.Drop()

@@ -285,6 +285,21 @@ func TestRest(t *testing.T) {
 	}
 }
 
+// TestRestEnds: a directory has rested at some time, also where it is found empty again and
+// again meanwhile.
+func TestRestEnds(t *testing.T) {
+	f, store, _, _ := newFinder(t, func(c *Config) { c.NoNotify, c.EmptyFor = true, time.Millisecond }, "d")
+	f.Emptied(lock.MustParseName("d/x"))
+	soon(t, "it does not rest", func() bool {
+		f.poller.removal.add("d")
+		f.poller.removeSome()
+		return !f.emptied.isResting("d")
+	})
+	if len(store.removed) > 0 {
+		t.Errorf("%q were removed, which the server did not make", store.removed)
+	}
+}
+
 // limited, in the environment, is set in a process that may have few inotify watches.
 const limited = "PYLOK_TEST_FEW_WATCHES"
 
