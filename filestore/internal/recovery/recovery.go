@@ -272,6 +272,11 @@ func (c lockCase) movedOut(asides []Aside) (name string, changed bool) {
 		case !aside.Exists || !c.isFileOf(aside):
 		case !c.found.Exists:
 			return aside.Name, !aside.Alone
+		case c.found.Ours && !c.Intact && (aside.Alone || c.found.Mtime.After(aside.Ctime)):
+			// Two changes that nobody was told of, one after the other: the next batch
+			// makes files before the journal has the last one for good. That the file is
+			// younger than the first of them tells of no edit.
+			return "", false
 		default: // when the one took the place of the other
 			return aside.Name, c.found.Mtime.After(aside.Ctime)
 		}

@@ -147,6 +147,10 @@ func TestJudge(t *testing.T) {
 		// After a power cut, a file that a server made, and that is not the hold's.
 		{"mixture in the hold's own file, written late", cut, byServer, file(own, []byte("of: another\n\x00\x00\x00lock_h")).later(5 * time.Second), nil, Rewrite, 0},
 		{"the hold's own file, edited late", cut, byServer, file(own, []byte("n: 7\n")).later(5 * time.Second), nil, Tell, lock.Updated},
+		{"torn unheard grant after an unheard release", cut, byServer, file(other, []byte("of: \x01another\n")).ours().later(time.Second), taken(written(own, second)), Rewrite, 0},
+		{"torn unheard grant after an unheard release of a durable hold", late, byServer, file(other, nil).ours().later(time.Minute), taken(written(own, second)), Rewrite, 0},
+		{"torn unheard update after another", cut, byServer, file(other, []byte("of: \x01another\n")).ours().later(time.Second), moved(written(own, second)), Rewrite, 0},
+		{"somebody's file after an unheard release", cut, byServer, theirs.later(time.Minute), taken(written(own, second)), Adopt, lock.Locked},
 		{"torn unheard grant", late, none, file(other, nil).ours(), nil, Remove, 0},
 		{"somebody's empty file", late, none, file(other, nil), nil, Adopt, lock.Locked},
 		{"torn unheard update", late, byServer, file(other, nil).ours(), nil, Rewrite, 0},
