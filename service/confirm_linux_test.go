@@ -11,14 +11,14 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
-	"github.com/pylok/pylok/internal/ownnet"
+	"github.com/pylok/pylok/internal/isolate"
 	"github.com/pylok/pylok/lock"
 )
 
 // TestGrantBehindADeadLink has a waiter whose link dies. The lock does not stay with it:
 // the next in line has it.
 func TestGrantBehindADeadLink(t *testing.T) {
-	if !ownnet.Enter(t) {
+	if !isolate.EnterNetwork(t) {
 		return
 	}
 	r := serve(t, setup{})
@@ -50,7 +50,7 @@ func TestGrantBehindADeadLink(t *testing.T) {
 		}
 		runtime.Gosched()
 	}
-	ownnet.SetLoopback(t, false)
+	isolate.SetLoopback(t, false)
 	for !quietFor(r, 100*time.Millisecond) { // what had come before may not have been read yet
 		time.Sleep(time.Millisecond)
 	}
@@ -67,7 +67,7 @@ func TestGrantBehindADeadLink(t *testing.T) {
 		l, err := r.manager.Status(t.Context(), lock.Caller{}, name)
 		t.Fatalf("the lock is %+v (%v), want the next in line to have it", l, err)
 	}
-	ownnet.SetLoopback(t, true)
+	isolate.SetLoopback(t, true)
 }
 
 // quietFor reports whether the server has heard nothing from its clients for so long.

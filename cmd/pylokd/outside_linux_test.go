@@ -23,7 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
-	"github.com/pylok/pylok/internal/ownnet"
+	"github.com/pylok/pylok/internal/isolate"
 )
 
 // refuse has the server log many refused calls, and checks that it answers each.
@@ -52,7 +52,7 @@ const unread = maxLines + 1024
 // TestNoFlags starts a pylokd as README.md does, on the default address of a network that is
 // the test's own.
 func TestNoFlags(t *testing.T) {
-	if !ownnet.Enter(t) {
+	if !isolate.EnterNetwork(t) {
 		return
 	}
 	home := t.TempDir()

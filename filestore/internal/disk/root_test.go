@@ -8,12 +8,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pylok/pylok/internal/isolate"
 )
 
 // newTree returns a tree in a new directory, and that directory.
 func newTree(t *testing.T) (Held, string) {
 	t.Helper()
-	root := t.TempDir()
+	root := isolate.AttributesDir(t)
 	fsys, err := Open(root)
 	if err != nil {
 		t.Fatal(err)

@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 
 	"github.com/pylok/pylok/filestore/internal/complaints"
 	"github.com/pylok/pylok/filestore/internal/disk"
+	"github.com/pylok/pylok/internal/isolate"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -114,9 +113,9 @@ func (b *safeBuffer) String() string {
 }
 
 // newFinder returns a Finder for a new root, which it does not look at yet.
-func newFinder(t *testing.T, change func(*Config), dirs ...string) (*Finder, *fakeStore, string, *safeBuffer) {
+func newFinder(t testing.TB, change func(*Config), dirs ...string) (*Finder, *fakeStore, string, *safeBuffer) {
 	t.Helper()
-	root := t.TempDir()
+	root := isolate.AttributesDir(t)
 	listed := map[string]Directory{".": {Fresh: true}}
 	for _, dir := range dirs {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
@@ -140,7 +139,7 @@ func newFinder(t *testing.T, change func(*Config), dirs ...string) (*Finder, *fa
 }
 
 // run runs a Finder until the test ends.
-func run(t *testing.T, f *Finder) {
+func run(t testing.TB, f *Finder) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -154,7 +153,7 @@ func run(t *testing.T, f *Finder) {
 	})
 }
 
-func soon(t *testing.T, what string, is func() bool) {
+func soon(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -163,7 +162,7 @@ func soon(t *testing.T, what string, is func() bool) {
 	}
 }
 
-func write(t *testing.T, root, name, text string) {
+func write(t testing.TB, root, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -244,7 +243,7 @@ func TestMovedOut(t *testing.T) {
 	write(t, root, "a/b/x.lock", "")
 	run(t, f)
 	soon(t, "all are watched", func() bool { return f.notifier.watched() == 4 })
-	if err := os.Rename(filepath.Join(root, "a"), filepath.Join(t.TempDir(), "a")); err != nil {
+	if err := os.Rename(filepath.Join(root, "a"), filepath.Join(isolate.AttributesDir(t), "a")); err != nil {
 		t.Fatal(err)
 	}
 	soon(t, "two are watched", func() bool { return f.notifier.watched() == 2 })
@@ -255,9 +254,6 @@ func TestMovedOut(t *testing.T) {
 // found empty goes at once, if the server made it, and so do those that it was in, unless
 // they rest.
 func TestRest(t *testing.T) {
-	if err := unix.Setxattr(t.TempDir(), "user.x", []byte("y"), 0); errors.Is(err, unix.EOPNOTSUPP) {
-		t.Skip("NOT TESTED: the file system of the test's directory has no extended attributes")
-	}
 	f, store, root, _ := newFinder(t, func(c *Config) { c.EmptyFor = time.Hour })
 	for _, dir := range []string{"rests/a/b", "rests/c", "held/a/b"} {
 		if err := f.config.FS.MkdirAll(dir, 0o755); err != nil {
@@ -300,17 +296,13 @@ func TestRestEnds(t *testing.T) {
 	}
 }
 
-// limited, in the environment, is set in a process that may have few inotify watches.
-const limited = "PYLOK_TEST_FEW_WATCHES"
-
 // TestNoMoreWatches: that inotify is used up is one line in the log, which says of what and
 // how to help it, and polling finds what happens in the other directories. When there are
 // watches again they are used.
 func TestNoMoreWatches(t *testing.T) {
 	const dirs, limit = 40, 10
 	limitFile := "/proc/sys/user/max_inotify_watches"
-	if os.Getenv(limited) == "" {
-		inOwnNamespace(t, limited)
+	if !isolate.Enter(t, unix.CLONE_NEWUSER) { // whose limits are its own
 		return
 	}
 	setLimit := func(n int) {
@@ -343,22 +335,4 @@ func TestNoMoreWatches(t *testing.T) {
 	setLimit(1000)
 	soon(t, "all are watched", func() bool { return f.notifier.watched() == dirs+1 })
 	soon(t, "it is told", func() bool { return strings.Contains(log.String(), "no longer: "+complaints.NoNotifications) })
-}
-
-// inOwnNamespace runs the test in a user namespace of its own.
-func inOwnNamespace(t *testing.T, variable string) {
-	test := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.v")
-	test.Env = append(os.Environ(), variable+"=1")
-	test.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
-	}
-	out, err := test.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
-		t.Skip("NOT TESTED, the limit of watches: this machine lets no user have a user namespace")
-	}
-	if err != nil {
-		t.Errorf("in a namespace of its own: %v\n%s", err, out)
-	}
 }
