@@ -3,6 +3,7 @@ package lock
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Reason is why a request was refused. It is itself an error, so that
@@ -36,6 +37,15 @@ const (
 	// ErrOutcomeUnknown: the change may or may not survive; ask again with the
 	// same request id.
 	ErrOutcomeUnknown Reason = "OUTCOME_UNKNOWN"
+	// ErrUnauthenticated: the caller's proof is wrong or over.
+	ErrUnauthenticated Reason = "UNAUTHENTICATED"
+	// ErrPermissionDenied: the rules do not allow the caller to do this.
+	ErrPermissionDenied Reason = "PERMISSION_DENIED"
+	// ErrRateLimited: the caller asks more often than it may; RetryAfter says when to
+	// ask again.
+	ErrRateLimited Reason = "RATE_LIMITED"
+	// ErrTooManyWatches: the caller, or the server, has as many watches as may be.
+	ErrTooManyWatches Reason = "TOO_MANY_WATCHES"
 	// ErrShuttingDown: the server is stopping; nothing changed.
 	ErrShuttingDown Reason = "SHUTTING_DOWN"
 )
@@ -91,6 +101,8 @@ type Error struct {
 	Field string
 	// Lock is the present state of the lock; for ErrLockHeld and ErrNotHolder.
 	Lock *Lock
+	// RetryAfter is when to ask again; for ErrRateLimited. Zero: not said.
+	RetryAfter time.Duration
 	// Err is the cause underneath, for the log; nil when there is none.
 	Err error
 }

@@ -101,5 +101,5 @@ func (e Event) EndOf(hold Lock) Event {
 func (e Event) Size() int {
 	const bare = 256 // without its texts
 	l := e.Lock
-	return bare + len(l.Name.text) + len(l.Data.text) + len(l.Holder) + len(l.RequestID) + len(l.Problem) + len(e.Actor) + len(e.Reason)
+	return bare + len(l.Name.text) + len(l.Data.text) + len(l.Holder) + len(l.Caller) + len(l.RequestID) + len(l.Problem) + len(e.Actor) + len(e.Reason)
 }

@@ -18,6 +18,9 @@ type Lock struct {
 	Data Data
 	// Holder says who holds the lock, free-form; empty means anonymous.
 	Holder string
+	// Caller is whose the hold is, by Caller.Owner of who was granted it; empty: the
+	// holder and the token alone decide, as for a file that somebody made by hand.
+	Caller string
 	// Token is the hold's fencing token; zero means that the lock is free.
 	Token Token
 	// Revision is that of the last change of this lock.

@@ -11,9 +11,10 @@ import (
 // one name that it is; the empty pattern, which the zero Pattern is, selects all.
 type Pattern struct {
 	text   string
-	prefix string // what every selected name starts with
-	suffix string // what every one ends with, if rest is not nil
-	rest   *glob  // what comes after the prefix; nil: all names, or exactly text
+	prefix string                  // what every selected name starts with
+	suffix string                  // what every one ends with, if rest is not nil
+	rest   *glob                   // what comes after the prefix; nil: all names, or exactly text
+	also   *func(name string) bool // what a name must fulfil besides; nil: nothing
 }
 
 // ParsePattern checks text: the rules are those of ParseName, with * allowed
@@ -52,6 +53,18 @@ func MustParsePattern(text string) Pattern {
 	return p
 }
 
+// Where returns the pattern that selects those of p's names for which also reports true.
+// It must go on saying the same of each name, and is asked from many goroutines at once.
+// Everything else about the pattern stays as it is.
+func (p Pattern) Where(also func(name string) bool) Pattern {
+	if before := p.also; before != nil {
+		both := also
+		also = func(name string) bool { return (*before)(name) && both(name) }
+	}
+	p.also = &also
+	return p
+}
+
 // String returns the pattern as it was parsed.
 func (p Pattern) String() string { return p.text }
 
@@ -66,6 +79,10 @@ func (p Pattern) Match(n Name) bool { return p.MatchText(n.text) }
 
 // MatchText is Match for the text of a name.
 func (p Pattern) MatchText(name string) bool {
+	return p.matchGlob(name) && (p.also == nil || (*p.also)(name))
+}
+
+func (p Pattern) matchGlob(name string) bool {
 	switch {
 	case p.text == "":
 		return true

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -32,18 +33,22 @@ var refusals = map[lock.Reason]struct {
 	code codes.Code
 	text string
 }{
-	lock.ErrLockHeld:        {codes.FailedPrecondition, "the lock is held by somebody else"},
-	lock.ErrNotHolder:       {codes.FailedPrecondition, "the hold is not yours"},
-	lock.ErrNotLocked:       {codes.NotFound, "the lock is free"},
-	lock.ErrInvalidName:     {codes.InvalidArgument, "the name breaks a rule for names"},
-	lock.ErrInvalidArgument: {codes.InvalidArgument, "the request breaks a rule"},
-	lock.ErrDataTooLarge:    {codes.ResourceExhausted, "the lock file would be larger than 64 KiB"},
-	lock.ErrTooManyWaiters:  {codes.ResourceExhausted, "the queue for the lock is full; ask again later"},
-	lock.ErrTooManyLocks:    {codes.ResourceExhausted, "the server holds as many locks as it may; unlock some"},
-	lock.ErrLockFile:        {codes.FailedPrecondition, "the server cannot change the lock file; nothing changed"},
-	lock.ErrReadOnly:        {codes.Unavailable, "the server's disk is full or failing; nothing changed"},
-	lock.ErrOutcomeUnknown:  {codes.Unavailable, "the change may or may not have been made; ask again with the same request_id"},
-	lock.ErrShuttingDown:    {codes.Unavailable, "the server is shutting down; ask again when it is back"},
+	lock.ErrLockHeld:         {codes.FailedPrecondition, "the lock is held by somebody else"},
+	lock.ErrNotHolder:        {codes.FailedPrecondition, "the hold is not yours"},
+	lock.ErrNotLocked:        {codes.NotFound, "the lock is free"},
+	lock.ErrInvalidName:      {codes.InvalidArgument, "the name breaks a rule for names"},
+	lock.ErrInvalidArgument:  {codes.InvalidArgument, "the request breaks a rule"},
+	lock.ErrDataTooLarge:     {codes.ResourceExhausted, "the lock file would be larger than 64 KiB"},
+	lock.ErrTooManyWaiters:   {codes.ResourceExhausted, "the queue for the lock is full; ask again later"},
+	lock.ErrTooManyLocks:     {codes.ResourceExhausted, "the server holds as many locks as it may; unlock some"},
+	lock.ErrLockFile:         {codes.FailedPrecondition, "the server cannot change the lock file; nothing changed"},
+	lock.ErrReadOnly:         {codes.Unavailable, "the server's disk is full or failing; nothing changed"},
+	lock.ErrOutcomeUnknown:   {codes.Unavailable, "the change may or may not have been made; ask again with the same request_id"},
+	lock.ErrUnauthenticated:  {codes.Unauthenticated, "the caller's proof is wrong or over"},
+	lock.ErrPermissionDenied: {codes.PermissionDenied, "the rules do not allow the caller to do this"},
+	lock.ErrRateLimited:      {codes.ResourceExhausted, "the caller asks more often than it may; ask again later"},
+	lock.ErrTooManyWatches:   {codes.ResourceExhausted, "there are as many watches as may be; end some"},
+	lock.ErrShuttingDown:     {codes.Unavailable, "the server is shutting down; ask again when it is back"},
 }
 
 // statusError is an error as the caller sees it, with the cause for the log.
@@ -113,6 +118,9 @@ func (s *Service) refusal(refused *lock.Error, request any) *status.Status {
 				Description: strings.TrimPrefix(refused.Message, refused.Field+": "),
 			}},
 		})
+	}
+	if refused.RetryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(refused.RetryAfter)})
 	}
 	if refused.Lock == nil {
 		return withDetails(bare, details)

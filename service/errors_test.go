@@ -77,18 +77,22 @@ func reasonsInSource(t *testing.T) map[string]lock.Reason {
 // there are.
 func TestReasons(t *testing.T) {
 	want := map[lock.Reason]codes.Code{
-		"LOCK_HELD":        codes.FailedPrecondition,
-		"NOT_HOLDER":       codes.FailedPrecondition,
-		"NOT_LOCKED":       codes.NotFound,
-		"INVALID_NAME":     codes.InvalidArgument,
-		"INVALID_ARGUMENT": codes.InvalidArgument,
-		"DATA_TOO_LARGE":   codes.ResourceExhausted,
-		"TOO_MANY_WAITERS": codes.ResourceExhausted,
-		"TOO_MANY_LOCKS":   codes.ResourceExhausted,
-		"LOCK_FILE_FAILED": codes.FailedPrecondition,
-		"STORE_READ_ONLY":  codes.Unavailable,
-		"OUTCOME_UNKNOWN":  codes.Unavailable,
-		"SHUTTING_DOWN":    codes.Unavailable,
+		"LOCK_HELD":         codes.FailedPrecondition,
+		"NOT_HOLDER":        codes.FailedPrecondition,
+		"NOT_LOCKED":        codes.NotFound,
+		"INVALID_NAME":      codes.InvalidArgument,
+		"INVALID_ARGUMENT":  codes.InvalidArgument,
+		"DATA_TOO_LARGE":    codes.ResourceExhausted,
+		"TOO_MANY_WAITERS":  codes.ResourceExhausted,
+		"TOO_MANY_LOCKS":    codes.ResourceExhausted,
+		"LOCK_FILE_FAILED":  codes.FailedPrecondition,
+		"STORE_READ_ONLY":   codes.Unavailable,
+		"OUTCOME_UNKNOWN":   codes.Unavailable,
+		"SHUTTING_DOWN":     codes.Unavailable,
+		"UNAUTHENTICATED":   codes.Unauthenticated,
+		"PERMISSION_DENIED": codes.PermissionDenied,
+		"RATE_LIMITED":      codes.ResourceExhausted,
+		"TOO_MANY_WATCHES":  codes.ResourceExhausted,
 	}
 	reasons := reasonsInSource(t)
 	if len(reasons) != len(want) {

@@ -36,12 +36,13 @@ var importRules = []importRule{
 	{packages: "internal/document/...", mayImport: []string{"internal/document"}},
 	{packages: "filestore/...", mayImport: []string{"lock", "lock/feed", "internal/document/..."}},
 	{packages: "gen/..."},
-	{packages: "service/...", mayImport: []string{"lock", "gen/...", "internal/document/..."}},
+	{packages: "access/...", mayImport: []string{"lock"}},
+	{packages: "service/...", mayImport: []string{"lock", "access/...", "gen/...", "internal/document/..."}},
 	{packages: "client/...", mayImport: []string{"lock", "lease", "gen/...", "internal/document/..."}},
 	{packages: "examples/go", mayImport: []string{"lock", "gen/...", "client"}},
 	{packages: "internal/isolate"}, // for tests
 	{packages: "internal/load", mayImport: []string{"lock", "gen/...", "client"}},
-	{packages: "cmd/...", mayImport: []string{"lock/...", "lease", "manager", "filestore/...", "gen/...", "service/...", "client/...", "internal/load", "internal/document/..."}},
+	{packages: "cmd/...", mayImport: []string{"lock/...", "lease", "manager", "access/...", "filestore/...", "gen/...", "service/...", "client/...", "internal/load", "internal/document/..."}},
 }
 
 // goPackage is what the rules look at of a package that go list prints.
@@ -139,7 +140,7 @@ func TestCheckImports(t *testing.T) {
 	const (
 		memory  = `of this module it may import only ["lock" "lock/feed"]`
 		files   = `of this module it may import only ["lock" "lock/feed" "internal/document/..."]`
-		servers = `of this module it may import only ["lock" "gen/..." "internal/document/..."]`
+		servers = `of this module it may import only ["lock" "access/..." "gen/..." "internal/document/..."]`
 		clients = `of this module it may import only ["lock" "lease" "gen/..." "internal/document/..."]`
 	)
 	for _, test := range []struct {

@@ -1,0 +1,46 @@
+package access
+
+import (
+	"context"
+	"crypto/x509"
+)
+
+// Evidence is what a door knows of who calls. What it says of the transport has been
+// checked by the kernel or by TLS; the bearer token has not.
+type Evidence struct {
+	// Socket is who connected to a Unix socket, as the kernel says; nil: another kind of
+	// connection.
+	Socket *Credentials
+	// Certificates are the client's, the leaf first, verified against the client CA;
+	// empty: it showed none.
+	Certificates []*x509.Certificate
+	// Bearer is the token of the call's authorization; empty: none was sent.
+	Bearer string
+	// Peer is the client's address: an IP address without a port, or the socket's path.
+	Peer string
+}
+
+// Credentials are those of a process at the other end of a Unix socket (SO_PEERCRED and
+// SO_PEERGROUPS, unix(7)), as of the moment it connected. The process itself is left
+// out: its number may be another's by now.
+type Credentials struct {
+	UID    uint32
+	GID    uint32
+	Groups []uint32 // supplementary
+}
+
+type evidenceKey struct{}
+
+// WithEvidence returns a context that carries what a door knows of who calls.
+func WithEvidence(ctx context.Context, e *Evidence) context.Context {
+	return context.WithValue(ctx, evidenceKey{}, e)
+}
+
+// EvidenceOf returns the Evidence that a context carries; of another context, an empty
+// one.
+func EvidenceOf(ctx context.Context) *Evidence {
+	if e, ok := ctx.Value(evidenceKey{}).(*Evidence); ok {
+		return e
+	}
+	return &Evidence{}
+}
