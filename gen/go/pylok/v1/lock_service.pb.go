@@ -41,6 +41,71 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Verb is what a rule of the access file allows to do to a lock.
+type Verb int32
+
+const (
+	// Not set; an error in a request.
+	Verb_VERB_UNSPECIFIED Verb = 0
+	// See the lock: Status, List, Watch, History.
+	Verb_VERB_VIEW Verb = 1
+	// Take it, wait for it, renew and release one's own hold of it.
+	Verb_VERB_LOCK Verb = 2
+	// End or replace the hold of somebody else.
+	Verb_VERB_BREAK Verb = 3
+	// Freeze the lock and all below it, and go through such a freeze.
+	Verb_VERB_FREEZE Verb = 4
+	// What concerns the server and not one lock.
+	Verb_VERB_ADMIN Verb = 5
+)
+
+// Enum value maps for Verb.
+var (
+	Verb_name = map[int32]string{
+		0: "VERB_UNSPECIFIED",
+		1: "VERB_VIEW",
+		2: "VERB_LOCK",
+		3: "VERB_BREAK",
+		4: "VERB_FREEZE",
+		5: "VERB_ADMIN",
+	}
+	Verb_value = map[string]int32{
+		"VERB_UNSPECIFIED": 0,
+		"VERB_VIEW":        1,
+		"VERB_LOCK":        2,
+		"VERB_BREAK":       3,
+		"VERB_FREEZE":      4,
+		"VERB_ADMIN":       5,
+	}
+)
+
+func (x Verb) Enum() *Verb {
+	p := new(Verb)
+	*p = x
+	return p
+}
+
+func (x Verb) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verb) Descriptor() protoreflect.EnumDescriptor {
+	return file_pylok_v1_lock_service_proto_enumTypes[0].Descriptor()
+}
+
+func (Verb) Type() protoreflect.EnumType {
+	return &file_pylok_v1_lock_service_proto_enumTypes[0]
+}
+
+func (x Verb) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verb.Descriptor instead.
+func (Verb) EnumDescriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{0}
+}
+
 // LockState says whether a lock is held.
 type LockState int32
 
@@ -78,11 +143,11 @@ func (x LockState) String() string {
 }
 
 func (LockState) Descriptor() protoreflect.EnumDescriptor {
-	return file_pylok_v1_lock_service_proto_enumTypes[0].Descriptor()
+	return file_pylok_v1_lock_service_proto_enumTypes[1].Descriptor()
 }
 
 func (LockState) Type() protoreflect.EnumType {
-	return &file_pylok_v1_lock_service_proto_enumTypes[0]
+	return &file_pylok_v1_lock_service_proto_enumTypes[1]
 }
 
 func (x LockState) Number() protoreflect.EnumNumber {
@@ -91,7 +156,7 @@ func (x LockState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LockState.Descriptor instead.
 func (LockState) EnumDescriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{0}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{1}
 }
 
 // EventType says what an event tells.
@@ -147,11 +212,11 @@ func (x EventType) String() string {
 }
 
 func (EventType) Descriptor() protoreflect.EnumDescriptor {
-	return file_pylok_v1_lock_service_proto_enumTypes[1].Descriptor()
+	return file_pylok_v1_lock_service_proto_enumTypes[2].Descriptor()
 }
 
 func (EventType) Type() protoreflect.EnumType {
-	return &file_pylok_v1_lock_service_proto_enumTypes[1]
+	return &file_pylok_v1_lock_service_proto_enumTypes[2]
 }
 
 func (x EventType) Number() protoreflect.EnumNumber {
@@ -160,7 +225,7 @@ func (x EventType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EventType.Descriptor instead.
 func (EventType) EnumDescriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{1}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{2}
 }
 
 // EventCause says why a change came about.
@@ -208,11 +273,11 @@ func (x EventCause) String() string {
 }
 
 func (EventCause) Descriptor() protoreflect.EnumDescriptor {
-	return file_pylok_v1_lock_service_proto_enumTypes[2].Descriptor()
+	return file_pylok_v1_lock_service_proto_enumTypes[3].Descriptor()
 }
 
 func (EventCause) Type() protoreflect.EnumType {
-	return &file_pylok_v1_lock_service_proto_enumTypes[2]
+	return &file_pylok_v1_lock_service_proto_enumTypes[3]
 }
 
 func (x EventCause) Number() protoreflect.EnumNumber {
@@ -221,7 +286,7 @@ func (x EventCause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EventCause.Descriptor instead.
 func (EventCause) EnumDescriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{2}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{3}
 }
 
 // Lock is a lock as it stands, held or free.
@@ -270,7 +335,14 @@ type Lock struct {
 	// `expire` that does not end the hold. The file is left as it is; the next change
 	// of the server, a Renew with data, puts the reserved keys right. Empty when all
 	// counts, and in events.
-	Warnings      []string `protobuf:"bytes,13,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,13,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Whose the hold is: the authenticated name of the caller to whom it was granted, such
+	// as `unix:alice` or `github:owner/repo@refs/heads/main run 4711`. Nobody else can
+	// renew, release or overwrite it, or ask for it by its request_id, whatever token or
+	// holder they send; only who has the right may break it. Empty: the caller was not told
+	// apart from others, or the lock file was made by hand; then the token or an equal
+	// holder is enough.
+	Caller        string `protobuf:"bytes,14,opt,name=caller,proto3" json:"caller,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -394,6 +466,13 @@ func (x *Lock) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *Lock) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
 }
 
 // Event is one change of one lock, or in Watch a mark in the stream.
@@ -1632,7 +1711,15 @@ type InfoResponse struct {
 	// The revision of the last change.
 	Revision uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	// When the server started.
-	StartTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Who asks: the authenticated name of the caller. `anonymous`, or without an access
+	// file empty: the call came without a proof.
+	Caller string `protobuf:"bytes,6,opt,name=caller,proto3" json:"caller,omitempty"`
+	// How the name was proved: `socket`, `token`, `oidc` or `certificate`. Empty: not at
+	// all.
+	Proof string `protobuf:"bytes,7,opt,name=proof,proto3" json:"proof,omitempty"`
+	// The groups that the access file puts the caller in, sorted.
+	Groups        []string `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1702,11 +1789,170 @@ func (x *InfoResponse) GetStartTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *InfoResponse) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetProof() string {
+	if x != nil {
+		return x.Proof
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// MayRequest is the request of May.
+type MayRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is to be done. Required.
+	Verb Verb `protobuf:"varint,1,opt,name=verb,proto3,enum=pylok.v1.Verb" json:"verb,omitempty"`
+	// The lock. Required, but for VERB_ADMIN, which concerns none.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Whom it concerns: a caller's name as InfoResponse.caller has it, or `group:NAME`
+	// for somebody who is in that group alone. Default: empty, who asks.
+	As            string `protobuf:"bytes,3,opt,name=as,proto3" json:"as,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MayRequest) Reset() {
+	*x = MayRequest{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MayRequest) ProtoMessage() {}
+
+func (x *MayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MayRequest.ProtoReflect.Descriptor instead.
+func (*MayRequest) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *MayRequest) GetVerb() Verb {
+	if x != nil {
+		return x.Verb
+	}
+	return Verb_VERB_UNSPECIFIED
+}
+
+func (x *MayRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MayRequest) GetAs() string {
+	if x != nil {
+		return x.As
+	}
+	return ""
+}
+
+// MayResponse is the answer of May.
+type MayResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the rules allow it. Without an access file they allow everything.
+	Allowed bool `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// Whom it concerns, by name.
+	Caller string `protobuf:"bytes,2,opt,name=caller,proto3" json:"caller,omitempty"`
+	// The groups of that caller, as far as they are known.
+	Groups []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
+	// A sentence that says which rule allows it, or who would be allowed.
+	Why           string `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MayResponse) Reset() {
+	*x = MayResponse{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MayResponse) ProtoMessage() {}
+
+func (x *MayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MayResponse.ProtoReflect.Descriptor instead.
+func (*MayResponse) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *MayResponse) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *MayResponse) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *MayResponse) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *MayResponse) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 var File_pylok_v1_lock_service_proto protoreflect.FileDescriptor
 
 const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1bpylok/v1/lock_service.proto\x12\bpylok.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n" +
+	"\x1bpylok/v1/lock_service.proto\x12\bpylok.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n" +
 	"\x04Lock\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.pylok.v1.LockStateR\x05state\x12,\n" +
@@ -1722,7 +1968,8 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"expireTime\x12\x18\n" +
 	"\awaiters\x18\v \x01(\rR\awaiters\x12\x18\n" +
 	"\aproblem\x18\f \x01(\tR\aproblem\x12\x1a\n" +
-	"\bwarnings\x18\r \x03(\tR\bwarnings\"\xfa\x01\n" +
+	"\bwarnings\x18\r \x03(\tR\bwarnings\x12\x16\n" +
+	"\x06caller\x18\x0e \x01(\tR\x06caller\"\xfa\x01\n" +
 	"\x05Event\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12'\n" +
@@ -1802,14 +2049,36 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\x0fHistoryResponse\x12'\n" +
 	"\x06events\x18\x01 \x03(\v2\x0f.pylok.v1.EventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\r\n" +
-	"\vInfoRequest\"\xa9\x01\n" +
+	"\vInfoRequest\"\xef\x01\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12\x14\n" +
 	"\x05store\x18\x03 \x01(\tR\x05store\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x04R\brevision\x129\n" +
 	"\n" +
-	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime*W\n" +
+	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x16\n" +
+	"\x06caller\x18\x06 \x01(\tR\x06caller\x12\x14\n" +
+	"\x05proof\x18\a \x01(\tR\x05proof\x12\x16\n" +
+	"\x06groups\x18\b \x03(\tR\x06groups\"T\n" +
+	"\n" +
+	"MayRequest\x12\"\n" +
+	"\x04verb\x18\x01 \x01(\x0e2\x0e.pylok.v1.VerbR\x04verb\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02as\x18\x03 \x01(\tR\x02as\"i\n" +
+	"\vMayResponse\x12\x18\n" +
+	"\aallowed\x18\x01 \x01(\bR\aallowed\x12\x16\n" +
+	"\x06caller\x18\x02 \x01(\tR\x06caller\x12\x16\n" +
+	"\x06groups\x18\x03 \x03(\tR\x06groups\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why*k\n" +
+	"\x04Verb\x12\x14\n" +
+	"\x10VERB_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tVERB_VIEW\x10\x01\x12\r\n" +
+	"\tVERB_LOCK\x10\x02\x12\x0e\n" +
+	"\n" +
+	"VERB_BREAK\x10\x03\x12\x0f\n" +
+	"\vVERB_FREEZE\x10\x04\x12\x0e\n" +
+	"\n" +
+	"VERB_ADMIN\x10\x05*W\n" +
 	"\tLockState\x12\x1a\n" +
 	"\x16LOCK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13LOCK_STATE_UNLOCKED\x10\x01\x12\x15\n" +
@@ -1827,7 +2096,7 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\x13EVENT_CAUSE_REQUEST\x10\x01\x12\x16\n" +
 	"\x12EVENT_CAUSE_FORCED\x10\x02\x12\x17\n" +
 	"\x13EVENT_CAUSE_EXPIRED\x10\x03\x12\x14\n" +
-	"\x10EVENT_CAUSE_FILE\x10\x042\xe2\x03\n" +
+	"\x10EVENT_CAUSE_FILE\x10\x042\x96\x04\n" +
 	"\vLockService\x125\n" +
 	"\x04Lock\x12\x15.pylok.v1.LockRequest\x1a\x16.pylok.v1.LockResponse\x12;\n" +
 	"\x06Unlock\x12\x17.pylok.v1.UnlockRequest\x1a\x18.pylok.v1.UnlockResponse\x128\n" +
@@ -1836,7 +2105,8 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\x04List\x12\x15.pylok.v1.ListRequest\x1a\x16.pylok.v1.ListResponse\x12:\n" +
 	"\x05Watch\x12\x16.pylok.v1.WatchRequest\x1a\x17.pylok.v1.WatchResponse0\x01\x12>\n" +
 	"\aHistory\x12\x18.pylok.v1.HistoryRequest\x1a\x19.pylok.v1.HistoryResponse\x125\n" +
-	"\x04Info\x12\x15.pylok.v1.InfoRequest\x1a\x16.pylok.v1.InfoResponseB0Z.github.com/pylok/pylok/gen/go/pylok/v1;pylokv1b\x06proto3"
+	"\x04Info\x12\x15.pylok.v1.InfoRequest\x1a\x16.pylok.v1.InfoResponse\x122\n" +
+	"\x03May\x12\x14.pylok.v1.MayRequest\x1a\x15.pylok.v1.MayResponseB0Z.github.com/pylok/pylok/gen/go/pylok/v1;pylokv1b\x06proto3"
 
 var (
 	file_pylok_v1_lock_service_proto_rawDescOnce sync.Once
@@ -1850,86 +2120,92 @@ func file_pylok_v1_lock_service_proto_rawDescGZIP() []byte {
 	return file_pylok_v1_lock_service_proto_rawDescData
 }
 
-var file_pylok_v1_lock_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pylok_v1_lock_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_pylok_v1_lock_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_pylok_v1_lock_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_pylok_v1_lock_service_proto_goTypes = []any{
-	(LockState)(0),                // 0: pylok.v1.LockState
-	(EventType)(0),                // 1: pylok.v1.EventType
-	(EventCause)(0),               // 2: pylok.v1.EventCause
-	(*Lock)(nil),                  // 3: pylok.v1.Lock
-	(*Event)(nil),                 // 4: pylok.v1.Event
-	(*LockRequest)(nil),           // 5: pylok.v1.LockRequest
-	(*LockResponse)(nil),          // 6: pylok.v1.LockResponse
-	(*UnlockRequest)(nil),         // 7: pylok.v1.UnlockRequest
-	(*UnlockResponse)(nil),        // 8: pylok.v1.UnlockResponse
-	(*RenewRequest)(nil),          // 9: pylok.v1.RenewRequest
-	(*RenewResponse)(nil),         // 10: pylok.v1.RenewResponse
-	(*StatusRequest)(nil),         // 11: pylok.v1.StatusRequest
-	(*StatusResponse)(nil),        // 12: pylok.v1.StatusResponse
-	(*ListRequest)(nil),           // 13: pylok.v1.ListRequest
-	(*ListResponse)(nil),          // 14: pylok.v1.ListResponse
-	(*WatchRequest)(nil),          // 15: pylok.v1.WatchRequest
-	(*WatchResponse)(nil),         // 16: pylok.v1.WatchResponse
-	(*HistoryRequest)(nil),        // 17: pylok.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 18: pylok.v1.HistoryResponse
-	(*InfoRequest)(nil),           // 19: pylok.v1.InfoRequest
-	(*InfoResponse)(nil),          // 20: pylok.v1.InfoResponse
-	(*structpb.Struct)(nil),       // 21: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(Verb)(0),                     // 0: pylok.v1.Verb
+	(LockState)(0),                // 1: pylok.v1.LockState
+	(EventType)(0),                // 2: pylok.v1.EventType
+	(EventCause)(0),               // 3: pylok.v1.EventCause
+	(*Lock)(nil),                  // 4: pylok.v1.Lock
+	(*Event)(nil),                 // 5: pylok.v1.Event
+	(*LockRequest)(nil),           // 6: pylok.v1.LockRequest
+	(*LockResponse)(nil),          // 7: pylok.v1.LockResponse
+	(*UnlockRequest)(nil),         // 8: pylok.v1.UnlockRequest
+	(*UnlockResponse)(nil),        // 9: pylok.v1.UnlockResponse
+	(*RenewRequest)(nil),          // 10: pylok.v1.RenewRequest
+	(*RenewResponse)(nil),         // 11: pylok.v1.RenewResponse
+	(*StatusRequest)(nil),         // 12: pylok.v1.StatusRequest
+	(*StatusResponse)(nil),        // 13: pylok.v1.StatusResponse
+	(*ListRequest)(nil),           // 14: pylok.v1.ListRequest
+	(*ListResponse)(nil),          // 15: pylok.v1.ListResponse
+	(*WatchRequest)(nil),          // 16: pylok.v1.WatchRequest
+	(*WatchResponse)(nil),         // 17: pylok.v1.WatchResponse
+	(*HistoryRequest)(nil),        // 18: pylok.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 19: pylok.v1.HistoryResponse
+	(*InfoRequest)(nil),           // 20: pylok.v1.InfoRequest
+	(*InfoResponse)(nil),          // 21: pylok.v1.InfoResponse
+	(*MayRequest)(nil),            // 22: pylok.v1.MayRequest
+	(*MayResponse)(nil),           // 23: pylok.v1.MayResponse
+	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
 }
 var file_pylok_v1_lock_service_proto_depIdxs = []int32{
-	0,  // 0: pylok.v1.Lock.state:type_name -> pylok.v1.LockState
-	21, // 1: pylok.v1.Lock.data:type_name -> google.protobuf.Struct
-	22, // 2: pylok.v1.Lock.acquire_time:type_name -> google.protobuf.Timestamp
-	23, // 3: pylok.v1.Lock.ttl:type_name -> google.protobuf.Duration
-	22, // 4: pylok.v1.Lock.expire_time:type_name -> google.protobuf.Timestamp
-	22, // 5: pylok.v1.Event.time:type_name -> google.protobuf.Timestamp
-	1,  // 6: pylok.v1.Event.type:type_name -> pylok.v1.EventType
-	2,  // 7: pylok.v1.Event.cause:type_name -> pylok.v1.EventCause
-	3,  // 8: pylok.v1.Event.lock:type_name -> pylok.v1.Lock
-	21, // 9: pylok.v1.LockRequest.data:type_name -> google.protobuf.Struct
-	23, // 10: pylok.v1.LockRequest.ttl:type_name -> google.protobuf.Duration
-	22, // 11: pylok.v1.LockRequest.expire_time:type_name -> google.protobuf.Timestamp
-	23, // 12: pylok.v1.LockRequest.wait:type_name -> google.protobuf.Duration
-	3,  // 13: pylok.v1.LockResponse.lock:type_name -> pylok.v1.Lock
-	23, // 14: pylok.v1.LockResponse.queued:type_name -> google.protobuf.Duration
-	21, // 15: pylok.v1.UnlockRequest.data:type_name -> google.protobuf.Struct
-	3,  // 16: pylok.v1.UnlockResponse.lock:type_name -> pylok.v1.Lock
-	3,  // 17: pylok.v1.UnlockResponse.next:type_name -> pylok.v1.Lock
-	23, // 18: pylok.v1.RenewRequest.ttl:type_name -> google.protobuf.Duration
-	22, // 19: pylok.v1.RenewRequest.expire_time:type_name -> google.protobuf.Timestamp
-	21, // 20: pylok.v1.RenewRequest.data:type_name -> google.protobuf.Struct
-	3,  // 21: pylok.v1.RenewResponse.lock:type_name -> pylok.v1.Lock
-	3,  // 22: pylok.v1.StatusResponse.lock:type_name -> pylok.v1.Lock
-	3,  // 23: pylok.v1.ListResponse.locks:type_name -> pylok.v1.Lock
-	4,  // 24: pylok.v1.WatchResponse.event:type_name -> pylok.v1.Event
-	22, // 25: pylok.v1.HistoryRequest.after_time:type_name -> google.protobuf.Timestamp
-	22, // 26: pylok.v1.HistoryRequest.before_time:type_name -> google.protobuf.Timestamp
-	2,  // 27: pylok.v1.HistoryRequest.cause:type_name -> pylok.v1.EventCause
-	4,  // 28: pylok.v1.HistoryResponse.events:type_name -> pylok.v1.Event
-	22, // 29: pylok.v1.InfoResponse.start_time:type_name -> google.protobuf.Timestamp
-	5,  // 30: pylok.v1.LockService.Lock:input_type -> pylok.v1.LockRequest
-	7,  // 31: pylok.v1.LockService.Unlock:input_type -> pylok.v1.UnlockRequest
-	9,  // 32: pylok.v1.LockService.Renew:input_type -> pylok.v1.RenewRequest
-	11, // 33: pylok.v1.LockService.Status:input_type -> pylok.v1.StatusRequest
-	13, // 34: pylok.v1.LockService.List:input_type -> pylok.v1.ListRequest
-	15, // 35: pylok.v1.LockService.Watch:input_type -> pylok.v1.WatchRequest
-	17, // 36: pylok.v1.LockService.History:input_type -> pylok.v1.HistoryRequest
-	19, // 37: pylok.v1.LockService.Info:input_type -> pylok.v1.InfoRequest
-	6,  // 38: pylok.v1.LockService.Lock:output_type -> pylok.v1.LockResponse
-	8,  // 39: pylok.v1.LockService.Unlock:output_type -> pylok.v1.UnlockResponse
-	10, // 40: pylok.v1.LockService.Renew:output_type -> pylok.v1.RenewResponse
-	12, // 41: pylok.v1.LockService.Status:output_type -> pylok.v1.StatusResponse
-	14, // 42: pylok.v1.LockService.List:output_type -> pylok.v1.ListResponse
-	16, // 43: pylok.v1.LockService.Watch:output_type -> pylok.v1.WatchResponse
-	18, // 44: pylok.v1.LockService.History:output_type -> pylok.v1.HistoryResponse
-	20, // 45: pylok.v1.LockService.Info:output_type -> pylok.v1.InfoResponse
-	38, // [38:46] is the sub-list for method output_type
-	30, // [30:38] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	1,  // 0: pylok.v1.Lock.state:type_name -> pylok.v1.LockState
+	24, // 1: pylok.v1.Lock.data:type_name -> google.protobuf.Struct
+	25, // 2: pylok.v1.Lock.acquire_time:type_name -> google.protobuf.Timestamp
+	26, // 3: pylok.v1.Lock.ttl:type_name -> google.protobuf.Duration
+	25, // 4: pylok.v1.Lock.expire_time:type_name -> google.protobuf.Timestamp
+	25, // 5: pylok.v1.Event.time:type_name -> google.protobuf.Timestamp
+	2,  // 6: pylok.v1.Event.type:type_name -> pylok.v1.EventType
+	3,  // 7: pylok.v1.Event.cause:type_name -> pylok.v1.EventCause
+	4,  // 8: pylok.v1.Event.lock:type_name -> pylok.v1.Lock
+	24, // 9: pylok.v1.LockRequest.data:type_name -> google.protobuf.Struct
+	26, // 10: pylok.v1.LockRequest.ttl:type_name -> google.protobuf.Duration
+	25, // 11: pylok.v1.LockRequest.expire_time:type_name -> google.protobuf.Timestamp
+	26, // 12: pylok.v1.LockRequest.wait:type_name -> google.protobuf.Duration
+	4,  // 13: pylok.v1.LockResponse.lock:type_name -> pylok.v1.Lock
+	26, // 14: pylok.v1.LockResponse.queued:type_name -> google.protobuf.Duration
+	24, // 15: pylok.v1.UnlockRequest.data:type_name -> google.protobuf.Struct
+	4,  // 16: pylok.v1.UnlockResponse.lock:type_name -> pylok.v1.Lock
+	4,  // 17: pylok.v1.UnlockResponse.next:type_name -> pylok.v1.Lock
+	26, // 18: pylok.v1.RenewRequest.ttl:type_name -> google.protobuf.Duration
+	25, // 19: pylok.v1.RenewRequest.expire_time:type_name -> google.protobuf.Timestamp
+	24, // 20: pylok.v1.RenewRequest.data:type_name -> google.protobuf.Struct
+	4,  // 21: pylok.v1.RenewResponse.lock:type_name -> pylok.v1.Lock
+	4,  // 22: pylok.v1.StatusResponse.lock:type_name -> pylok.v1.Lock
+	4,  // 23: pylok.v1.ListResponse.locks:type_name -> pylok.v1.Lock
+	5,  // 24: pylok.v1.WatchResponse.event:type_name -> pylok.v1.Event
+	25, // 25: pylok.v1.HistoryRequest.after_time:type_name -> google.protobuf.Timestamp
+	25, // 26: pylok.v1.HistoryRequest.before_time:type_name -> google.protobuf.Timestamp
+	3,  // 27: pylok.v1.HistoryRequest.cause:type_name -> pylok.v1.EventCause
+	5,  // 28: pylok.v1.HistoryResponse.events:type_name -> pylok.v1.Event
+	25, // 29: pylok.v1.InfoResponse.start_time:type_name -> google.protobuf.Timestamp
+	0,  // 30: pylok.v1.MayRequest.verb:type_name -> pylok.v1.Verb
+	6,  // 31: pylok.v1.LockService.Lock:input_type -> pylok.v1.LockRequest
+	8,  // 32: pylok.v1.LockService.Unlock:input_type -> pylok.v1.UnlockRequest
+	10, // 33: pylok.v1.LockService.Renew:input_type -> pylok.v1.RenewRequest
+	12, // 34: pylok.v1.LockService.Status:input_type -> pylok.v1.StatusRequest
+	14, // 35: pylok.v1.LockService.List:input_type -> pylok.v1.ListRequest
+	16, // 36: pylok.v1.LockService.Watch:input_type -> pylok.v1.WatchRequest
+	18, // 37: pylok.v1.LockService.History:input_type -> pylok.v1.HistoryRequest
+	20, // 38: pylok.v1.LockService.Info:input_type -> pylok.v1.InfoRequest
+	22, // 39: pylok.v1.LockService.May:input_type -> pylok.v1.MayRequest
+	7,  // 40: pylok.v1.LockService.Lock:output_type -> pylok.v1.LockResponse
+	9,  // 41: pylok.v1.LockService.Unlock:output_type -> pylok.v1.UnlockResponse
+	11, // 42: pylok.v1.LockService.Renew:output_type -> pylok.v1.RenewResponse
+	13, // 43: pylok.v1.LockService.Status:output_type -> pylok.v1.StatusResponse
+	15, // 44: pylok.v1.LockService.List:output_type -> pylok.v1.ListResponse
+	17, // 45: pylok.v1.LockService.Watch:output_type -> pylok.v1.WatchResponse
+	19, // 46: pylok.v1.LockService.History:output_type -> pylok.v1.HistoryResponse
+	21, // 47: pylok.v1.LockService.Info:output_type -> pylok.v1.InfoResponse
+	23, // 48: pylok.v1.LockService.May:output_type -> pylok.v1.MayResponse
+	40, // [40:49] is the sub-list for method output_type
+	31, // [31:40] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_pylok_v1_lock_service_proto_init() }
@@ -1950,8 +2226,8 @@ func file_pylok_v1_lock_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pylok_v1_lock_service_proto_rawDesc), len(file_pylok_v1_lock_service_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   18,
+			NumEnums:      4,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,6 +44,7 @@ const (
 	LockService_Watch_FullMethodName   = "/pylok.v1.LockService/Watch"
 	LockService_History_FullMethodName = "/pylok.v1.LockService/History"
 	LockService_Info_FullMethodName    = "/pylok.v1.LockService/Info"
+	LockService_May_FullMethodName     = "/pylok.v1.LockService/May"
 )
 
 // LockServiceClient is the client API for LockService service.
@@ -62,9 +63,12 @@ const (
 // request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
 //
 // Every RPC can fail with these; each RPC's comment adds its own:
-//   - UNAUTHENTICATED (code UNAUTHENTICATED): the server does not know the
-//     caller.
-//   - PERMISSION_DENIED (code PERMISSION_DENIED): the caller may not do this.
+//   - UNAUTHENTICATED (code UNAUTHENTICATED): the caller's proof, such as a token, is
+//     wrong or over. Nothing changed.
+//   - PERMISSION_DENIED (code PERMISSION_DENIED): the server's rules do not allow the
+//     caller to do this. Nothing changed. It says nothing of the lock.
+//   - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may.
+//     google.rpc.RetryInfo says when to ask again. Nothing changed.
 //   - SHUTTING_DOWN (code UNAVAILABLE): the server is stopping. Nothing changed.
 //   - Without a reason, code INTERNAL: a fault in the server, whose log has the
 //     cause.
@@ -208,6 +212,15 @@ type LockServiceClient interface {
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// Info describes the server. It has no errors of its own.
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error)
+	// May says whether the server's rules allow a caller to do something to a lock. It
+	// looks at no lock.
+	//
+	// Errors:
+	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): verb is not set.
+	//   - PERMISSION_DENIED (code PERMISSION_DENIED): to ask for another caller (as) needs
+	//     the right ADMIN.
+	May(ctx context.Context, in *MayRequest, opts ...grpc.CallOption) (*MayResponse, error)
 }
 
 type lockServiceClient struct {
@@ -307,6 +320,16 @@ func (c *lockServiceClient) Info(ctx context.Context, in *InfoRequest, opts ...g
 	return out, nil
 }
 
+func (c *lockServiceClient) May(ctx context.Context, in *MayRequest, opts ...grpc.CallOption) (*MayResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MayResponse)
+	err := c.cc.Invoke(ctx, LockService_May_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LockServiceServer is the server API for LockService service.
 // All implementations must embed UnimplementedLockServiceServer
 // for forward compatibility.
@@ -323,9 +346,12 @@ func (c *lockServiceClient) Info(ctx context.Context, in *InfoRequest, opts ...g
 // request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
 //
 // Every RPC can fail with these; each RPC's comment adds its own:
-//   - UNAUTHENTICATED (code UNAUTHENTICATED): the server does not know the
-//     caller.
-//   - PERMISSION_DENIED (code PERMISSION_DENIED): the caller may not do this.
+//   - UNAUTHENTICATED (code UNAUTHENTICATED): the caller's proof, such as a token, is
+//     wrong or over. Nothing changed.
+//   - PERMISSION_DENIED (code PERMISSION_DENIED): the server's rules do not allow the
+//     caller to do this. Nothing changed. It says nothing of the lock.
+//   - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may.
+//     google.rpc.RetryInfo says when to ask again. Nothing changed.
 //   - SHUTTING_DOWN (code UNAVAILABLE): the server is stopping. Nothing changed.
 //   - Without a reason, code INTERNAL: a fault in the server, whose log has the
 //     cause.
@@ -469,6 +495,15 @@ type LockServiceServer interface {
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// Info describes the server. It has no errors of its own.
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
+	// May says whether the server's rules allow a caller to do something to a lock. It
+	// looks at no lock.
+	//
+	// Errors:
+	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): verb is not set.
+	//   - PERMISSION_DENIED (code PERMISSION_DENIED): to ask for another caller (as) needs
+	//     the right ADMIN.
+	May(context.Context, *MayRequest) (*MayResponse, error)
 	mustEmbedUnimplementedLockServiceServer()
 }
 
@@ -502,6 +537,9 @@ func (UnimplementedLockServiceServer) History(context.Context, *HistoryRequest) 
 }
 func (UnimplementedLockServiceServer) Info(context.Context, *InfoRequest) (*InfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Info not implemented")
+}
+func (UnimplementedLockServiceServer) May(context.Context, *MayRequest) (*MayResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method May not implemented")
 }
 func (UnimplementedLockServiceServer) mustEmbedUnimplementedLockServiceServer() {}
 func (UnimplementedLockServiceServer) testEmbeddedByValue()                     {}
@@ -661,6 +699,24 @@ func _LockService_Info_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LockService_May_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MayRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LockServiceServer).May(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LockService_May_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LockServiceServer).May(ctx, req.(*MayRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // LockService_ServiceDesc is the grpc.ServiceDesc for LockService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -695,6 +751,10 @@ var LockService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Info",
 			Handler:    _LockService_Info_Handler,
+		},
+		{
+			MethodName: "May",
+			Handler:    _LockService_May_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -16,7 +16,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpylok/v1/lock_service.proto\x12\x08pylok.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n\x04Lock\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x13.pylok.v1.LockStateR\x05state\x12,\n\x12lock_file_location\x18\x03 \x01(\tR\x10lockFileLocation\x12+\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x05 \x01(\tR\x06holder\x12\x14\n\x05token\x18\x06 \x01(\x04R\x05token\x12\x1a\n\x08revision\x18\x07 \x01(\x04R\x08revision\x12=\n\x0c\x61\x63quire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x61\x63quireTime\x12+\n\x03ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x18\n\x07waiters\x18\x0b \x01(\rR\x07waiters\x12\x18\n\x07problem\x18\x0c \x01(\tR\x07problem\x12\x1a\n\x08warnings\x18\r \x03(\tR\x08warnings\"\xfa\x01\n\x05\x45vent\x12\x1a\n\x08revision\x18\x01 \x01(\x04R\x08revision\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\'\n\x04type\x18\x03 \x01(\x0e\x32\x13.pylok.v1.EventTypeR\x04type\x12*\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x14.pylok.v1.EventCauseR\x05\x63\x61use\x12\"\n\x04lock\x18\x05 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x14\n\x05\x61\x63tor\x18\x06 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\"\xca\x02\n\x0bLockRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12+\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x03 \x01(\tR\x06holder\x12-\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\nexpireTime\x12-\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12\x1d\n\nrequest_id\x18\x07 \x01(\tR\trequestId\x12\x1c\n\toverwrite\x18\x08 \x01(\x08R\toverwriteB\x08\n\x06\x65xpiry\"e\n\x0cLockResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x31\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06queued\"\xac\x01\n\rUnlockRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n\x06holder\x18\x03 \x01(\tR\x06holder\x12\x14\n\x05\x66orce\x18\x04 \x01(\x08R\x05\x66orce\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n\x04\x64\x61ta\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\"t\n\x0eUnlockResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x1a\n\x08revision\x18\x02 \x01(\x04R\x08revision\x12\"\n\x04next\x18\x03 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04next\"\xf5\x01\n\x0cRenewRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05token\x18\x02 \x01(\x04R\x05token\x12-\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\nexpireTime\x12+\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x06 \x01(\tR\x06holderB\x08\n\x06\x65xpiry\"3\n\rRenewResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\"#\n\rStatusRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"4\n\x0eStatusResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\"c\n\x0bListRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"x\n\x0cListResponse\x12$\n\x05locks\x18\x01 \x03(\x0b\x32\x0e.pylok.v1.LockR\x05locks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\"O\n\x0cWatchRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12%\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x04R\rafterRevision\"6\n\rWatchResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0f.pylok.v1.EventR\x05\x65vent\"\xea\x02\n\x0eHistoryRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12%\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x04R\rafterRevision\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12!\n\x0cnewest_first\x18\x05 \x01(\x08R\x0bnewestFirst\x12\x39\n\nafter_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tafterTime\x12;\n\x0b\x62\x65\x66ore_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nbeforeTime\x12\x14\n\x05\x61\x63tor\x18\x08 \x01(\tR\x05\x61\x63tor\x12*\n\x05\x63\x61use\x18\t \x01(\x0e\x32\x14.pylok.v1.EventCauseR\x05\x63\x61use\"b\n\x0fHistoryResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.pylok.v1.EventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\r\n\x0bInfoRequest\"\xa9\x01\n\x0cInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x12\n\x04root\x18\x02 \x01(\tR\x04root\x12\x14\n\x05store\x18\x03 \x01(\tR\x05store\x12\x1a\n\x08revision\x18\x04 \x01(\x04R\x08revision\x12\x39\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime*W\n\tLockState\x12\x1a\n\x16LOCK_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13LOCK_STATE_UNLOCKED\x10\x01\x12\x15\n\x11LOCK_STATE_LOCKED\x10\x02*\x9c\x01\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_TYPE_RESET\x10\x01\x12\x15\n\x11\x45VENT_TYPE_LOCKED\x10\x02\x12\x16\n\x12\x45VENT_TYPE_UPDATED\x10\x03\x12\x17\n\x13\x45VENT_TYPE_UNLOCKED\x10\x04\x12\x15\n\x11\x45VENT_TYPE_SYNCED\x10\x05*\x89\x01\n\nEventCause\x12\x1b\n\x17\x45VENT_CAUSE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_CAUSE_REQUEST\x10\x01\x12\x16\n\x12\x45VENT_CAUSE_FORCED\x10\x02\x12\x17\n\x13\x45VENT_CAUSE_EXPIRED\x10\x03\x12\x14\n\x10\x45VENT_CAUSE_FILE\x10\x04\x32\xe2\x03\n\x0bLockService\x12\x35\n\x04Lock\x12\x15.pylok.v1.LockRequest\x1a\x16.pylok.v1.LockResponse\x12;\n\x06Unlock\x12\x17.pylok.v1.UnlockRequest\x1a\x18.pylok.v1.UnlockResponse\x12\x38\n\x05Renew\x12\x16.pylok.v1.RenewRequest\x1a\x17.pylok.v1.RenewResponse\x12;\n\x06Status\x12\x17.pylok.v1.StatusRequest\x1a\x18.pylok.v1.StatusResponse\x12\x35\n\x04List\x12\x15.pylok.v1.ListRequest\x1a\x16.pylok.v1.ListResponse\x12:\n\x05Watch\x12\x16.pylok.v1.WatchRequest\x1a\x17.pylok.v1.WatchResponse0\x01\x12>\n\x07History\x12\x18.pylok.v1.HistoryRequest\x1a\x19.pylok.v1.HistoryResponse\x12\x35\n\x04Info\x12\x15.pylok.v1.InfoRequest\x1a\x16.pylok.v1.InfoResponseB0Z.github.com/pylok/pylok/gen/go/pylok/v1;pylokv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpylok/v1/lock_service.proto\x12\x08pylok.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n\x04Lock\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x13.pylok.v1.LockStateR\x05state\x12,\n\x12lock_file_location\x18\x03 \x01(\tR\x10lockFileLocation\x12+\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x05 \x01(\tR\x06holder\x12\x14\n\x05token\x18\x06 \x01(\x04R\x05token\x12\x1a\n\x08revision\x18\x07 \x01(\x04R\x08revision\x12=\n\x0c\x61\x63quire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x61\x63quireTime\x12+\n\x03ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x18\n\x07waiters\x18\x0b \x01(\rR\x07waiters\x12\x18\n\x07problem\x18\x0c \x01(\tR\x07problem\x12\x1a\n\x08warnings\x18\r \x03(\tR\x08warnings\x12\x16\n\x06\x63\x61ller\x18\x0e \x01(\tR\x06\x63\x61ller\"\xfa\x01\n\x05\x45vent\x12\x1a\n\x08revision\x18\x01 \x01(\x04R\x08revision\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\'\n\x04type\x18\x03 \x01(\x0e\x32\x13.pylok.v1.EventTypeR\x04type\x12*\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x14.pylok.v1.EventCauseR\x05\x63\x61use\x12\"\n\x04lock\x18\x05 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x14\n\x05\x61\x63tor\x18\x06 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\"\xca\x02\n\x0bLockRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12+\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x03 \x01(\tR\x06holder\x12-\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\nexpireTime\x12-\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12\x1d\n\nrequest_id\x18\x07 \x01(\tR\trequestId\x12\x1c\n\toverwrite\x18\x08 \x01(\x08R\toverwriteB\x08\n\x06\x65xpiry\"e\n\x0cLockResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x31\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06queued\"\xac\x01\n\rUnlockRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n\x06holder\x18\x03 \x01(\tR\x06holder\x12\x14\n\x05\x66orce\x18\x04 \x01(\x08R\x05\x66orce\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n\x04\x64\x61ta\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\"t\n\x0eUnlockResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\x12\x1a\n\x08revision\x18\x02 \x01(\x04R\x08revision\x12\"\n\x04next\x18\x03 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04next\"\xf5\x01\n\x0cRenewRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05token\x18\x02 \x01(\x04R\x05token\x12-\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\nexpireTime\x12+\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\x12\x16\n\x06holder\x18\x06 \x01(\tR\x06holderB\x08\n\x06\x65xpiry\"3\n\rRenewResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\"#\n\rStatusRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"4\n\x0eStatusResponse\x12\"\n\x04lock\x18\x01 \x01(\x0b\x32\x0e.pylok.v1.LockR\x04lock\"c\n\x0bListRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"x\n\x0cListResponse\x12$\n\x05locks\x18\x01 \x03(\x0b\x32\x0e.pylok.v1.LockR\x05locks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\"O\n\x0cWatchRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12%\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x04R\rafterRevision\"6\n\rWatchResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0f.pylok.v1.EventR\x05\x65vent\"\xea\x02\n\x0eHistoryRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12%\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x04R\rafterRevision\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12!\n\x0cnewest_first\x18\x05 \x01(\x08R\x0bnewestFirst\x12\x39\n\nafter_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tafterTime\x12;\n\x0b\x62\x65\x66ore_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nbeforeTime\x12\x14\n\x05\x61\x63tor\x18\x08 \x01(\tR\x05\x61\x63tor\x12*\n\x05\x63\x61use\x18\t \x01(\x0e\x32\x14.pylok.v1.EventCauseR\x05\x63\x61use\"b\n\x0fHistoryResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.pylok.v1.EventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\r\n\x0bInfoRequest\"\xef\x01\n\x0cInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x12\n\x04root\x18\x02 \x01(\tR\x04root\x12\x14\n\x05store\x18\x03 \x01(\tR\x05store\x12\x1a\n\x08revision\x18\x04 \x01(\x04R\x08revision\x12\x39\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x16\n\x06\x63\x61ller\x18\x06 \x01(\tR\x06\x63\x61ller\x12\x14\n\x05proof\x18\x07 \x01(\tR\x05proof\x12\x16\n\x06groups\x18\x08 \x03(\tR\x06groups\"T\n\nMayRequest\x12\"\n\x04verb\x18\x01 \x01(\x0e\x32\x0e.pylok.v1.VerbR\x04verb\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x0e\n\x02\x61s\x18\x03 \x01(\tR\x02\x61s\"i\n\x0bMayResponse\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12\x16\n\x06\x63\x61ller\x18\x02 \x01(\tR\x06\x63\x61ller\x12\x16\n\x06groups\x18\x03 \x03(\tR\x06groups\x12\x10\n\x03why\x18\x04 \x01(\tR\x03why*k\n\x04Verb\x12\x14\n\x10VERB_UNSPECIFIED\x10\x00\x12\r\n\tVERB_VIEW\x10\x01\x12\r\n\tVERB_LOCK\x10\x02\x12\x0e\n\nVERB_BREAK\x10\x03\x12\x0f\n\x0bVERB_FREEZE\x10\x04\x12\x0e\n\nVERB_ADMIN\x10\x05*W\n\tLockState\x12\x1a\n\x16LOCK_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13LOCK_STATE_UNLOCKED\x10\x01\x12\x15\n\x11LOCK_STATE_LOCKED\x10\x02*\x9c\x01\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_TYPE_RESET\x10\x01\x12\x15\n\x11\x45VENT_TYPE_LOCKED\x10\x02\x12\x16\n\x12\x45VENT_TYPE_UPDATED\x10\x03\x12\x17\n\x13\x45VENT_TYPE_UNLOCKED\x10\x04\x12\x15\n\x11\x45VENT_TYPE_SYNCED\x10\x05*\x89\x01\n\nEventCause\x12\x1b\n\x17\x45VENT_CAUSE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_CAUSE_REQUEST\x10\x01\x12\x16\n\x12\x45VENT_CAUSE_FORCED\x10\x02\x12\x17\n\x13\x45VENT_CAUSE_EXPIRED\x10\x03\x12\x14\n\x10\x45VENT_CAUSE_FILE\x10\x04\x32\x96\x04\n\x0bLockService\x12\x35\n\x04Lock\x12\x15.pylok.v1.LockRequest\x1a\x16.pylok.v1.LockResponse\x12;\n\x06Unlock\x12\x17.pylok.v1.UnlockRequest\x1a\x18.pylok.v1.UnlockResponse\x12\x38\n\x05Renew\x12\x16.pylok.v1.RenewRequest\x1a\x17.pylok.v1.RenewResponse\x12;\n\x06Status\x12\x17.pylok.v1.StatusRequest\x1a\x18.pylok.v1.StatusResponse\x12\x35\n\x04List\x12\x15.pylok.v1.ListRequest\x1a\x16.pylok.v1.ListResponse\x12:\n\x05Watch\x12\x16.pylok.v1.WatchRequest\x1a\x17.pylok.v1.WatchResponse0\x01\x12>\n\x07History\x12\x18.pylok.v1.HistoryRequest\x1a\x19.pylok.v1.HistoryResponse\x12\x35\n\x04Info\x12\x15.pylok.v1.InfoRequest\x1a\x16.pylok.v1.InfoResponse\x12\x32\n\x03May\x12\x14.pylok.v1.MayRequest\x1a\x15.pylok.v1.MayResponseB0Z.github.com/pylok/pylok/gen/go/pylok/v1;pylokv1b\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pylok.v1.lock_service_pb2', globals())
@@ -24,48 +24,54 @@ if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
   DESCRIPTOR._serialized_options = b'Z.github.com/pylok/pylok/gen/go/pylok/v1;pylokv1'
-  _LOCKSTATE._serialized_start=3008
-  _LOCKSTATE._serialized_end=3095
-  _EVENTTYPE._serialized_start=3098
-  _EVENTTYPE._serialized_end=3254
-  _EVENTCAUSE._serialized_start=3257
-  _EVENTCAUSE._serialized_end=3394
+  _VERB._serialized_start=3295
+  _VERB._serialized_end=3402
+  _LOCKSTATE._serialized_start=3404
+  _LOCKSTATE._serialized_end=3491
+  _EVENTTYPE._serialized_start=3494
+  _EVENTTYPE._serialized_end=3650
+  _EVENTCAUSE._serialized_start=3653
+  _EVENTCAUSE._serialized_end=3790
   _LOCK._serialized_start=137
-  _LOCK._serialized_end=620
-  _EVENT._serialized_start=623
-  _EVENT._serialized_end=873
-  _LOCKREQUEST._serialized_start=876
-  _LOCKREQUEST._serialized_end=1206
-  _LOCKRESPONSE._serialized_start=1208
-  _LOCKRESPONSE._serialized_end=1309
-  _UNLOCKREQUEST._serialized_start=1312
-  _UNLOCKREQUEST._serialized_end=1484
-  _UNLOCKRESPONSE._serialized_start=1486
-  _UNLOCKRESPONSE._serialized_end=1602
-  _RENEWREQUEST._serialized_start=1605
-  _RENEWREQUEST._serialized_end=1850
-  _RENEWRESPONSE._serialized_start=1852
-  _RENEWRESPONSE._serialized_end=1903
-  _STATUSREQUEST._serialized_start=1905
-  _STATUSREQUEST._serialized_end=1940
-  _STATUSRESPONSE._serialized_start=1942
-  _STATUSRESPONSE._serialized_end=1994
-  _LISTREQUEST._serialized_start=1996
-  _LISTREQUEST._serialized_end=2095
-  _LISTRESPONSE._serialized_start=2097
-  _LISTRESPONSE._serialized_end=2217
-  _WATCHREQUEST._serialized_start=2219
-  _WATCHREQUEST._serialized_end=2298
-  _WATCHRESPONSE._serialized_start=2300
-  _WATCHRESPONSE._serialized_end=2354
-  _HISTORYREQUEST._serialized_start=2357
-  _HISTORYREQUEST._serialized_end=2719
-  _HISTORYRESPONSE._serialized_start=2721
-  _HISTORYRESPONSE._serialized_end=2819
-  _INFOREQUEST._serialized_start=2821
-  _INFOREQUEST._serialized_end=2834
-  _INFORESPONSE._serialized_start=2837
-  _INFORESPONSE._serialized_end=3006
-  _LOCKSERVICE._serialized_start=3397
-  _LOCKSERVICE._serialized_end=3879
+  _LOCK._serialized_end=644
+  _EVENT._serialized_start=647
+  _EVENT._serialized_end=897
+  _LOCKREQUEST._serialized_start=900
+  _LOCKREQUEST._serialized_end=1230
+  _LOCKRESPONSE._serialized_start=1232
+  _LOCKRESPONSE._serialized_end=1333
+  _UNLOCKREQUEST._serialized_start=1336
+  _UNLOCKREQUEST._serialized_end=1508
+  _UNLOCKRESPONSE._serialized_start=1510
+  _UNLOCKRESPONSE._serialized_end=1626
+  _RENEWREQUEST._serialized_start=1629
+  _RENEWREQUEST._serialized_end=1874
+  _RENEWRESPONSE._serialized_start=1876
+  _RENEWRESPONSE._serialized_end=1927
+  _STATUSREQUEST._serialized_start=1929
+  _STATUSREQUEST._serialized_end=1964
+  _STATUSRESPONSE._serialized_start=1966
+  _STATUSRESPONSE._serialized_end=2018
+  _LISTREQUEST._serialized_start=2020
+  _LISTREQUEST._serialized_end=2119
+  _LISTRESPONSE._serialized_start=2121
+  _LISTRESPONSE._serialized_end=2241
+  _WATCHREQUEST._serialized_start=2243
+  _WATCHREQUEST._serialized_end=2322
+  _WATCHRESPONSE._serialized_start=2324
+  _WATCHRESPONSE._serialized_end=2378
+  _HISTORYREQUEST._serialized_start=2381
+  _HISTORYREQUEST._serialized_end=2743
+  _HISTORYRESPONSE._serialized_start=2745
+  _HISTORYRESPONSE._serialized_end=2843
+  _INFOREQUEST._serialized_start=2845
+  _INFOREQUEST._serialized_end=2858
+  _INFORESPONSE._serialized_start=2861
+  _INFORESPONSE._serialized_end=3100
+  _MAYREQUEST._serialized_start=3102
+  _MAYREQUEST._serialized_end=3186
+  _MAYRESPONSE._serialized_start=3188
+  _MAYRESPONSE._serialized_end=3293
+  _LOCKSERVICE._serialized_start=3793
+  _LOCKSERVICE._serialized_end=4327
 # @@protoc_insertion_point(module_scope)

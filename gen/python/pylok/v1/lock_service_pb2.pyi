@@ -22,6 +22,12 @@ EVENT_TYPE_UPDATED: EventType
 LOCK_STATE_LOCKED: LockState
 LOCK_STATE_UNLOCKED: LockState
 LOCK_STATE_UNSPECIFIED: LockState
+VERB_ADMIN: Verb
+VERB_BREAK: Verb
+VERB_FREEZE: Verb
+VERB_LOCK: Verb
+VERB_UNSPECIFIED: Verb
+VERB_VIEW: Verb
 
 class Event(_message.Message):
     __slots__ = ["actor", "cause", "lock", "reason", "revision", "time", "type"]
@@ -76,18 +82,24 @@ class InfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class InfoResponse(_message.Message):
-    __slots__ = ["revision", "root", "start_time", "store", "version"]
+    __slots__ = ["caller", "groups", "proof", "revision", "root", "start_time", "store", "version"]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    caller: str
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    proof: str
     revision: int
     root: str
     start_time: _timestamp_pb2.Timestamp
     store: str
     version: str
-    def __init__(self, version: _Optional[str] = ..., root: _Optional[str] = ..., store: _Optional[str] = ..., revision: _Optional[int] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., root: _Optional[str] = ..., store: _Optional[str] = ..., revision: _Optional[int] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., caller: _Optional[str] = ..., proof: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListRequest(_message.Message):
     __slots__ = ["page_size", "page_token", "pattern"]
@@ -110,8 +122,9 @@ class ListResponse(_message.Message):
     def __init__(self, locks: _Optional[_Iterable[_Union[Lock, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Lock(_message.Message):
-    __slots__ = ["acquire_time", "data", "expire_time", "holder", "lock_file_location", "name", "problem", "revision", "state", "token", "ttl", "waiters", "warnings"]
+    __slots__ = ["acquire_time", "caller", "data", "expire_time", "holder", "lock_file_location", "name", "problem", "revision", "state", "token", "ttl", "waiters", "warnings"]
     ACQUIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     HOLDER_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +138,7 @@ class Lock(_message.Message):
     WAITERS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     acquire_time: _timestamp_pb2.Timestamp
+    caller: str
     data: _struct_pb2.Struct
     expire_time: _timestamp_pb2.Timestamp
     holder: str
@@ -137,7 +151,7 @@ class Lock(_message.Message):
     ttl: _duration_pb2.Duration
     waiters: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[LockState, str]] = ..., lock_file_location: _Optional[str] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., holder: _Optional[str] = ..., token: _Optional[int] = ..., revision: _Optional[int] = ..., acquire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., waiters: _Optional[int] = ..., problem: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[LockState, str]] = ..., lock_file_location: _Optional[str] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., holder: _Optional[str] = ..., token: _Optional[int] = ..., revision: _Optional[int] = ..., acquire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., waiters: _Optional[int] = ..., problem: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., caller: _Optional[str] = ...) -> None: ...
 
 class LockRequest(_message.Message):
     __slots__ = ["data", "expire_time", "holder", "name", "overwrite", "request_id", "ttl", "wait"]
@@ -166,6 +180,27 @@ class LockResponse(_message.Message):
     lock: Lock
     queued: _duration_pb2.Duration
     def __init__(self, lock: _Optional[_Union[Lock, _Mapping]] = ..., queued: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class MayRequest(_message.Message):
+    __slots__ = ["name", "verb"]
+    AS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERB_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    verb: Verb
+    def __init__(self, verb: _Optional[_Union[Verb, str]] = ..., name: _Optional[str] = ..., **kwargs) -> None: ...
+
+class MayResponse(_message.Message):
+    __slots__ = ["allowed", "caller", "groups", "why"]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    allowed: bool
+    caller: str
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    why: str
+    def __init__(self, allowed: bool = ..., caller: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., why: _Optional[str] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ["data", "expire_time", "holder", "name", "token", "ttl"]
@@ -240,6 +275,9 @@ class WatchResponse(_message.Message):
     EVENT_FIELD_NUMBER: _ClassVar[int]
     event: Event
     def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ...) -> None: ...
+
+class Verb(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = []
 
 class LockState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []

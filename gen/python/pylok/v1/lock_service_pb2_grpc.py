@@ -18,9 +18,12 @@ class LockServiceStub(object):
     request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
 
     Every RPC can fail with these; each RPC's comment adds its own:
-    - UNAUTHENTICATED (code UNAUTHENTICATED): the server does not know the
-    caller.
-    - PERMISSION_DENIED (code PERMISSION_DENIED): the caller may not do this.
+    - UNAUTHENTICATED (code UNAUTHENTICATED): the caller's proof, such as a token, is
+    wrong or over. Nothing changed.
+    - PERMISSION_DENIED (code PERMISSION_DENIED): the server's rules do not allow the
+    caller to do this. Nothing changed. It says nothing of the lock.
+    - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may.
+    google.rpc.RetryInfo says when to ask again. Nothing changed.
     - SHUTTING_DOWN (code UNAVAILABLE): the server is stopping. Nothing changed.
     - Without a reason, code INTERNAL: a fault in the server, whose log has the
     cause.
@@ -81,6 +84,11 @@ class LockServiceStub(object):
                 request_serializer=pylok_dot_v1_dot_lock__service__pb2.InfoRequest.SerializeToString,
                 response_deserializer=pylok_dot_v1_dot_lock__service__pb2.InfoResponse.FromString,
                 )
+        self.May = channel.unary_unary(
+                '/pylok.v1.LockService/May',
+                request_serializer=pylok_dot_v1_dot_lock__service__pb2.MayRequest.SerializeToString,
+                response_deserializer=pylok_dot_v1_dot_lock__service__pb2.MayResponse.FromString,
+                )
 
 
 class LockServiceServicer(object):
@@ -96,9 +104,12 @@ class LockServiceServicer(object):
     request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
 
     Every RPC can fail with these; each RPC's comment adds its own:
-    - UNAUTHENTICATED (code UNAUTHENTICATED): the server does not know the
-    caller.
-    - PERMISSION_DENIED (code PERMISSION_DENIED): the caller may not do this.
+    - UNAUTHENTICATED (code UNAUTHENTICATED): the caller's proof, such as a token, is
+    wrong or over. Nothing changed.
+    - PERMISSION_DENIED (code PERMISSION_DENIED): the server's rules do not allow the
+    caller to do this. Nothing changed. It says nothing of the lock.
+    - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may.
+    google.rpc.RetryInfo says when to ask again. Nothing changed.
     - SHUTTING_DOWN (code UNAVAILABLE): the server is stopping. Nothing changed.
     - Without a reason, code INTERNAL: a fault in the server, whose log has the
     cause.
@@ -283,6 +294,20 @@ class LockServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def May(self, request, context):
+        """May says whether the server's rules allow a caller to do something to a lock. It
+        looks at no lock.
+
+        Errors:
+        - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+        - INVALID_ARGUMENT (code INVALID_ARGUMENT): verb is not set.
+        - PERMISSION_DENIED (code PERMISSION_DENIED): to ask for another caller (as) needs
+        the right ADMIN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LockServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -326,6 +351,11 @@ def add_LockServiceServicer_to_server(servicer, server):
                     request_deserializer=pylok_dot_v1_dot_lock__service__pb2.InfoRequest.FromString,
                     response_serializer=pylok_dot_v1_dot_lock__service__pb2.InfoResponse.SerializeToString,
             ),
+            'May': grpc.unary_unary_rpc_method_handler(
+                    servicer.May,
+                    request_deserializer=pylok_dot_v1_dot_lock__service__pb2.MayRequest.FromString,
+                    response_serializer=pylok_dot_v1_dot_lock__service__pb2.MayResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'pylok.v1.LockService', rpc_method_handlers)
@@ -346,9 +376,12 @@ class LockService(object):
     request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
 
     Every RPC can fail with these; each RPC's comment adds its own:
-    - UNAUTHENTICATED (code UNAUTHENTICATED): the server does not know the
-    caller.
-    - PERMISSION_DENIED (code PERMISSION_DENIED): the caller may not do this.
+    - UNAUTHENTICATED (code UNAUTHENTICATED): the caller's proof, such as a token, is
+    wrong or over. Nothing changed.
+    - PERMISSION_DENIED (code PERMISSION_DENIED): the server's rules do not allow the
+    caller to do this. Nothing changed. It says nothing of the lock.
+    - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may.
+    google.rpc.RetryInfo says when to ask again. Nothing changed.
     - SHUTTING_DOWN (code UNAVAILABLE): the server is stopping. Nothing changed.
     - Without a reason, code INTERNAL: a fault in the server, whose log has the
     cause.
@@ -496,5 +529,22 @@ class LockService(object):
         return grpc.experimental.unary_unary(request, target, '/pylok.v1.LockService/Info',
             pylok_dot_v1_dot_lock__service__pb2.InfoRequest.SerializeToString,
             pylok_dot_v1_dot_lock__service__pb2.InfoResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def May(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pylok.v1.LockService/May',
+            pylok_dot_v1_dot_lock__service__pb2.MayRequest.SerializeToString,
+            pylok_dot_v1_dot_lock__service__pb2.MayResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -142,6 +142,18 @@ export declare type Lock = Message<"pylok.v1.Lock"> & {
    * @generated from field: repeated string warnings = 13;
    */
   warnings: string[];
+
+  /**
+   * Whose the hold is: the authenticated name of the caller to whom it was granted, such
+   * as `unix:alice` or `github:owner/repo@refs/heads/main run 4711`. Nobody else can
+   * renew, release or overwrite it, or ask for it by its request_id, whatever token or
+   * holder they send; only who has the right may break it. Empty: the caller was not told
+   * apart from others, or the lock file was made by hand; then the token or an equal
+   * holder is enough.
+   *
+   * @generated from field: string caller = 14;
+   */
+  caller: string;
 };
 
 /**
@@ -875,6 +887,29 @@ export declare type InfoResponse = Message<"pylok.v1.InfoResponse"> & {
    * @generated from field: google.protobuf.Timestamp start_time = 5;
    */
   startTime?: Timestamp | undefined;
+
+  /**
+   * Who asks: the authenticated name of the caller. `anonymous`, or without an access
+   * file empty: the call came without a proof.
+   *
+   * @generated from field: string caller = 6;
+   */
+  caller: string;
+
+  /**
+   * How the name was proved: `socket`, `token`, `oidc` or `certificate`. Empty: not at
+   * all.
+   *
+   * @generated from field: string proof = 7;
+   */
+  proof: string;
+
+  /**
+   * The groups that the access file puts the caller in, sorted.
+   *
+   * @generated from field: repeated string groups = 8;
+   */
+  groups: string[];
 };
 
 /**
@@ -882,6 +917,136 @@ export declare type InfoResponse = Message<"pylok.v1.InfoResponse"> & {
  * Use `create(InfoResponseSchema)` to create a new message.
  */
 export declare const InfoResponseSchema: GenMessage<InfoResponse>;
+
+/**
+ * MayRequest is the request of May.
+ *
+ * @generated from message pylok.v1.MayRequest
+ */
+export declare type MayRequest = Message<"pylok.v1.MayRequest"> & {
+  /**
+   * What is to be done. Required.
+   *
+   * @generated from field: pylok.v1.Verb verb = 1;
+   */
+  verb: Verb;
+
+  /**
+   * The lock. Required, but for VERB_ADMIN, which concerns none.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Whom it concerns: a caller's name as InfoResponse.caller has it, or `group:NAME`
+   * for somebody who is in that group alone. Default: empty, who asks.
+   *
+   * @generated from field: string as = 3;
+   */
+  as: string;
+};
+
+/**
+ * Describes the message pylok.v1.MayRequest.
+ * Use `create(MayRequestSchema)` to create a new message.
+ */
+export declare const MayRequestSchema: GenMessage<MayRequest>;
+
+/**
+ * MayResponse is the answer of May.
+ *
+ * @generated from message pylok.v1.MayResponse
+ */
+export declare type MayResponse = Message<"pylok.v1.MayResponse"> & {
+  /**
+   * Whether the rules allow it. Without an access file they allow everything.
+   *
+   * @generated from field: bool allowed = 1;
+   */
+  allowed: boolean;
+
+  /**
+   * Whom it concerns, by name.
+   *
+   * @generated from field: string caller = 2;
+   */
+  caller: string;
+
+  /**
+   * The groups of that caller, as far as they are known.
+   *
+   * @generated from field: repeated string groups = 3;
+   */
+  groups: string[];
+
+  /**
+   * A sentence that says which rule allows it, or who would be allowed.
+   *
+   * @generated from field: string why = 4;
+   */
+  why: string;
+};
+
+/**
+ * Describes the message pylok.v1.MayResponse.
+ * Use `create(MayResponseSchema)` to create a new message.
+ */
+export declare const MayResponseSchema: GenMessage<MayResponse>;
+
+/**
+ * Verb is what a rule of the access file allows to do to a lock.
+ *
+ * @generated from enum pylok.v1.Verb
+ */
+export enum Verb {
+  /**
+   * Not set; an error in a request.
+   *
+   * @generated from enum value: VERB_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * See the lock: Status, List, Watch, History.
+   *
+   * @generated from enum value: VERB_VIEW = 1;
+   */
+  VIEW = 1,
+
+  /**
+   * Take it, wait for it, renew and release one's own hold of it.
+   *
+   * @generated from enum value: VERB_LOCK = 2;
+   */
+  LOCK = 2,
+
+  /**
+   * End or replace the hold of somebody else.
+   *
+   * @generated from enum value: VERB_BREAK = 3;
+   */
+  BREAK = 3,
+
+  /**
+   * Freeze the lock and all below it, and go through such a freeze.
+   *
+   * @generated from enum value: VERB_FREEZE = 4;
+   */
+  FREEZE = 4,
+
+  /**
+   * What concerns the server and not one lock.
+   *
+   * @generated from enum value: VERB_ADMIN = 5;
+   */
+  ADMIN = 5,
+}
+
+/**
+ * Describes the enum pylok.v1.Verb.
+ */
+export declare const VerbSchema: GenEnum<Verb>;
 
 /**
  * LockState says whether a lock is held.
@@ -1034,9 +1199,12 @@ export declare const EventCauseSchema: GenEnum<EventCause>;
  * request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
  *
  * Every RPC can fail with these; each RPC's comment adds its own:
- *   - UNAUTHENTICATED (code UNAUTHENTICATED): the server does not know the
- *     caller.
- *   - PERMISSION_DENIED (code PERMISSION_DENIED): the caller may not do this.
+ *   - UNAUTHENTICATED (code UNAUTHENTICATED): the caller's proof, such as a token, is
+ *     wrong or over. Nothing changed.
+ *   - PERMISSION_DENIED (code PERMISSION_DENIED): the server's rules do not allow the
+ *     caller to do this. Nothing changed. It says nothing of the lock.
+ *   - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may.
+ *     google.rpc.RetryInfo says when to ask again. Nothing changed.
  *   - SHUTTING_DOWN (code UNAVAILABLE): the server is stopping. Nothing changed.
  *   - Without a reason, code INTERNAL: a fault in the server, whose log has the
  *     cause.
@@ -1246,6 +1414,23 @@ export declare const LockService: GenService<{
     methodKind: "unary";
     input: typeof InfoRequestSchema;
     output: typeof InfoResponseSchema;
+  },
+  /**
+   * May says whether the server's rules allow a caller to do something to a lock. It
+   * looks at no lock.
+   *
+   * Errors:
+   *   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+   *   - INVALID_ARGUMENT (code INVALID_ARGUMENT): verb is not set.
+   *   - PERMISSION_DENIED (code PERMISSION_DENIED): to ask for another caller (as) needs
+   *     the right ADMIN.
+   *
+   * @generated from rpc pylok.v1.LockService.May
+   */
+  may: {
+    methodKind: "unary";
+    input: typeof MayRequestSchema;
+    output: typeof MayResponseSchema;
   },
 }>;
 
