@@ -17,7 +17,7 @@ import (
 // pageSize is how many locks or events are asked for at a time: the most.
 const pageSize = 1000
 
-// Info describes a server.
+// Info describes a server, and whom it takes you for.
 type Info struct {
 	// Version is that of the server program.
 	Version string
@@ -30,6 +30,14 @@ type Info struct {
 	Revision lock.Revision
 	// StartTime is when the server started, by its clock.
 	StartTime time.Time
+	// Caller is who the server says that you are: the authenticated name. Anonymous, or
+	// empty: you proved nothing.
+	Caller string
+	// Proof is how the name was proved: socket, token, oidc or certificate; empty: not at
+	// all.
+	Proof string
+	// Groups are those that the server's access file puts you in, sorted.
+	Groups []string
 }
 
 // Lock takes a lock; it is the call underneath Acquire, for holds that are not to be
@@ -213,5 +221,8 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		Store:     response.GetStore(),
 		Revision:  lock.Revision(response.GetRevision()),
 		StartTime: timeFromProto(response.GetStartTime()),
+		Caller:    response.GetCaller(),
+		Proof:     response.GetProof(),
+		Groups:    response.GetGroups(),
 	}, nil
 }

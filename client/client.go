@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"crypto/tls"
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,10 +17,6 @@ import (
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lease"
 )
-
-// DefaultAddress is where a server listens unless it was told otherwise: LOCK on
-// a keypad.
-const DefaultAddress = "127.0.0.1:5625"
 
 // How a connection is made and kept.
 const (
@@ -46,11 +39,17 @@ const (
 // Options say how a Client connects. The zero Options connect in plaintext, and
 // only to this machine.
 type Options struct {
-	// TLS encrypts the connection and checks the server's certificate. Nil:
-	// plaintext.
+	// TLS encrypts the connection, checks the server's certificate, and shows the
+	// client's, if there is one; TLSFiles makes it of files. At least TLS 1.3, unless its
+	// MinVersion says otherwise. Nil: plaintext.
 	TLS *tls.Config
+	// Bearer says who asks, beside what the connection tells. It goes only over TLS that
+	// checks the server's certificate, or to a Unix socket on which root or this process's
+	// own user listens; elsewhere it is an error. Nil: nothing is sent.
+	Bearer BearerSource
 	// Insecure allows plaintext to other machines, where anyone on the way can
-	// read and change what is sent. It has no meaning when TLS is set.
+	// read and change what is sent, and a Bearer over plaintext, or over TLS that does not
+	// check who the server is: anybody can listen on a port of this machine, too.
 	Insecure bool
 	// Patience is how long a request goes on being sent to a server that has answered
 	// before and has gone away, as for a restart. A request that stands in line goes on
@@ -68,6 +67,7 @@ type Options struct {
 type Client struct {
 	address    string
 	connection *grpc.ClientConn
+	bearer     *bearer // nil: there is none
 	service    pylokv1.LockServiceClient
 	patience   time.Duration
 	reached    atomic.Bool          // the server has answered once
@@ -79,26 +79,35 @@ type Client struct {
 	telling   sync.Mutex  // held while onTrouble is told
 }
 
-// Dial makes a Client for the server at address, which is HOST:PORT. It does not
-// wait for the server: an error is one of address or options.
+// Dial makes a Client for the server at address: HOST:PORT, or unix:///PATH or just the
+// path of a Unix socket. An empty address is what FindAddress finds, or with TLS
+// DefaultAddress. Dial does not wait for the server: an error is one of address or
+// options.
 func Dial(address string, options Options) (*Client, error) {
 	return dial(address, options)
 }
 
 func dial(address string, options Options, more ...grpc.DialOption) (*Client, error) {
-	host, port, err := net.SplitHostPort(address)
-	if _, notNumber := strconv.ParseUint(port, 10, 16); err != nil || host == "" || notNumber != nil {
-		return nil, fmt.Errorf("the address %q is not HOST:PORT, such as %s", address, DefaultAddress)
-	}
-	transport := insecure.NewCredentials()
 	switch {
-	case options.TLS != nil:
-		transport = credentials.NewTLS(options.TLS)
-	case !options.Insecure && !isLoopback(host):
-		return nil, fmt.Errorf("%s is another machine, and without TLS anyone on the way could read and change what is sent; turn TLS on, or allow an insecure connection explicitly", address)
+	case address == "" && options.TLS != nil:
+		address = DefaultAddress
+	case address == "":
+		address = FindAddress()
 	}
-	security := &security{TransportCredentials: transport}
-	connection, err := grpc.NewClient("dns:///"+address, append([]grpc.DialOption{
+	target, err := parseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	security, err := options.security(target)
+	if err != nil {
+		return nil, err
+	}
+	address = target.text
+	bearer := newBearer(options.Bearer, options.Insecure)
+	if bearer != nil {
+		more = append(more, grpc.WithPerRPCCredentials(bearer))
+	}
+	connection, err := grpc.NewClient(target.forGRPC(), append([]grpc.DialOption{
 		grpc.WithTransportCredentials(security),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -108,7 +117,7 @@ func dial(address string, options Options, more ...grpc.DialOption) (*Client, er
 		grpc.WithInitialWindowSize(window),
 		grpc.WithInitialConnWindowSize(window),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponseBytes)),
-		grpc.WithChainUnaryInterceptor(domainErrors(address, security)),
+		grpc.WithChainUnaryInterceptor(domainErrors(address, security, bearer)),
 		grpc.WithChainStreamInterceptor(domainStreamErrors(address, security)),
 	}, more...)...)
 	if err != nil {
@@ -119,23 +128,46 @@ func dial(address string, options Options, more ...grpc.DialOption) (*Client, er
 		onTrouble:  options.OnTrouble,
 		address:    address,
 		connection: connection,
+		bearer:     bearer,
 		service:    pylokv1.NewLockServiceClient(connection),
 		boottime:   new(lease.Clock).Now,
 		watchers:   make(chan struct{}, maxWatchers),
 	}, nil
 }
 
-// isLoopback reports whether host is this machine under a name or an address that
-// cannot mean another one.
-func isLoopback(host string) bool {
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
-		return true
+// security returns what connections to a target are protected with, or why they must
+// not be made.
+func (o *Options) security(t target) (*security, error) {
+	switch {
+	case t.socket != "" && o.TLS != nil:
+		return nil, fmt.Errorf("%s is a Unix socket, which has no TLS and needs none; leave TLS out, or give another address", t.text)
+	case t.socket != "":
+		return &security{TransportCredentials: insecure.NewCredentials()}, nil
+	case o.TLS == nil && o.Insecure:
+		return &security{TransportCredentials: insecure.NewCredentials()}, nil
+	case o.TLS == nil && !isLoopback(t.host):
+		return nil, fmt.Errorf("%s is another machine, and without TLS anyone on the way could read and change what is sent; turn TLS on, or allow an insecure connection explicitly", t.text)
+	case o.TLS == nil && o.Bearer != nil:
+		return nil, fmt.Errorf("without TLS nothing tells who listens at %s, and whoever does would get the bearer token; turn TLS on, use the server's socket, or allow an insecure connection explicitly", t.text)
+	case o.TLS == nil:
+		return &security{TransportCredentials: insecure.NewCredentials()}, nil
 	}
-	return net.ParseIP(host).IsLoopback()
+	config := o.TLS.Clone()
+	if config.MinVersion == 0 {
+		config.MinVersion = tls.VersionTLS13
+	}
+	checked := !config.InsecureSkipVerify || config.VerifyConnection != nil || config.VerifyPeerCertificate != nil
+	if o.Bearer != nil && !checked && !o.Insecure {
+		return nil, fmt.Errorf("the TLS to %s checks nobody's certificate, and whoever listens there would get the bearer token", t.text)
+	}
+	return &security{
+		TransportCredentials: credentials.NewTLS(config),
+		hasCertificate:       len(config.Certificates) > 0 || config.GetClientCertificate != nil,
+	}, nil
 }
 
-// Address returns the server's address as it was given to Dial.
+// Address returns the server's address: HOST:PORT as it was given to Dial, or
+// unix:///PATH.
 func (c *Client) Address() string { return c.address }
 
 // Service returns the server's RPCs as they are: nothing is sent again. Their errors

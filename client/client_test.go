@@ -16,6 +16,7 @@ import (
 )
 
 func TestDialChecksItsArguments(t *testing.T) {
+	bearer := func(context.Context) (client.Bearer, error) { return client.Bearer{}, errors.New("not asked") }
 	for _, test := range []struct {
 		address string
 		options client.Options
@@ -34,14 +35,22 @@ func TestDialChecksItsArguments(t *testing.T) {
 		{"10.0.0.7:5625", client.Options{}, "is another machine"},
 		{"[2001:db8::1]:5625", client.Options{}, "is another machine"},
 		{"0.0.0.0:5625", client.Options{}, "is another machine"},
-		{"", client.Options{}, `the address "" is not HOST:PORT, such as 127.0.0.1:5625`},
 		{"localhost", client.Options{}, `the address "localhost" is not HOST:PORT`},
 		{":5625", client.Options{}, "is not HOST:PORT"},
 		{"localhost:", client.Options{}, "is not HOST:PORT"},
 		{"::1:5625", client.Options{}, "is not HOST:PORT"},
 		{"localhost:lock", client.Options{}, "is not HOST:PORT"},
 		{"localhost:66666", client.Options{}, "is not HOST:PORT"},
-		{"unix:/run/pylok.sock", client.Options{}, "is not HOST:PORT"},
+		{"unix:///run/pylok.sock", client.Options{}, ""},
+		{"unix:///run/py lok%20#?.sock", client.Options{Bearer: bearer}, ""},
+		{"unix://run/pylok.sock", client.Options{}, "no absolute path after unix://"},
+		{"unix:", client.Options{}, "has no path of a socket"},
+		{"unix:///run/pylok.sock", client.Options{TLS: &tls.Config{}}, "is a Unix socket, which has no TLS and needs none"},
+		{"/" + strings.Repeat("x", 107), client.Options{}, "has a path of 108 bytes; the system allows 107"},
+		{"localhost:5625", client.Options{Bearer: bearer}, "without TLS nothing tells who listens at localhost:5625"},
+		{"localhost:5625", client.Options{Bearer: bearer, Insecure: true}, ""},
+		{"localhost:5625", client.Options{Bearer: bearer, TLS: &tls.Config{}}, ""},
+		{"localhost:5625", client.Options{Bearer: bearer, TLS: &tls.Config{InsecureSkipVerify: true}}, "checks nobody's certificate"},
 	} {
 		t.Run(test.address, func(t *testing.T) {
 			c, err := client.Dial(test.address, test.options)

@@ -31,6 +31,7 @@ func lockFromProto(message *pylokv1.Lock) (lock.Lock, error) {
 		Name:        name,
 		Data:        data,
 		Holder:      message.GetHolder(),
+		Caller:      message.GetCaller(),
 		Token:       lock.Token(message.GetToken()),
 		Revision:    lock.Revision(message.GetRevision()),
 		AcquireTime: timeFromProto(message.GetAcquireTime()),

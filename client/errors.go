@@ -33,7 +33,7 @@ type UnreachableError struct {
 	// Err is the gRPC status underneath.
 	Err error
 
-	mismatch error // ErrServerSpeaksTLS or ErrServerSpeaksPlaintext; nil: neither is known
+	mismatch error // ErrServerSpeaksTLS or another of its kind; nil: none is known
 }
 
 // Error names the address and the cause.
@@ -53,7 +53,7 @@ func (e *UnreachableError) Error() string {
 }
 
 // Is makes it what is known of why there is no connection.
-func (e *UnreachableError) Is(target error) bool { return e.mismatch != nil && target == e.mismatch }
+func (e *UnreachableError) Is(target error) bool { return errors.Is(e.mismatch, target) }
 
 // Unwrap returns the gRPC status.
 func (e *UnreachableError) Unwrap() error { return e.Err }
@@ -84,6 +84,8 @@ func domainError(err error, address string, sent bool) error {
 			if detail.GetDomain() == errorDomain {
 				refusal.Reason = lock.Reason(detail.GetReason())
 			}
+		case *errdetails.RetryInfo:
+			refusal.RetryAfter = detail.GetRetryDelay().AsDuration()
 		case *errdetails.BadRequest:
 			if violations := detail.GetFieldViolations(); len(violations) > 0 && refusal.Field == "" {
 				refusal.Field = violations[0].GetField()
@@ -110,12 +112,23 @@ func domainError(err error, address string, sent bool) error {
 	return err
 }
 
-// domainErrors gives calls with one answer the errors that the package promises.
-func domainErrors(address string, security *security) grpc.UnaryClientInterceptor {
+// domainErrors gives calls with one answer the errors that the package promises. A call
+// whose bearer token the server does not take is made once more, if there is a new one.
+func domainErrors(address string, security *security, bearer *bearer) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, response any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-		var server peer.Peer // its Addr is set when the request went out
-		err := invoke(ctx, method, request, response, connection, append(options, grpc.Peer(&server))...)
-		err = domainError(err, address, server.Addr != nil)
+		call := func(refused string) (*attempt, error) {
+			ctx, attempt := bearer.begin(ctx, refused)
+			var server peer.Peer // its Addr is set when the request went out
+			err := invoke(ctx, method, request, response, connection, append(options[:len(options):len(options)], grpc.Peer(&server))...)
+			if err != nil && attempt.err != nil {
+				return attempt, attempt.err
+			}
+			return attempt, domainError(err, address, server.Addr != nil)
+		}
+		attempt, err := call("")
+		if bearer.renewed(ctx, attempt, err) {
+			_, err = call(attempt.token)
+		}
 		if status.Code(err) == codes.ResourceExhausted && !isRefusal(err) {
 			err = tooLarge(request, err)
 		}
@@ -149,6 +162,9 @@ func tooLarge(request any, err error) error {
 func domainStreamErrors(address string, security *security) grpc.StreamClientInterceptor {
 	return func(ctx context.Context, description *grpc.StreamDesc, connection *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
 		stream, err := open(ctx, description, connection, method, options...)
+		if attempt, ok := ctx.Value(attemptKey{}).(*attempt); err != nil && ok && attempt.err != nil {
+			return nil, attempt.err
+		}
 		if err != nil {
 			return nil, security.explain(domainError(err, address, false))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -46,8 +47,12 @@ func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchReques
 		whole := request.GetAfterRevision() > 0 // every change up to there has been told
 		there := c.reached.Load()               // the server has answered, or told something
 		delay := firstRetry
+		refused := ""       // the bearer token that a stream ended with
+		wasRefused := false // at once
 		for again := false; ; again = true {
 			told := false
+			ctx, attempt := c.bearer.begin(ctx, refused)
+			begun := time.Now()
 			err := c.follow(ctx, request, again, func(event *pylokv1.Event) bool {
 				switch event.GetType() {
 				case pylokv1.EventType_EVENT_TYPE_RESET: // from here to the Synced there is no going on
@@ -65,6 +70,12 @@ func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchReques
 			switch {
 			case errors.Is(err, errEnough):
 				return
+			case c.bearer.renewed(ctx, attempt, err): // it may have gone on for as long as its token
+				atOnce := !told && time.Since(begun) < time.Second
+				if !atOnce || !wasRefused {
+					refused, wasRefused = attempt.token, atOnce
+					continue
+				}
 			case ctx.Err() != nil:
 				err = ctx.Err()
 			case there && c.isAway(err), told && !isRefusal(err): // a proxy can end a stream in many ways

@@ -82,6 +82,9 @@ func (p *program) explain(err error) (code int, text string) {
 		case unreachable.Sent:
 			return exitUnreachable, err.Error() + p.unknownOutcome()
 		}
+		if p.foundSocket {
+			return exitUnreachable, err.Error() + "\nNobody else is asked, for another server may have other locks. Is pylokd running? --address or PYLOK_ADDRESS say where else to look, such as " + client.DefaultAddress + "."
+		}
 		return exitUnreachable, err.Error() + "\nIs pylokd running there? --address or PYLOK_ADDRESS say where to look."
 	}
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,12 +29,13 @@ type program struct {
 	changing       bool             // it asks the server for a change
 	onTrouble      func(error)      // the client's; nil: nothing is said
 
-	address  string
-	output   outputFormat
-	timeout  duration
-	tls      bool
-	caFile   string
-	insecure bool
+	address     string // once there is a client: its own
+	foundSocket bool   // nobody said where, and a socket is there
+	output      outputFormat
+	timeout     duration
+	tls         bool
+	caFile      string
+	insecure    bool
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
@@ -78,15 +80,11 @@ one YAML file on the server, with what you want others to know in it.`,
 		return usagef("%v; %s --help lists the flags", err, cmd.CommandPath())
 	})
 
-	address := os.Getenv(addressVariable)
-	if address == "" {
-		address = client.DefaultAddress
-	}
 	p.output = textOutput
 	p.timeout = duration(10 * time.Second)
 	flags := root.PersistentFlags()
 	flags.SortFlags = false
-	flags.StringVar(&p.address, "address", address, "the server's `HOST:PORT`; PYLOK_ADDRESS sets it too")
+	flags.StringVar(&p.address, "address", os.Getenv(addressVariable), "the server's `HOST:PORT` or unix:///PATH; PYLOK_ADDRESS sets it too (default: the socket of this machine's server, or "+client.DefaultAddress+")")
 	flags.VarP(&p.output, "output", "o", "print text (for people), json or yaml")
 	flags.Var(&p.timeout, "timeout", "how long to wait for the server's answer, --wait not counted")
 	flags.BoolVar(&p.tls, "tls", false, "encrypt the connection and check the server's certificate")
@@ -191,6 +189,12 @@ func (p *program) dial() (*client.Client, error) {
 	c, err := client.Dial(p.address, options)
 	if err != nil {
 		return nil, usagef("%v (see --address, --tls, --ca and --insecure)", err)
+	}
+	if p.address == "" { // the first time
+		p.foundSocket = strings.HasPrefix(c.Address(), "unix:")
+	}
+	if p.address != c.Address() {
+		p.address = c.Address()
 	}
 	return c, nil
 }
