@@ -24,6 +24,9 @@ type LockRequest struct {
 	// Overwrite replaces a hold that is anonymous or has the same non-empty
 	// Holder.
 	Overwrite bool
+	// MayBreak lets Overwrite replace the hold of another caller too. A guard sets it for
+	// who has that right; a door never does.
+	MayBreak bool
 	// Confirm, if it is set, is called once the lock has been granted to a request that
 	// stood in line, and returns an error if the caller cannot be told: then the grant
 	// is undone and the next in line has it, unless another sending of the same request

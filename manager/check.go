@@ -143,6 +143,9 @@ func describeHold(l lock.Lock) string {
 	if holder == "" {
 		holder = "somebody who gave no name"
 	}
+	if l.Caller != "" && l.Caller != l.Holder {
+		holder += " (" + l.Caller + ")"
+	}
 	fmt.Fprintf(&b, "%s is held by %s since %s", l.Name, holder, l.AcquireTime.UTC().Format(time.RFC3339))
 	if !l.Deadline.IsZero() {
 		fmt.Fprintf(&b, " until %s", l.Deadline.UTC().Format(time.RFC3339))

@@ -24,12 +24,12 @@ func (m *Manager) deliver(token lock.Token, callers int) {
 // tell ends the delivery of a grant to one caller, who is asked with confirm, if that is
 // set, and returns an error if the caller cannot be told. Where none of the callers can
 // be, the hold is given back.
-func (m *Manager) tell(ctx context.Context, l lock.Lock, confirm func(context.Context) error) error {
+func (m *Manager) tell(ctx context.Context, l lock.Lock, actor string, confirm func(context.Context) error) error {
 	err := ctx.Err()
 	if err == nil && confirm != nil {
 		err = confirm(ctx)
 	}
-	if m.delivered(l.Token, err == nil) {
+	if m.delivered(l.Token, actor, err == nil) {
 		return err
 	}
 	return errors.Join(err, m.giveBack(l))
@@ -37,7 +37,7 @@ func (m *Manager) tell(ctx context.Context, l lock.Lock, confirm func(context.Co
 
 // delivered notes whether one caller has been told of a grant. It reports false if that
 // was the last, and nobody has been.
-func (m *Manager) delivered(token lock.Token, told bool) bool {
+func (m *Manager) delivered(token lock.Token, actor string, told bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d := m.deliveries[token]
@@ -48,7 +48,7 @@ func (m *Manager) delivered(token lock.Token, told bool) bool {
 	}
 	delete(m.deliveries, token)
 	if !d.told {
-		m.untold[token] = true // until somebody comes for it before it is given back
+		m.untold[token] = actor // until somebody comes for it before it is given back
 	}
 	return d.told
 }

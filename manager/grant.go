@@ -10,8 +10,8 @@ import (
 )
 
 // Lock grants a lock. A free one is granted at once, unless others wait for it. A
-// held one is granted again to the RequestID that it was granted to, replaced
-// where Overwrite allows it, and else waited for, first come, first served.
+// held one is granted again to the RequestID and the caller that it was granted to,
+// replaced where Overwrite allows it, and else waited for, first come, first served.
 //
 // A caller whose ctx has ended is never granted the lock; a grant whose caller
 // leaves while it is being made durable is undone. A waiter whose grant the store cannot
@@ -39,7 +39,7 @@ func (m *Manager) Lock(ctx context.Context, caller lock.Caller, request lock.Loc
 	}
 	grant, err = m.await(q, inLine)
 	if err == nil {
-		err = m.tell(ctx, grant.Lock, request.Confirm)
+		err = m.tell(ctx, grant.Lock, caller.Actor(request.Holder), request.Confirm)
 	}
 	if err != nil {
 		return lock.Grant{}, err
@@ -64,19 +64,18 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 			}
 			notNow = err
 		}
-		replaceable := request.Overwrite && (l.Holder == "" || l.Holder == request.Holder)
 		switch {
-		case l.Held() && request.RequestID != "" && l.RequestID == request.RequestID:
+		case l.Held() && request.RequestID != "" && l.RequestID == request.RequestID && l.Caller == caller.Owner():
 			m.adopt(l.Token)
 			return lock.Grant{Lock: m.described(l)}, nil, nil
 
-		case !l.Held() && notNow == nil, l.Held() && replaceable:
-			l, err := m.grant(ctx, q, nil, caller, request, l.Revision)
+		case !l.Held() && notNow == nil, l.Held() && mayOverwrite(l, caller, &request):
+			l, err := m.grant(ctx, q, nil, caller, request, l)
 			if errors.Is(err, lock.ErrConflict) {
 				continue
 			}
 			if err == nil && ctx.Err() != nil {
-				err = m.undo(ctx, q, l)
+				err = m.undo(ctx, q, l, caller.Actor(l.Holder))
 				m.handOverSoon(q)
 			}
 			if err != nil {
@@ -101,11 +100,18 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 	}
 }
 
+// mayOverwrite reports whether a request to overwrite may replace the hold l: it is
+// anonymous or of the same holder, and no other caller's, unless the right to break holds
+// lets it.
+func mayOverwrite(l lock.Lock, caller lock.Caller, request *lock.LockRequest) bool {
+	return request.Overwrite && (l.Holder == "" || l.Holder == request.Holder) && (isOf(l, caller) || request.MayBreak)
+}
+
 // standInLine gives the request a place in the queue, unless it could not be granted the
 // lock anyway or too many wait. The caller must hold the queue, and ends by leaveLine what
 // has begun here.
 func (m *Manager) standInLine(ctx context.Context, q *queue, caller lock.Caller, request lock.LockRequest) (*call, error) {
-	if err := m.store.CheckSize(granting(caller, &request, 0).Lock); err != nil {
+	if err := m.store.CheckSize(granting(caller, &request, lock.Lock{}).Lock); err != nil {
 		return nil, err
 	}
 	c := &call{ctx: ctx, deadline: time.Now().Add(request.Wait), bytes: bytesOf(caller, &request), answer: make(chan answer, 1)}
@@ -214,18 +220,23 @@ func (q *queue) lateAnswer(c *call) (answer, bool) {
 	return <-c.answer, true
 }
 
-// granting is the change that grants the lock to the request, over the lock's revision
-// prev.
-func granting(caller lock.Caller, r *lock.LockRequest, prev lock.Revision) lock.Change {
+// granting is the change that grants the lock to the request, in place of the hold prev if
+// there is one.
+func granting(caller lock.Caller, r *lock.LockRequest, prev lock.Lock) lock.Change {
+	cause := lock.Request
+	if prev.Held() && !isOf(prev, caller) {
+		cause = lock.Forced
+	}
 	return lock.Change{
 		Type:  lock.Locked,
-		Cause: lock.Request,
+		Cause: cause,
 		Actor: caller.Actor(r.Holder),
-		Prev:  prev,
+		Prev:  prev.Revision,
 		Lock: lock.Lock{
 			Name:       r.Name,
 			Data:       r.Data,
 			Holder:     r.Holder,
+			Caller:     caller.Owner(),
 			TTL:        r.TTL,
 			ExpireTime: r.ExpireTime,
 			RequestID:  r.RequestID,
@@ -233,9 +244,9 @@ func granting(caller lock.Caller, r *lock.LockRequest, prev lock.Revision) lock.
 	}
 }
 
-// grant commits a new hold for the request, which may be a waiter's, over the lock's
-// revision prev. The caller must hold the queue.
-func (m *Manager) grant(ctx context.Context, q *queue, w *waiter, caller lock.Caller, request lock.LockRequest, prev lock.Revision) (lock.Lock, error) {
+// grant commits a new hold for the request, which may be a waiter's, in place of the hold
+// prev if there is one. The caller must hold the queue.
+func (m *Manager) grant(ctx context.Context, q *queue, w *waiter, caller lock.Caller, request lock.LockRequest, prev lock.Lock) (lock.Lock, error) {
 	events, err := m.commit(ctx, q, w, granting(caller, &request, prev))
 	if err != nil {
 		return lock.Lock{}, err
@@ -284,7 +295,7 @@ func (m *Manager) grantTo(q *queue, w *waiter) (_ lock.Lock, err error) {
 			m.keepPlace(q, w, err)
 		}
 	}()
-	return m.grant(context.Background(), q, w, w.caller, w.request, 0)
+	return m.grant(context.Background(), q, w, w.caller, w.request, lock.Lock{})
 }
 
 // keepPlace puts a waiter back who was taken out to be granted the lock, if the outcome of
@@ -309,7 +320,7 @@ func staysInLine(err error) bool { return errors.Is(err, lock.ErrConflict) || fo
 func (m *Manager) answer(q *queue, w *waiter, l lock.Lock, err error) bool {
 	callers := q.decide(w)
 	if callers == 0 && err == nil {
-		err = m.undo(w.calls[0].ctx, q, l)
+		err = m.undo(w.calls[0].ctx, q, l, w.caller.Actor(l.Holder))
 	}
 	a := answer{err: err}
 	if err == nil {

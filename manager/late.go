@@ -63,7 +63,7 @@ func (m *Manager) finish(q *queue, late *lateCommit) {
 			m.answer(q, w, last, err)
 		}
 	} else if late.changes[0].Type == lock.Locked && err == nil {
-		_ = m.undo(context.Background(), q, last) // logged, and tried again
+		_ = m.undo(context.Background(), q, last, late.changes[0].Actor) // logged, and tried again
 	}
 	m.grantNext(q)
 }

@@ -59,7 +59,7 @@ type Manager struct {
 	waiting      int // calls that wait, for any lock
 	waitingBytes int // that they keep
 	deliveries   map[lock.Token]*delivery
-	untold       map[lock.Token]bool // holds that nobody was told of and that are still to be ended
+	untold       map[lock.Token]string // holds that nobody was told of and that are still to be ended, and the actors of their grants
 
 	running    context.Context // until Close; ended with mu held
 	stop       context.CancelFunc
@@ -99,7 +99,7 @@ func New(store lock.Store, config Config) (*Manager, error) {
 		config: config,
 		leases: lease.NewTable(config.boottime),
 		queues: make(map[lock.Name]*queue),
-		untold: make(map[lock.Token]bool),
+		untold: make(map[lock.Token]string),
 
 		deliveries: make(map[lock.Token]*delivery),
 

@@ -29,9 +29,9 @@ type queue struct {
 	late   *lateCommit   // to be finished before the next holds the queue; guarded by holding it
 
 	mu        sync.Mutex
-	line      list.List          // of *waiter, the next to be granted first
-	byRequest map[string]*waiter // those in the queue that have a request id, by that
-	again     retry              // of a grant that the store could not make for now
+	line      list.List              // of *waiter, the next to be granted first
+	byRequest map[requestKey]*waiter // those in the queue that have a request id
+	again     retry                  // of a grant that the store could not make for now
 }
 
 // waiter is a place in the queue. A request that is sent again while it waits
@@ -45,6 +45,11 @@ type waiter struct {
 	gone    bool          // all calls have left or run out of time, whether they know or not
 	decided bool          // was granted the lock, and its calls are about to be told
 }
+
+// requestKey tells requests apart: two callers may have the same request id.
+type requestKey struct{ owner, id string }
+
+func (w *waiter) key() requestKey { return requestKey{w.caller.Owner(), w.request.RequestID} }
 
 // call is one caller at a waiter's place.
 type call struct {
@@ -179,7 +184,7 @@ const maxCalls = 64
 func (q *queue) wait(caller lock.Caller, request lock.LockRequest, c *call) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if w := q.byRequest[request.RequestID]; w != nil {
+	if w := q.byRequest[requestKey{caller.Owner(), request.RequestID}]; w != nil {
 		if len(w.calls) >= maxCalls {
 			return false
 		}
@@ -195,11 +200,11 @@ func (q *queue) wait(caller lock.Caller, request lock.LockRequest, c *call) bool
 // stand takes note of a waiter's place in the queue. The caller must hold q.mu.
 func (q *queue) stand(w *waiter, place *list.Element) {
 	w.place = place
-	if id := w.request.RequestID; id != "" {
+	if w.request.RequestID != "" {
 		if q.byRequest == nil {
-			q.byRequest = make(map[string]*waiter)
+			q.byRequest = make(map[requestKey]*waiter)
 		}
-		q.byRequest[id] = w
+		q.byRequest[w.key()] = w
 	}
 }
 
@@ -207,8 +212,8 @@ func (q *queue) stand(w *waiter, place *list.Element) {
 func (q *queue) take(w *waiter) {
 	q.line.Remove(w.place)
 	w.place = nil
-	if id := w.request.RequestID; id != "" {
-		delete(q.byRequest, id)
+	if w.request.RequestID != "" {
+		delete(q.byRequest, w.key())
 	}
 }
 

@@ -8,9 +8,10 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// Unlock ends a hold. With a token it ends exactly that hold. Without one it ends a
-// hold that is anonymous or has the request's non-empty holder. With Force it ends
-// any hold, or with Force and a token just that one whoever holds it.
+// Unlock ends a hold of the caller, or one that no caller is known of. With a token it
+// ends exactly that hold. Without one it ends a hold that is anonymous or has the request's
+// non-empty holder. With Force it ends any hold, or with Force and a token just that one,
+// whoever holds it.
 //
 // The errors are *Error with ErrNotLocked, ErrNotHolder, ErrInvalidArgument,
 // ErrReadOnly, ErrOutcomeUnknown or ErrShuttingDown, ctx's, and whatever the
@@ -30,7 +31,7 @@ func (m *Manager) Unlock(ctx context.Context, caller lock.Caller, request lock.U
 	for {
 		l, err := m.present(ctx, request.Name)
 		if err == nil {
-			err = m.mayUnlock(l, request)
+			err = m.mayUnlock(l, caller, request)
 		}
 		if err != nil {
 			return lock.Release{}, err
@@ -41,7 +42,7 @@ func (m *Manager) Unlock(ctx context.Context, caller lock.Caller, request lock.U
 			Reason: request.Reason,
 			Lock:   l,
 		}
-		if request.Force && (request.Holder == "" || request.Holder != l.Holder) {
+		if request.Force && (request.Holder == "" || request.Holder != l.Holder || !isOf(l, caller)) {
 			change.Cause = lock.Forced
 		}
 		if change.Actor == "" && change.Cause == lock.Request {
@@ -63,16 +64,17 @@ func (m *Manager) Unlock(ctx context.Context, caller lock.Caller, request lock.U
 }
 
 // mayUnlock returns nil if the request may end the hold.
-func (m *Manager) mayUnlock(l lock.Lock, request lock.UnlockRequest) error {
+func (m *Manager) mayUnlock(l lock.Lock, caller lock.Caller, request lock.UnlockRequest) error {
 	switch {
 	case !l.Held():
 		return notLocked(l.Name)
-	case request.Token != 0:
-		if request.Token != l.Token {
-			return m.staleToken(l, request.Token)
-		}
+	case request.Token != 0 && request.Token != l.Token:
+		return m.staleToken(l, request.Token)
+	case request.Force:
 		return nil
-	case request.Force, l.Holder == "", l.Holder == request.Holder:
+	case !isOf(l, caller):
+		return m.anothers(l, caller)
+	case request.Token != 0, l.Holder == "", l.Holder == request.Holder:
 		return nil
 	}
 	held := m.described(l)
@@ -84,6 +86,27 @@ func (m *Manager) mayUnlock(l lock.Lock, request lock.UnlockRequest) error {
 		Reason:  lock.ErrNotHolder,
 		Message: fmt.Sprintf("%s; the request is %s. Send the hold's token, or break the hold with force and a reason", describeHold(held), asked),
 		Lock:    &held,
+	}
+}
+
+// isOf reports whether the caller may have a hold: one that no caller is known of may be
+// anybody's, as far as the token or the holder says so.
+func isOf(l lock.Lock, caller lock.Caller) bool {
+	return l.Caller == "" || l.Caller == caller.Owner()
+}
+
+// anothers refuses what only the caller may do to whom a hold was granted, whatever token
+// or holder the request has.
+func (m *Manager) anothers(l lock.Lock, caller lock.Caller) error {
+	l = m.described(l)
+	asks := caller.Name
+	if asks == "" {
+		asks = "a caller without a proof"
+	}
+	return &lock.Error{
+		Reason:  lock.ErrNotHolder,
+		Message: fmt.Sprintf("%s; it was granted to %s, and the request comes from %s, for whom no token or holder counts. Ask as %s, or break the hold with force and a reason", describeHold(l), l.Caller, asks, l.Caller),
+		Lock:    &l,
 	}
 }
 
@@ -144,7 +167,7 @@ func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock
 			m.keepPlace(q, w, outcome)
 		}
 	}()
-	events, err := m.commit(ctx, q, w, ending(l, change), granting(w.caller, &w.request, 0))
+	events, err := m.commit(ctx, q, w, ending(l, change), granting(w.caller, &w.request, lock.Lock{}))
 	switch {
 	case err == nil:
 		m.leases.Drop(l.Name, l.Token)

@@ -46,7 +46,7 @@ func (m *Manager) Renew(ctx context.Context, caller lock.Caller, request lock.Re
 func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, request lock.RenewRequest) (lock.Lock, error) {
 	defer m.leave(q)
 	for {
-		l, err := m.renewable(ctx, q, request)
+		l, err := m.renewable(ctx, q, caller, request)
 		if err != nil || !l.Held() {
 			return l, err
 		}
@@ -92,7 +92,7 @@ func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, r
 
 // renewable returns the hold if the request may renew it, or the lock if it is free.
 // The caller must hold the queue.
-func (m *Manager) renewable(ctx context.Context, q *queue, request lock.RenewRequest) (lock.Lock, error) {
+func (m *Manager) renewable(ctx context.Context, q *queue, caller lock.Caller, request lock.RenewRequest) (lock.Lock, error) {
 	l, err := m.present(ctx, request.Name)
 	for err == nil && l.Held() && m.leases.Due(l) {
 		// The deadline has passed and this request came before the
@@ -107,6 +107,8 @@ func (m *Manager) renewable(ctx context.Context, q *queue, request lock.RenewReq
 		return lock.Lock{}, err
 	case l.Held() && l.Token != request.Token:
 		return lock.Lock{}, m.staleToken(l, request.Token)
+	case l.Held() && !isOf(l, caller):
+		return lock.Lock{}, m.anothers(l, caller)
 	}
 	return l, nil
 }

@@ -8,14 +8,14 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// undo releases a hold whose caller left before it was told. Where the store cannot do it
-// for now, it is tried again. It returns the error to answer with. The caller must
-// hold the queue.
-func (m *Manager) undo(ctx context.Context, q *queue, l lock.Lock) error {
-	err := m.endUntold(context.WithoutCancel(ctx), q, l)
+// undo releases a hold whose caller left before it was told, in the name of its grant's
+// actor. Where the store cannot do it for now, it is tried again. It returns the error to
+// answer with. The caller must hold the queue.
+func (m *Manager) undo(ctx context.Context, q *queue, l lock.Lock, actor string) error {
+	err := m.endUntold(context.WithoutCancel(ctx), q, l, actor)
 	if err != nil && mayPass(err) {
 		m.mu.Lock()
-		m.untold[l.Token] = true
+		m.untold[l.Token] = actor
 		m.mu.Unlock()
 		m.undoLater(l, err)
 	}
@@ -24,11 +24,11 @@ func (m *Manager) undo(ctx context.Context, q *queue, l lock.Lock) error {
 
 // endUntold ends a hold that nobody was told of, also when others change its data
 // meanwhile. The caller must hold the queue.
-func (m *Manager) endUntold(ctx context.Context, q *queue, l lock.Lock) error {
+func (m *Manager) endUntold(ctx context.Context, q *queue, l lock.Lock, actor string) error {
 	for granted := l.Token; l.Token == granted; {
 		_, err := m.end(ctx, q, l, lock.Change{
 			Cause:  lock.Request,
-			Actor:  l.Holder,
+			Actor:  actor,
 			Reason: "the caller left before it was answered",
 		})
 		if !errors.Is(err, lock.ErrConflict) {
@@ -86,14 +86,14 @@ func (m *Manager) undoAgain(l lock.Lock) error {
 	}
 	defer m.leave(q)
 	m.mu.Lock()
-	untold := m.untold[l.Token]
+	actor, untold := m.untold[l.Token]
 	m.mu.Unlock()
 	if !untold {
 		return nil
 	}
 	present, err := m.present(m.running, l.Name)
 	if err == nil && present.Token == l.Token {
-		err = m.endUntold(context.WithoutCancel(m.running), q, present)
+		err = m.endUntold(context.WithoutCancel(m.running), q, present, actor)
 	}
 	if err == nil {
 		m.grantNext(q)
