@@ -30,6 +30,7 @@ var messages = map[protoreflect.Name][]string{
 		"waiters uint32",
 		"problem string",
 		"warnings repeated string",
+		"caller string",
 	},
 	"Event": {
 		"revision uint64",
@@ -110,12 +111,34 @@ var messages = map[protoreflect.Name][]string{
 		"store string",
 		"revision uint64",
 		"start_time google.protobuf.Timestamp",
+		"caller string",
+		"proof string",
+		"groups repeated string",
+	},
+	"MayRequest": {
+		"verb pylok.v1.Verb",
+		"name string",
+		"as string",
+	},
+	"MayResponse": {
+		"allowed bool",
+		"caller string",
+		"groups repeated string",
+		"why string",
 	},
 }
 
 // enums lists the values of each enum in the order of their numbers, which start
 // at 0.
 var enums = map[protoreflect.Name][]string{
+	"Verb": {
+		"VERB_UNSPECIFIED",
+		"VERB_VIEW",
+		"VERB_LOCK",
+		"VERB_BREAK",
+		"VERB_FREEZE",
+		"VERB_ADMIN",
+	},
 	"LockState": {
 		"LOCK_STATE_UNSPECIFIED",
 		"LOCK_STATE_UNLOCKED",
@@ -148,6 +171,7 @@ var methods = []string{
 	"Watch(WatchRequest) stream WatchResponse",
 	"History(HistoryRequest) HistoryResponse",
 	"Info(InfoRequest) InfoResponse",
+	"May(MayRequest) MayResponse",
 }
 
 var file = pylokv1.File_pylok_v1_lock_service_proto

@@ -1,0 +1,410 @@
+package access
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// MaxFileBytes is how large an access file may be.
+const MaxFileBytes = 1 << 20
+
+// maxTokensOfOneName is how many tokens may have one name: a new one beside the one that it
+// replaces.
+const maxTokensOfOneName = 2
+
+// ParsePolicy reads an access file; name is the file's for errors, which are all that were
+// found, a line each: NAME:LINE:COLUMN: what is wrong. The form is that of
+// docs/access.yaml.
+func ParsePolicy(text []byte, name string) (*Policy, error) {
+	p := &parser{file: name}
+	entries, rules := p.parse(text)
+	if len(p.problems) > 0 {
+		return nil, errors.Join(p.problems...)
+	}
+	return newPolicy(entries, rules), nil
+}
+
+// parser gathers what is wrong with an access file.
+type parser struct {
+	file     string
+	problems []error
+}
+
+// maxProblems is how many problems of one file are told.
+const maxProblems = 20
+
+func (p *parser) fail(n *yaml.Node, format string, args ...any) {
+	problem := fmt.Errorf("%s:%d:%d: %s", p.file, n.Line, n.Column, fmt.Sprintf(format, args...))
+	if len(p.problems) < maxProblems {
+		p.problems = append(p.problems, problem)
+	}
+}
+
+func (p *parser) parse(text []byte) ([]*entry, []rule) {
+	if len(text) > MaxFileBytes {
+		p.problems = append(p.problems, fmt.Errorf("%s: it has %d bytes; at most %d are read", p.file, len(text), MaxFileBytes))
+		return nil, nil
+	}
+	var document yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
+		p.problems = append(p.problems, fmt.Errorf("%s: it is empty, which would allow nothing to anybody; write `rules: []` if that is meant", p.file))
+		return nil, nil
+	} else if err != nil {
+		p.problems = append(p.problems, fmt.Errorf("%s: %w", p.file, err))
+		return nil, nil
+	}
+	var another yaml.Node
+	if err := decoder.Decode(&another); !errors.Is(err, io.EOF) {
+		p.problems = append(p.problems, fmt.Errorf("%s: it has more than one document", p.file))
+		return nil, nil
+	}
+	top := p.mapping(document.Content[0], "the file", "callers", "rules")
+	if _, hasRules := top["rules"]; !hasRules && len(p.problems) == 0 {
+		p.fail(document.Content[0], "there are no rules, which would allow nothing to anybody; write `rules: []` if that is meant")
+	}
+	var entries []*entry
+	var entryNodes []*yaml.Node
+	for _, n := range p.list(top["callers"], "callers") {
+		if e := p.entry(n); e != nil {
+			entries, entryNodes = append(entries, e), append(entryNodes, n)
+		}
+	}
+	p.checkEntries(entries, entryNodes)
+	var rules []rule
+	for _, n := range p.list(top["rules"], "rules") {
+		rules = append(rules, p.rule(n, entries))
+	}
+	return entries, rules
+}
+
+// mapping returns the values of a mapping by their keys, of which only those named may
+// be there.
+func (p *parser) mapping(n *yaml.Node, what string, keys ...string) map[string]*yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		p.fail(n, "%s must be a mapping with the keys %s", what, strings.Join(keys, ", "))
+		return nil
+	}
+	values := make(map[string]*yaml.Node)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		switch {
+		case keys != nil && !slices.Contains(keys, key.Value):
+			p.fail(key, "%q is no key of %s; there are %s", key.Value, what, strings.Join(keys, ", "))
+		case values[key.Value] != nil:
+			p.fail(key, "%q is there twice", key.Value)
+		default:
+			values[key.Value] = value
+		}
+	}
+	return values
+}
+
+// list returns the elements of a list; of a value that is not there, none.
+func (p *parser) list(n *yaml.Node, what string) []*yaml.Node {
+	switch {
+	case n == nil:
+		return nil
+	case n.Kind != yaml.SequenceNode:
+		p.fail(n, "%s must be a list", what)
+		return nil
+	}
+	return n.Content
+}
+
+// text returns a value that is a text, and whether there is one.
+func (p *parser) text(n *yaml.Node, what string) (string, bool) {
+	switch {
+	case n == nil:
+		return "", false
+	case n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null":
+		p.fail(n, "%s must be a text", what)
+		return "", false
+	case n.Value == "":
+		p.fail(n, "%s is empty", what)
+		return "", false
+	}
+	return n.Value, true
+}
+
+func (p *parser) entry(n *yaml.Node) *entry {
+	before := len(p.problems)
+	values := p.mapping(n, "a caller", "name", "groups", "unix", "token", "expires", "jwt", "certificate")
+	var e entry
+	var proofs int
+	for _, key := range []string{"unix", "token", "jwt", "certificate"} {
+		if values[key] != nil {
+			proofs++
+		}
+	}
+	if proofs != 1 {
+		p.fail(n, "a caller has exactly one of unix, token, jwt and certificate; this one has %d", proofs)
+		return nil
+	}
+	if v := values["expires"]; v != nil && values["token"] == nil {
+		p.fail(v, "expires is for a token")
+	}
+	var facts []string
+	switch {
+	case values["unix"] != nil:
+		e.unix, facts = p.unix(values["unix"]), []string{"user", "uid"}
+	case values["token"] != nil:
+		e.token, facts = p.token(values["token"], values["expires"]), []string{}
+	case values["jwt"] != nil:
+		e.jwt = p.jwt(values["jwt"])
+	default:
+		e.certificate, facts = p.certificate(values["certificate"]), []string{"uri", "dns", "cn", "subject"}
+	}
+	name, _ := p.text(values["name"], "name")
+	var err error
+	if e.name, err = parseTemplate(name, e.proofWord(), facts); err != nil {
+		at := n
+		if values["name"] != nil {
+			at = values["name"]
+		}
+		p.fail(at, "%v", err)
+	}
+	for _, g := range p.list(values["groups"], "groups") {
+		if group, ok := p.text(g, "a group"); ok {
+			if strings.ContainsAny(group, " *,") || badName(group) != "" {
+				p.fail(g, "%q cannot be a group: it has a space, a comma, a * or a control character", group)
+			}
+			e.groups = append(e.groups, group)
+		}
+	}
+	slices.Sort(e.groups)
+	e.groups = slices.Compact(e.groups)
+	if len(p.problems) > before {
+		return nil
+	}
+	return &e
+}
+
+func (p *parser) unix(n *yaml.Node) *unixProof {
+	values := p.mapping(n, "unix", "user", "group")
+	var proof unixProof
+	proof.user, _ = p.text(values["user"], "user")
+	proof.group, _ = p.text(values["group"], "group")
+	return &proof
+}
+
+func (p *parser) token(n, expires *yaml.Node) *tokenProof {
+	const form = "sha256:"
+	text, ok := p.text(n, "token")
+	if !ok {
+		return nil
+	}
+	digits, isHash := strings.CutPrefix(text, form)
+	hash, err := hex.DecodeString(digits)
+	var proof tokenProof
+	switch {
+	case strings.HasPrefix(text, TokenPrefix):
+		p.fail(n, "this is a token itself, which must not be in the file: take it back, make a new one with pylok token new, and put the line here that it prints")
+		return nil
+	case !isHash || err != nil || copy(proof.hash[:], hash) != len(proof.hash) || len(hash) != len(proof.hash):
+		p.fail(n, "a token is given as sha256: and 64 hexadecimal digits; pylok token new prints the line")
+		return nil
+	}
+	if text, ok := p.text(expires, "expires"); ok {
+		if proof.expires, err = time.Parse(time.RFC3339, text); err != nil {
+			if proof.expires, err = time.Parse(time.DateOnly, text); err != nil {
+				p.fail(expires, "expires must be a time such as 2027-01-31T18:00:00Z, or a day such as 2027-01-31, which is over when it begins in UTC")
+			}
+		}
+	}
+	return &proof
+}
+
+// signatures are the algorithms that a token of an issuer may be signed with: those with a
+// public key (RFC 7518, section 3.1; RFC 8037 for EdDSA).
+var signatures = []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"}
+
+func (p *parser) jwt(n *yaml.Node) *jwtProof {
+	values := p.mapping(n, "jwt", "issuer", "audience", "algorithms", "claims")
+	proof := jwtProof{claims: make(map[string]string)}
+	var ok bool
+	if proof.issuer, ok = p.text(values["issuer"], "issuer"); !ok && values["issuer"] == nil {
+		p.fail(n, "jwt needs an issuer, the URL of who signs the tokens")
+	} else if ok {
+		if problem := badIssuer(proof.issuer); problem != "" {
+			p.fail(values["issuer"], "%s", problem)
+		}
+	}
+	if proof.audience, ok = p.text(values["audience"], "audience"); !ok && values["audience"] == nil {
+		p.fail(n, "jwt needs an audience: whom the tokens are for, such as this server's host name; without one, a token made for another service would do here")
+	}
+	for _, a := range p.list(values["algorithms"], "algorithms") {
+		algorithm, ok := p.text(a, "an algorithm")
+		if ok && !slices.Contains(signatures, algorithm) {
+			p.fail(a, "%q is not taken; there are %s", algorithm, strings.Join(signatures, ", "))
+		}
+		proof.algorithms = append(proof.algorithms, algorithm)
+	}
+	if len(proof.algorithms) == 0 {
+		proof.algorithms = []string{"RS256", "ES256"}
+	}
+	if values["claims"] != nil {
+		for key, value := range p.mapping(values["claims"], "claims") {
+			text, ok := p.text(value, "a claim")
+			if key == "sub" && strings.Contains(proof.issuer, "token.actions.githubusercontent.com") {
+				p.fail(value, "the form of sub differs between repositories of GitHub; match repository_id, repository_owner_id, environment, ref or job_workflow_ref")
+			}
+			if ok {
+				proof.claims[key] = text
+			}
+		}
+	}
+	return &proof
+}
+
+// badIssuer says what is wrong with an issuer; empty: nothing.
+func badIssuer(issuer string) string {
+	u, err := url.Parse(issuer)
+	switch {
+	case err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return fmt.Sprintf("%q is not the URL of an issuer, such as https://token.actions.githubusercontent.com", issuer)
+	case u.Scheme == "https":
+		return ""
+	case u.Scheme == "http" && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()):
+		return ""
+	}
+	return "an issuer must be https, for its keys decide who is let in; http is for this machine alone"
+}
+
+func (p *parser) certificate(n *yaml.Node) *certificateProof {
+	values := p.mapping(n, "certificate", "uri", "dns", "cn")
+	var proof certificateProof
+	proof.uri, _ = p.text(values["uri"], "uri")
+	proof.dns, _ = p.text(values["dns"], "dns")
+	proof.cn, _ = p.text(values["cn"], "cn")
+	return &proof
+}
+
+// checkEntries finds callers that cannot be told apart.
+func (p *parser) checkEntries(entries []*entry, nodes []*yaml.Node) {
+	tokens := make(map[[32]byte]bool)
+	ofName := make(map[string]int)
+	issuers := make(map[string]string) // by the word of the names
+	for i, e := range entries {
+		switch {
+		case e.token != nil:
+			if tokens[e.token.hash] {
+				p.fail(nodes[i], "another caller has the same token")
+			}
+			tokens[e.token.hash] = true
+			if ofName[e.name.text]++; ofName[e.name.text] > maxTokensOfOneName {
+				p.fail(nodes[i], "%s has more than %d tokens; take old ones out", e.name.text, maxTokensOfOneName)
+			}
+		case e.jwt != nil:
+			word := e.name.word()
+			if other := issuers[word]; other != "" && other != e.jwt.issuer && word != oidcWord {
+				p.fail(nodes[i], "names that begin with %s: are those of %s; two issuers need two words, or one could give the names of the other", word, other)
+			}
+			issuers[word] = cmp.Or(issuers[word], e.jwt.issuer)
+		}
+	}
+}
+
+func (p *parser) rule(n *yaml.Node, entries []*entry) rule {
+	values := p.mapping(n, "a rule", "who", "may", "locks")
+	var r rule
+	if values["who"] == nil || values["may"] == nil {
+		p.fail(n, "a rule needs who and may, and locks: whom it allows what, and for which locks")
+		return r
+	}
+	for _, w := range p.list(values["who"], "who") {
+		who, ok := p.text(w, "a word of who")
+		if !ok {
+			continue
+		}
+		if problem := nobody(who, entries); problem != "" {
+			p.fail(w, "%s", problem)
+		}
+		r.who = append(r.who, who)
+	}
+	concernsLocks := false
+	for _, m := range p.list(values["may"], "may") {
+		word, ok := p.text(m, "a verb")
+		if !ok {
+			continue
+		}
+		verb, err := ParseVerb(word)
+		if err != nil {
+			p.fail(m, "%v", err)
+			continue
+		}
+		concernsLocks = concernsLocks || verb != Admin
+		r.may = append(r.may, verb)
+	}
+	for _, l := range p.list(values["locks"], "locks") {
+		text, ok := p.text(l, "a pattern")
+		if !ok {
+			continue
+		}
+		pattern, err := lock.ParsePattern(text)
+		if err != nil {
+			p.fail(l, "%v", err)
+			continue
+		}
+		r.locks = append(r.locks, pattern)
+	}
+	switch {
+	case len(r.who) == 0:
+		p.fail(values["who"], "the rule is for nobody")
+	case len(r.may) == 0:
+		p.fail(values["may"], "the rule allows nothing")
+	case concernsLocks && len(r.locks) == 0:
+		p.fail(n, "the rule is for no locks; \"**\" is for all")
+	case !concernsLocks && len(r.locks) > 0:
+		p.fail(values["locks"], "admin concerns the server and no lock; leave locks out")
+	}
+	return r
+}
+
+// nobody says why a word of who means nobody; empty: it means somebody.
+func nobody(who string, entries []*entry) string {
+	if who == everyListed || who == lock.Anonymous {
+		return ""
+	}
+	if group, isGroup := strings.CutPrefix(who, groupPrefix); isGroup {
+		for _, e := range entries {
+			if slices.Contains(e.groups, group) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("no caller is in the group %q", group)
+	}
+	word, rest, _ := strings.Cut(who, ":")
+	if rest != "" && (word == unixWord || word == certificateWord) {
+		return "" // also without an entry
+	}
+	near := ""
+	for _, e := range entries {
+		if e.name.canBe(who) {
+			return ""
+		}
+		if _, name, _ := strings.Cut(e.name.text, ":"); name == who || slices.Contains(e.groups, who) {
+			near = e.name.text
+			if name != who {
+				near = groupPrefix + who
+			}
+		}
+	}
+	if near != "" {
+		return fmt.Sprintf("nobody can be %q; %q is meant?", who, near)
+	}
+	return fmt.Sprintf("nobody can be %q; give group:NAME, a caller's whole name such as unix:alice or token:ci, anonymous, or * for every caller of this file", who)
+}

@@ -1,0 +1,119 @@
+package access
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pylok/pylok/lock"
+)
+
+func mustParse(t testing.TB, text string) *Policy {
+	t.Helper()
+	p, err := ParsePolicy([]byte(text), "access.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+const example = `
+callers:
+  - {unix: {group: ops}, groups: [ops]}
+  - {name: alice, token: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", groups: [ops]}
+  - {name: "{uri}", certificate: {uri: "spiffe://corp/deploy/*"}, groups: [deployers]}
+  - name: "github:{repository}@{ref} run {run_id}"
+    jwt: {issuer: https://token.actions.githubusercontent.com, audience: pylok.corp,
+          claims: {repository_owner_id: "1234", environment: production}}
+    groups: [deployers]
+rules:
+  - {who: ["*"], may: [view], locks: ["public/**"]}
+  - {who: ["group:deployers", anonymous], may: [lock], locks: ["prod/**"]}
+  - {who: ["group:ops"], may: [lock, break, freeze], locks: ["**"]}
+  - {who: ["token:alice"], may: [admin]}
+  - {who: ["unix:bob"], may: [freeze], locks: ["dev/**", "x*/**", "y/z"]}
+`
+
+func TestAllows(t *testing.T) {
+	p := mustParse(t, example)
+	ops := lock.Caller{Name: "token:alice", Listed: true, Groups: []string{"ops"}}
+	deployer := lock.Caller{Name: "github:o/r@main run 1", Listed: true, Groups: []string{"deployers"}}
+	bob := lock.Caller{Name: "unix:bob"}
+	anonymous := lock.Caller{Name: lock.Anonymous}
+	for _, test := range []struct {
+		caller lock.Caller
+		verb   Verb
+		name   string
+		want   bool
+	}{
+		{ops, Break, "any/thing", true},
+		{ops, View, "any/thing", true}, // implied
+		{deployer, Lock, "prod/a/b", true},
+		{deployer, View, "prod/a/b", true},
+		{deployer, Break, "prod/a/b", false},
+		{deployer, View, "public/x", true},
+		{deployer, Lock, "public/x", false},
+		{deployer, Lock, "prod", false},
+		{bob, View, "public/x", false}, // no entry describes bob
+		{bob, Freeze, "dev/a", true},
+		{bob, View, "dev/a", true},
+		{anonymous, Lock, "prod/a", true},
+		{anonymous, View, "public/x", false},
+		{lock.Caller{}, Lock, "prod/a", false},
+	} {
+		name := lock.MustParseName(test.name)
+		if got := p.Allows(test.caller, test.verb, name); got != test.want {
+			t.Errorf("%s may %v %s: %t, want %t", test.caller.Name, test.verb, name, got, test.want)
+		}
+		if !(*Policy)(nil).Allows(test.caller, test.verb, name) {
+			t.Errorf("without an access file %s may not %v %s", test.caller.Name, test.verb, name)
+		}
+		sees := p.Sees(test.caller)
+		if got, want := sees == nil || sees(test.name), p.Allows(test.caller, View, name); got != want {
+			t.Errorf("%s sees %s: %t, and may view it: %t", test.caller.Name, name, got, want)
+		}
+	}
+	for name, want := range map[string]bool{"dev": true, "dev/a": true, "deva": false, "x1": false, "y/z": false, "y": false} {
+		if got := p.AllowsFreeze(bob, lock.MustParseName(name)); got != want {
+			t.Errorf("bob may freeze %s: %t, want %t", name, got, want)
+		}
+	}
+	if !p.AllowsAdmin(ops) || p.AllowsAdmin(deployer) || p.AllowsAdmin(anonymous) {
+		t.Error("alice alone is an admin")
+	}
+	denied := p.Denied(bob, Break, lock.MustParseName("prod/x")).Error()
+	if !strings.Contains(denied, "unix:bob") || !strings.Contains(denied, "break prod/x") || !strings.Contains(denied, "ops") {
+		t.Errorf("the refusal is %q", denied)
+	}
+}
+
+func TestParsePolicyRefuses(t *testing.T) {
+	for _, test := range []struct{ text, want string }{
+		{"", "empty"},
+		{"callers: []", "no rules"},
+		{"rules: []\nrule: []", `2:1: "rule" is no key`},
+		{"rules: []\nrules: []", "twice"},
+		{"rules: []\n---\nrules: []", "more than one document"},
+		{"rules: [{who: [\"*\"], may: [veiw], locks: [\"**\"]}]", `"veiw" is no verb`},
+		{"rules: [{who: [bob], may: [view], locks: [\"**\"]}]", `nobody can be "bob"`},
+		{"rules: [{who: [\"group:x\"], may: [view], locks: [\"**\"]}]", `no caller is in the group "x"`},
+		{"rules: [{who: [\"*\"], may: [view], locks: [\"a//b\"]}]", "not a pattern"},
+		{"rules: [{who: [\"*\"], may: [view]}]", "for no locks"},
+		{"rules: [{who: [], may: [view], locks: [\"**\"]}]", "for nobody"},
+		{"callers: [{name: x, token: pylok_abc}]\nrules: []", "a token itself"},
+		{"callers: [{name: x, token: \"sha256:12\"}]\nrules: []", "64 hexadecimal digits"},
+		{"callers: [{name: x}]\nrules: []", "exactly one of"},
+		{"callers: [{name: x, unix: {}, token: y}]\nrules: []", "exactly one of"},
+		{"callers: [{name: \"{mail}\", unix: {}}]\nrules: []", "nothing that this proof says"},
+		{"callers: [{jwt: {issuer: \"http://corp\", audience: a}}]\nrules: []", "must be https"},
+		{"callers: [{jwt: {issuer: \"https://corp\"}}]\nrules: []", "needs an audience"},
+		{"callers: [{jwt: {issuer: \"https://corp\", audience: a, algorithms: [HS256]}}]\nrules: []", "not taken"},
+		{"callers: [{name: \"g:{a}\", jwt: {issuer: \"https://a\", audience: a}}, {name: \"g:{a}\", jwt: {issuer: \"https://b\", audience: a}}]\nrules: []", "two words"},
+		{"[]", "must be a mapping"},
+		{"rules: {", "did not find"},
+	} {
+		_, err := ParsePolicy([]byte(test.text), "access.yaml")
+		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "access.yaml") {
+			t.Errorf("%q: %v, want an error with %q", test.text, err, test.want)
+		}
+	}
+}
