@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,8 +43,16 @@ type config struct {
 	rootMustExist bool
 	// tlsCert and tlsKey are PEM files: the server's certificate, followed by
 	// those that vouch for it, and its key. Given both, the server speaks TLS
-	// only. They are read at the start and on SIGHUP.
+	// only. They are read at the start, on SIGHUP and when they have changed.
 	tlsCert, tlsKey string
+	// tlsClientCA is a PEM file of those who vouch for clients, read likewise. A client's
+	// certificate that none of them signed is refused; empty: none is asked for.
+	tlsClientCA string
+	// tlsClientCert is request, so that clients may come without a certificate, or
+	// require.
+	tlsClientCert string
+	// tlsMinVersion is the oldest TLS that is spoken, 1.2 or 1.3.
+	tlsMinVersion string
 
 	// maxLocks is how many locks may be held at a time.
 	maxLocks int
@@ -92,6 +101,8 @@ func parse(args []string, environment func(string) string) (c config, text strin
 		maxWait:         24 * time.Hour,
 		pollInterval:    time.Second,
 		history:         retention{age: 90 * day, bytes: 1 << 30},
+		tlsClientCert:   "request",
+		tlsMinVersion:   "1.3",
 		logFormat:       "text",
 		logLevel:        slog.LevelInfo,
 	}
@@ -106,6 +117,9 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.StringVar(&c.listen, "listen", c.listen, "serve on `HOST:PORT`; port 0 takes a free one")
 	flags.StringVar(&c.tlsCert, "tls-cert", "", "speak TLS only, with the certificate in the PEM `FILE`")
 	flags.StringVar(&c.tlsKey, "tls-key", "", "PEM `FILE` of its key")
+	flags.StringVar(&c.tlsClientCA, "tls-client-ca", "", "take certificates of clients that an authority in the PEM `FILE` vouches for, as a proof of who asks; others are refused")
+	flags.StringVar(&c.tlsClientCert, "tls-client-cert", c.tlsClientCert, "with --tls-client-ca: `request` a certificate, or require one")
+	flags.StringVar(&c.tlsMinVersion, "tls-min-version", c.tlsMinVersion, "speak no TLS older than `VERSION`, 1.3 or 1.2")
 	flags.BoolVar(&c.insecure, "insecure", false, "serve beyond loopback without TLS: who reaches the address can read, take and break locks")
 	flags.IntVar(&c.maxLocks, "max-locks", c.maxLocks, "at most `N` locks are held at a time")
 	flags.IntVar(&c.maxWaiters, "max-waiters", c.maxWaiters, "at most `N` requests wait for one lock")
@@ -163,8 +177,9 @@ and for root without a home, /var/lib/pylok/locks. Once it serves, it prints
 one line that says which directory and which address.
 
 SIGTERM and SIGINT stop it within 10 s, a second one at once. Holds stay held.
-SIGHUP has it read the certificate again. A log that nobody reads holds nothing
-up: lines are dropped, and counted in the log.
+SIGHUP has it read the certificates again, which it does by itself within 10 s
+when their files have changed. A log that nobody reads holds nothing up: lines
+are dropped, and counted in the log.
 
 Usage: pylokd [FLAG]...
 
@@ -176,6 +191,9 @@ Exit codes: 0 stopped, 1 failed, 2 wrong command line. With --check: 0 all is
 well, 1 it is not.
 `
 
+// tlsVersions are those that can be spoken.
+var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
+
 // validate finds values that cannot be meant.
 func (c *config) validate() error {
 	switch {
@@ -183,6 +201,14 @@ func (c *config) validate() error {
 		return errors.New("neither HOME nor XDG_STATE_HOME is set, so say with --root which directory to serve")
 	case (c.tlsCert == "") != (c.tlsKey == ""):
 		return errors.New("--tls-cert and --tls-key go together")
+	case c.tlsClientCA != "" && c.tlsCert == "":
+		return errors.New("--tls-client-ca needs TLS: give --tls-cert and --tls-key")
+	case c.tlsClientCert != "request" && c.tlsClientCert != "require":
+		return fmt.Errorf("--tls-client-cert is %q; give request or require", c.tlsClientCert)
+	case c.tlsClientCert == "require" && c.tlsClientCA == "":
+		return errors.New("--tls-client-cert=require needs --tls-client-ca, by which the certificates are verified")
+	case tlsVersions[c.tlsMinVersion] == 0:
+		return fmt.Errorf("--tls-min-version is %q; give 1.3 or 1.2", c.tlsMinVersion)
 	case c.maxLocks < 1:
 		return fmt.Errorf("--max-locks is %d; give 1 or more", c.maxLocks)
 	case c.maxWaiters < 1:

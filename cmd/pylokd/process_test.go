@@ -277,7 +277,7 @@ func TestTLS(t *testing.T) {
 	}
 	p.stop(t)
 
-	says(t, fails(t, 1, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", cert), cert, "cannot be used")
+	says(t, fails(t, 1, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", cert), cert, "has no private key")
 }
 
 // TestStopWithOpenStreams ends watches and waiters, in spite of clients that hang,

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/pylok/pylok/filestore"
 	"github.com/pylok/pylok/manager"
@@ -86,13 +87,13 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	if err != nil {
 		return err
 	}
+	certs, err := newCertificates(&c, log)
+	if err != nil {
+		return err
+	}
 	var tls *tls.Config
-	cert := &keyPair{file: c.tlsCert, keyFile: c.tlsKey}
-	if c.tlsCert != "" {
-		if err := cert.read(); err != nil {
-			return err
-		}
-		tls = cert.config()
+	if certs != nil {
+		tls = certs.config()
 	}
 	stopProfiles, err := serveProfiles(c.pprof, log)
 	if err != nil {
@@ -112,8 +113,19 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	fmt.Fprintf(stdout, "pylokd: serving %s on %s\n", s.store.Root(), listener.Addr())
 
 	go func() { // beside the rest, for a file may hang
-		for range hangups {
-			reload(cert, log)
+		look := time.NewTicker(lookEvery)
+		defer look.Stop()
+		for {
+			select {
+			case <-hangups:
+				reload(certs, log)
+			case now := <-look.C:
+				if certs != nil {
+					certs.look(now)
+				}
+			case <-ctx.Done():
+				return
+			}
 		}
 	}()
 
@@ -139,17 +151,13 @@ func (c *config) usableStateDir(log *slog.Logger) string {
 	return c.stateDir
 }
 
-// reload reads again what can change while the server runs: the certificate.
-func reload(cert *keyPair, log *slog.Logger) {
-	if cert.file == "" {
+// reload reads again what can change while the server runs: the certificates.
+func reload(certs *certificates, log *slog.Logger) {
+	if certs == nil {
 		log.Info("SIGHUP: nothing is read again, for there is no certificate")
 		return
 	}
-	if err := cert.read(); err != nil {
-		log.Error("SIGHUP: the certificate stays the one that was read before", "error", err)
-		return
-	}
-	log.Info("SIGHUP: the certificate was read again; new connections see it", "certificate", cert.file)
+	certs.reload("SIGHUP")
 }
 
 // maxConnections returns how many connections may be open, so that descriptors are left

@@ -39,7 +39,7 @@ type Pair struct {
 }
 
 // Options are what a test may choose of a certificate. The zero value is one with no name
-// at all, valid from an hour ago for an hour.
+// at all, valid from an hour ago for 30 days.
 type Options struct {
 	// CommonName is the CN of its subject.
 	CommonName string
@@ -52,10 +52,10 @@ type Options struct {
 	NotBefore, NotAfter time.Time
 }
 
-// New returns a new authority, which vouches for itself.
+// New returns a new authority, which vouches for itself, for a year.
 func New(t testing.TB) *Authority {
 	t.Helper()
-	return &Authority{t: t, Pair: issue(t, Options{CommonName: "test authority"}, nil, func(c *x509.Certificate) {
+	return &Authority{t: t, Pair: issue(t, Options{CommonName: "test authority", NotAfter: time.Now().AddDate(1, 0, 0)}, nil, func(c *x509.Certificate) {
 		c.IsCA = true
 		c.KeyUsage = x509.KeyUsageCertSign
 	})}
@@ -121,7 +121,7 @@ func issue(t testing.TB, options Options, signer *Pair, set func(*x509.Certifica
 		template.NotBefore = time.Now().Add(-time.Hour)
 	}
 	if template.NotAfter.IsZero() {
-		template.NotAfter = time.Now().Add(time.Hour)
+		template.NotAfter = time.Now().Add(30 * 24 * time.Hour)
 	}
 	for _, text := range options.URIs {
 		uri, err := url.Parse(text)
