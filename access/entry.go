@@ -44,8 +44,8 @@ type jwtProof struct {
 }
 
 // certificateProof is who has a certificate of the client CA. All that is set must be so; a
-// * stands for any text. Facts for the name: uri, dns, cn, and subject, which is the first
-// of those that the certificate has.
+// * stands for any text. Facts for the name: uri, dns, cn, the first of each that the
+// certificate has, and subject, the first of those.
 type certificateProof struct {
 	uri, dns, cn string
 }

@@ -3,9 +3,13 @@ package access
 import (
 	"context"
 	"crypto/x509"
+	"sync/atomic"
+
+	"github.com/pylok/pylok/lock"
 )
 
-// Evidence is what a door knows of who calls. What it says of the transport has been
+// Evidence is what a door knows of who calls, the same for all calls of a connection that
+// have no bearer token. It is not changed once it is in use. What it says of the transport has been
 // checked by the kernel or by TLS; the bearer token has not.
 type Evidence struct {
 	// Socket is who connected to a Unix socket, as the kernel says; nil: another kind of
@@ -18,6 +22,14 @@ type Evidence struct {
 	Bearer string
 	// Peer is the client's address: an IP address without a port, or the socket's path.
 	Peer string
+
+	identified atomic.Pointer[identified] // what was made of it last; without Bearer
+}
+
+// identified is the caller that a policy made of an Evidence.
+type identified struct {
+	policy *Policy
+	caller lock.Caller
 }
 
 // Credentials are those of a process at the other end of a Unix socket (SO_PEERCRED and

@@ -144,7 +144,9 @@ func (c *connection) Read(b []byte) (int, error) {
 	if n > 0 {
 		if !c.checked {
 			c.checked = true
-			c.all.checkTLS(b[:n])
+			if socketOf(c) == nil {
+				c.all.checkTLS(b[:n])
+			}
 		}
 		c.heard.Store(time.Now().UnixNano())
 	}

@@ -13,12 +13,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
 )
 
 // ServerConfig sets up a Server. The zero value of each field stands for its
@@ -26,6 +28,9 @@ import (
 type ServerConfig struct {
 	// Health is what the server answers to health checks. Default: a new one.
 	Health *Health
+	// Identify returns who makes a call, by the access.Evidence in its context; an error
+	// refuses the call. Default: nobody is known, and nobody refused.
+	Identify func(context.Context) (lock.Caller, error)
 	// Interceptors see every call, the first before the others, and all of them the
 	// status that a panic of a handler has become.
 	Interceptors []Interceptor
@@ -119,6 +124,10 @@ func NewServer(service *Service, config ServerConfig) *Server {
 	answerPanics := recovery.WithRecoveryHandler(recovered)
 	unary := []grpc.UnaryServerInterceptor{arrivals.unary}
 	stream := []grpc.StreamServerInterceptor{arrivals.stream, s.endAtStop}
+	if config.Identify != nil {
+		identify := identification(config.Identify)
+		unary, stream = append(unary, identify.unary), append(stream, identify.stream)
+	}
 	for _, interceptor := range config.Interceptors {
 		unary, stream = append(unary, interceptor.Unary), append(stream, interceptor.Stream)
 	}
@@ -140,9 +149,11 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		grpc.ChainUnaryInterceptor(append(unary, recovery.UnaryServerInterceptor(answerPanics))...),
 		grpc.ChainStreamInterceptor(append(stream, recovery.StreamServerInterceptor(answerPanics))...),
 	}
+	tcp := insecure.NewCredentials()
 	if config.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
+		tcp = credentials.NewTLS(config.TLS)
 	}
+	options = append(options, grpc.Creds(transport{tcp}))
 	s.grpc = grpc.NewServer(options...)
 	pylokv1.RegisterLockServiceServer(s.grpc, service)
 	healthv1.RegisterHealthServer(s.grpc, config.Health.server)
@@ -150,7 +161,8 @@ func NewServer(service *Service, config ServerConfig) *Server {
 	return s
 }
 
-// Serve answers on a listener, which it closes in the end. It returns nil after
+// Serve answers on a listener, of TCP or of a Unix socket, which it closes in the end; on
+// several, if it is called for each. It returns nil after
 // Stop, and else what the listener came upon.
 func (s *Server) Serve(listener net.Listener) error {
 	return s.grpc.Serve(s.connections.listener(listener))

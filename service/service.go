@@ -63,19 +63,20 @@ func handle[Message, Request, Answer, Response any](
 	ask func(lock.Locks, context.Context, lock.Caller, Request) (Answer, error),
 	encode func(*Service, Answer) Response,
 ) (response Response, err error) {
+	caller, err := callerOf(ctx)
+	if err != nil {
+		return response, s.statusError(err, message)
+	}
 	request, err := decode(s, message)
 	if err != nil {
 		return response, s.statusError(err, message)
 	}
-	answer, err := ask(s.locks, ctx, callerOf(ctx), request)
+	answer, err := ask(s.locks, ctx, caller, request)
 	if err != nil {
 		return response, s.statusError(err, message)
 	}
 	return encode(s, answer), nil
 }
-
-// callerOf returns who makes a call. No door tells callers apart yet: all are anonymous.
-func callerOf(context.Context) lock.Caller { return lock.Caller{} }
 
 // Lock implements pylokv1.LockServiceServer.
 func (s *Service) Lock(ctx context.Context, message *pylokv1.LockRequest) (*pylokv1.LockResponse, error) {
@@ -111,11 +112,15 @@ func (s *Service) History(ctx context.Context, message *pylokv1.HistoryRequest) 
 // read, which keeps this stream alone: a watch remembers nothing but the
 // revision that it has come to.
 func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockService_WatchServer) error {
+	caller, err := callerOf(stream.Context())
+	if err != nil {
+		return s.statusError(err, request)
+	}
 	pattern, err := lock.ParsePattern(request.GetPattern())
 	if err != nil {
 		return s.statusError(err, request)
 	}
-	for event, err := range s.locks.Watch(stream.Context(), callerOf(stream.Context()), pattern, lock.Revision(request.GetAfterRevision())) {
+	for event, err := range s.locks.Watch(stream.Context(), caller, pattern, lock.Revision(request.GetAfterRevision())) {
 		if err != nil {
 			return s.statusError(err, request)
 		}
@@ -141,6 +146,10 @@ func (s *Service) watchResponse(e lock.Event) *pylokv1.WatchResponse {
 
 // Info implements pylokv1.LockServiceServer.
 func (s *Service) Info(ctx context.Context, message *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
+	caller, err := callerOf(ctx)
+	if err != nil {
+		return nil, s.statusError(err, message)
+	}
 	revision, err := s.locks.Revision(ctx)
 	if err != nil {
 		return nil, s.statusError(err, message)
@@ -150,6 +159,9 @@ func (s *Service) Info(ctx context.Context, message *pylokv1.InfoRequest) (*pylo
 		Root:      s.config.Root,
 		Store:     s.config.Store,
 		Revision:  uint64(revision),
+		Caller:    caller.Name,
+		Proof:     caller.Proof,
+		Groups:    caller.Groups,
 		StartTime: timestamppb.New(s.started.UTC().Truncate(time.Millisecond)),
 	}, nil
 }
