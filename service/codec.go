@@ -86,6 +86,7 @@ func (c *codec) withWireData(l *pylokv1.Lock) *pylokv1.Lock {
 		Waiters:          l.Waiters,
 		Problem:          l.Problem,
 		Warnings:         l.Warnings,
+		Caller:           l.Caller,
 	}
 	same.ProtoReflect().SetUnknown(wire)
 	return same

@@ -230,6 +230,7 @@ func (s *Service) lockMessageAt(l lock.Lock, renewed time.Time) *pylokv1.Lock {
 		ExpireTime:  timestampMessage(expireTime(l, renewed)),
 		Waiters:     uint32(l.Waiters),
 		Problem:     l.Problem,
+		Caller:      l.Caller,
 	}
 	if l.Held() {
 		message.State = pylokv1.LockState_LOCK_STATE_LOCKED
