@@ -24,6 +24,7 @@ const (
 var ReservedKeys = []string{
 	"lock_acquired",
 	"lock_action",
+	"lock_caller",
 	"lock_expires",
 	"lock_file_location",
 	"lock_file_status",

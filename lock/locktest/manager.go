@@ -272,7 +272,7 @@ func testLock(m *managed) {
 		m.t.Fatal(err)
 	}
 	l := grant.Lock
-	if l.Token == 0 || lock.Revision(l.Token) != l.Revision || l.Holder != "alice" || l.Data != data || l.TTL != time.Hour || l.RequestID != "r1" || grant.Queued != 0 {
+	if l.Token == 0 || lock.Revision(l.Token) != l.Revision || l.Holder != "alice" || l.Caller != "alice@corp" || l.Data != data || l.TTL != time.Hour || l.RequestID != "r1" || grant.Queued != 0 {
 		m.t.Errorf("the grant is %+v", grant)
 	}
 	if left := time.Until(l.Deadline); left <= 59*time.Minute || left > time.Hour {

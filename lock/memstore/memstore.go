@@ -203,9 +203,9 @@ func (s *Store) apply(change lock.Change) (before lock.Lock, event lock.Event) {
 // size estimated by that of the same in JSON.
 func (s *Store) CheckSize(l lock.Lock) error {
 	text, err := json.Marshal(struct {
-		Name, Holder, RequestID string
-		Data                    lock.Data
-	}{l.Name.String(), l.Holder, l.RequestID, l.Data})
+		Name, Holder, Caller, RequestID string
+		Data                            lock.Data
+	}{l.Name.String(), l.Holder, l.Caller, l.RequestID, l.Data})
 	if err != nil {
 		return fmt.Errorf("measuring %s: %w", l.Name, err)
 	}

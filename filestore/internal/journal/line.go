@@ -174,6 +174,7 @@ func appendLock(b []byte, l *lock.Lock) []byte {
 	b = appendUint(b, "token", uint64(l.Token))
 	b = appendTime(b, "acquired", l.AcquireTime)
 	b = appendMember(b, "holder", l.Holder)
+	b = appendMember(b, "caller", l.Caller)
 	if l.TTL != 0 {
 		b = appendMember(b, "ttl", l.TTL.String())
 	}
@@ -371,6 +372,8 @@ func (r *lineReader) lockMember(l *lock.Lock, key, value []byte) (err error) {
 		err = l.AcquireTime.UnmarshalJSON(value)
 	case "holder":
 		l.Holder, err = r.text(value)
+	case "caller":
+		l.Caller, err = r.text(value)
 	case "ttl":
 		var text string
 		if text, err = plainText(value); err == nil {

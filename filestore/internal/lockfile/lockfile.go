@@ -52,6 +52,10 @@ func appendReserved(b []byte, key string, l *lock.Lock, location string) []byte 
 		return appendTime(b, l.AcquireTime)
 	case "lock_action":
 		return append(b, "lock\n"...)
+	case "lock_caller":
+		if l.Caller != "" {
+			return yamldoc.AppendText(b, l.Caller, 2)
+		}
 	case "lock_expires":
 		if !l.ExpireTime.IsZero() {
 			return appendTime(b, l.ExpireTime)
@@ -113,6 +117,7 @@ type Content struct {
 
 	Token       lock.Token
 	Holder      string
+	Caller      string
 	AcquireTime time.Time
 	TTL         time.Duration
 	ExpireTime  time.Time
@@ -125,6 +130,7 @@ func ContentOf(l lock.Lock) Content {
 		Data:        l.Data,
 		Token:       l.Token,
 		Holder:      l.Holder,
+		Caller:      l.Caller,
 		AcquireTime: l.AcquireTime,
 		TTL:         l.TTL,
 		ExpireTime:  l.ExpireTime,

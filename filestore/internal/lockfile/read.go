@@ -36,6 +36,7 @@ func ReadAll(text []byte) (Content, Reserved) {
 	}
 	c := Content{Data: data, Token: readToken(mapping)}
 	c.Holder, _ = keys["lock_holder"].(string)
+	c.Caller, _ = keys["lock_caller"].(string)
 	c.RequestID, _ = keys["lock_request_id"].(string)
 	c.AcquireTime = readTime(keys["lock_acquired"])
 	c.ExpireTime = readTime(keys["lock_expires"])

@@ -171,8 +171,8 @@ func TestReadReserved(t *testing.T) {
 		want lockfile.Content
 	}{
 		"all": {
-			"lock_token: 42\nlock_holder: alice@ci-7\nlock_acquired: \"2026-11-22T19:03:11.482Z\"\nlock_ttl: 1h30m\nlock_expires: \"2026-11-22T20:03:11.482+01:00\"\nlock_request_id: id-1\n",
-			lockfile.Content{Token: 42, Holder: "alice@ci-7", AcquireTime: at, TTL: 90 * time.Minute, ExpireTime: at, RequestID: "id-1"},
+			"lock_token: 42\nlock_holder: alice@ci-7\nlock_caller: \"github:o/r@main run 7\"\nlock_acquired: \"2026-11-22T19:03:11.482Z\"\nlock_ttl: 1h30m\nlock_expires: \"2026-11-22T20:03:11.482+01:00\"\nlock_request_id: id-1\n",
+			lockfile.Content{Token: 42, Holder: "alice@ci-7", Caller: "github:o/r@main run 7", AcquireTime: at, TTL: 90 * time.Minute, ExpireTime: at, RequestID: "id-1"},
 		},
 		"a time without quotes":     {"lock_acquired: 2026-11-22T19:03:11.482Z\n", lockfile.Content{AcquireTime: at}},
 		"a time without a zone":     {"lock_acquired: 2026-11-22 19:03:11\n", lockfile.Content{}},
@@ -237,6 +237,6 @@ func FuzzRead(f *testing.F) {
 		if y := c.AcquireTime.Year(); !c.AcquireTime.IsZero() && (y < 1 || y > 9999) {
 			return // not a time that is written
 		}
-		checkAppendRead(t, lock.Lock{Data: c.Data, Token: cmp.Or(c.Token, 1), Holder: c.Holder, RequestID: c.RequestID, TTL: c.TTL, AcquireTime: c.AcquireTime.Truncate(time.Millisecond)})
+		checkAppendRead(t, lock.Lock{Data: c.Data, Token: cmp.Or(c.Token, 1), Holder: c.Holder, Caller: c.Caller, RequestID: c.RequestID, TTL: c.TTL, AcquireTime: c.AcquireTime.Truncate(time.Millisecond)})
 	})
 }

@@ -40,6 +40,8 @@ func TestWarnings(t *testing.T) {
 			want: []string{"lock_holder: mallory does not count; it is alice@ci-7"}},
 		{name: "no holder", lock: leased, edit: []string{"alice@ci-7", ""},
 			want: []string{`lock_holder: "" does not count; it is alice@ci-7`}},
+		{name: "a caller of nobody's", lock: leased, edit: []string{"lock_action: lock\n", "lock_action: lock\nlock_caller: unix:mallory\n"},
+			want: []string{"lock_caller: unix:mallory does not count; there is none"}},
 		{name: "a holder of nobody's", lock: expiring, edit: []string{"lock_token: 42", "lock_token: 42\nlock_holder: mallory\nlock_ttl: 5s"},
 			want: []string{"lock_holder: mallory does not count; there is none", "lock_ttl: 5s does not count; there is none"}},
 		{name: "all of them", lock: leased, edit: []string{

@@ -253,7 +253,7 @@ func (c lockCase) latest() time.Time {
 // isWritten reports whether the file says what the server writes there, to the byte.
 func (f Found) isWritten() bool {
 	l := lock.Lock{
-		Data: f.Data, Token: f.Token, Holder: f.Holder, AcquireTime: f.AcquireTime,
+		Data: f.Data, Token: f.Token, Holder: f.Holder, Caller: f.Caller, AcquireTime: f.AcquireTime,
 		TTL: f.TTL, ExpireTime: f.ExpireTime, RequestID: f.RequestID,
 	}
 	return f.Problem == "" && bytes.Equal(f.Text, lockfile.Append(nil, l, f.Location))
