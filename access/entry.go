@@ -6,11 +6,14 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/pylok/pylok/lock"
 )
 
 // entry describes callers in the access file: those with this proof have this name and are
 // in these groups. Exactly one of the four proofs is set.
 type entry struct {
+	line   int // of the access file
 	name   template
 	groups []string // sorted
 
@@ -59,7 +62,11 @@ const (
 	oidcWord        = "oidc" // where an entry has no word of its own, such as github
 )
 
-// defaultName is the name of callers whose entry gives none, and of those that no entry
+// reservedWords are those that an issuer's callers cannot have: other proofs have them, or
+// who means something else by them.
+var reservedWords = []string{unixWord, tokenWord, certificateWord, strings.TrimSuffix(groupPrefix, ":"), lock.Anonymous}
+
+// defaultNames are the names of callers whose entry gives none, and of those that no entry
 // describes.
 var defaultNames = map[string]string{
 	unixWord:        "unix:{user}",
@@ -101,7 +108,7 @@ func parseTemplate(text, proofWord string, facts []string) (template, error) {
 	word, _, hasWord := strings.Cut(text, ":")
 	hasWord = hasWord && word != "" && !strings.ContainsAny(word, "{}* ")
 	switch {
-	case proofWord == oidcWord && hasWord && !slices.Contains([]string{unixWord, tokenWord, certificateWord}, word):
+	case proofWord == oidcWord && hasWord && !slices.Contains(reservedWords, word):
 	case hasWord && word == proofWord:
 	default:
 		text = proofWord + ":" + text

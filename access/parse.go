@@ -85,8 +85,10 @@ func (p *parser) parse(text []byte) ([]*entry, []rule) {
 	}
 	p.checkEntries(entries, entryNodes)
 	var rules []rule
+	everybody := newPeople(entries)
+	everybody.unknown = len(p.problems) > 0
 	for _, n := range p.list(top["rules"], "rules") {
-		rules = append(rules, p.rule(n, entries))
+		rules = append(rules, p.rule(n, everybody))
 	}
 	return entries, rules
 }
@@ -143,7 +145,7 @@ func (p *parser) text(n *yaml.Node, what string) (string, bool) {
 func (p *parser) entry(n *yaml.Node) *entry {
 	before := len(p.problems)
 	values := p.mapping(n, "a caller", "name", "groups", "unix", "token", "expires", "jwt", "certificate")
-	var e entry
+	e := entry{line: n.Line}
 	var proofs int
 	for _, key := range []string{"unix", "token", "jwt", "certificate"} {
 		if values[key] != nil {
@@ -318,9 +320,9 @@ func (p *parser) checkEntries(entries []*entry, nodes []*yaml.Node) {
 	}
 }
 
-func (p *parser) rule(n *yaml.Node, entries []*entry) rule {
+func (p *parser) rule(n *yaml.Node, everybody people) rule {
 	values := p.mapping(n, "a rule", "who", "may", "locks")
-	var r rule
+	r := rule{line: n.Line}
 	if values["who"] == nil || values["may"] == nil {
 		p.fail(n, "a rule needs who and may, and locks: whom it allows what, and for which locks")
 		return r
@@ -330,7 +332,7 @@ func (p *parser) rule(n *yaml.Node, entries []*entry) rule {
 		if !ok {
 			continue
 		}
-		if problem := nobody(who, entries); problem != "" {
+		if problem := everybody.nobody(who); problem != "" && !everybody.unknown {
 			p.fail(w, "%s", problem)
 		}
 		r.who = append(r.who, who)
@@ -374,16 +376,43 @@ func (p *parser) rule(n *yaml.Node, entries []*entry) rule {
 	return r
 }
 
+// people are those whom a word of who can mean.
+type people struct {
+	entries   []*entry
+	groups    map[string]bool
+	templates []template // of the entries, each once
+	unknown   bool       // not all entries could be read
+}
+
+func newPeople(entries []*entry) people {
+	p := people{entries: entries, groups: make(map[string]bool)}
+	seen := make(map[string]bool)
+	for _, e := range entries {
+		for _, group := range e.groups {
+			p.groups[group] = true
+		}
+		if !seen[e.name.text] {
+			p.templates = append(p.templates, e.name)
+		}
+		seen[e.name.text] = true
+	}
+	return p
+}
+
 // nobody says why a word of who means nobody; empty: it means somebody.
-func nobody(who string, entries []*entry) string {
-	if who == everyListed || who == lock.Anonymous {
+func (p people) nobody(who string) string {
+	if who == lock.Anonymous {
+		return ""
+	}
+	if who == everyListed {
+		if len(p.entries) == 0 {
+			return "* means every caller that callers describes, and there is none"
+		}
 		return ""
 	}
 	if group, isGroup := strings.CutPrefix(who, groupPrefix); isGroup {
-		for _, e := range entries {
-			if slices.Contains(e.groups, group) {
-				return ""
-			}
+		if p.groups[group] {
+			return ""
 		}
 		return fmt.Sprintf("no caller is in the group %q", group)
 	}
@@ -391,20 +420,18 @@ func nobody(who string, entries []*entry) string {
 	if rest != "" && (word == unixWord || word == certificateWord) {
 		return "" // also without an entry
 	}
-	near := ""
-	for _, e := range entries {
-		if e.name.canBe(who) {
+	for _, t := range p.templates {
+		if t.canBe(who) {
 			return ""
 		}
-		if _, name, _ := strings.Cut(e.name.text, ":"); name == who || slices.Contains(e.groups, who) {
-			near = e.name.text
-			if name != who {
-				near = groupPrefix + who
-			}
-		}
 	}
-	if near != "" {
-		return fmt.Sprintf("nobody can be %q; %q is meant?", who, near)
+	if p.groups[who] {
+		return fmt.Sprintf("nobody can be %q; %q is meant?", who, groupPrefix+who)
+	}
+	for _, t := range p.templates {
+		if _, name, _ := strings.Cut(t.text, ":"); name == who {
+			return fmt.Sprintf("nobody can be %q; %q is meant?", who, t.text)
+		}
 	}
 	return fmt.Sprintf("nobody can be %q; give group:NAME, a caller's whole name such as unix:alice or token:ci, anonymous, or * for every caller of this file", who)
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/pylok/pylok/access"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 )
@@ -25,6 +26,9 @@ type Config struct {
 	Store string
 	// Version is that of the server program.
 	Version string
+	// May answers whether the rules allow something. Nil: there are none, and all is
+	// allowed.
+	May func(lock.Caller, access.Question) (access.Answer, error)
 }
 
 // Service implements pylok.v1.LockService. Its errors carry their gRPC

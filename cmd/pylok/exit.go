@@ -18,7 +18,7 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitHeld        = 3 // held by somebody else, or --ensure-unlock found it locked
-	exitNotHeld     = 4 // not held by you, or --ensure-lock found it unlocked
+	exitNotHeld     = 4 // not held by you, --ensure-lock found it unlocked, or the rules do not allow it (may)
 	exitUnreachable = 5 // the server gave no answer
 
 	// As in a shell:

@@ -53,6 +53,12 @@ type config struct {
 	tlsClientCert string
 	// tlsMinVersion is the oldest TLS that is spoken, 1.2 or 1.3.
 	tlsMinVersion string
+	// access is the file that says who callers are and what they may do. It is read at
+	// the start, on SIGHUP and when it has changed; empty: who gets in may do everything.
+	access string
+	// checkAccess is an access file to print the meaning or the errors of, instead of
+	// serving.
+	checkAccess string
 
 	// maxLocks is how many locks may be held at a time.
 	maxLocks int
@@ -83,7 +89,7 @@ type config struct {
 
 // asked are the flags that ask for something else than serving. They are no settings: an
 // image may have a PYLOKD_VERSION of its own in the environment.
-var asked = []string{"help", "version", "check"}
+var asked = []string{"help", "version", "check", "check-access"}
 
 // errDone: the command line asked for a text and has it.
 var errDone = errors.New("nothing to serve")
@@ -121,6 +127,8 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.StringVar(&c.tlsClientCert, "tls-client-cert", c.tlsClientCert, "with --tls-client-ca: `request` a certificate, or require one")
 	flags.StringVar(&c.tlsMinVersion, "tls-min-version", c.tlsMinVersion, "speak no TLS older than `VERSION`, 1.3 or 1.2")
 	flags.BoolVar(&c.insecure, "insecure", false, "serve beyond loopback without TLS: who reaches the address can read, take and break locks")
+	flags.StringVar(&c.access, "access", "", "the YAML `FILE` says who callers are and what they may do; without it who gets in may do everything")
+	flags.StringVar(&c.checkAccess, "check-access", "", "do not serve: print what the access `FILE` says, or what is wrong in it, exit 0 if it is good and 1 if it is not")
 	flags.IntVar(&c.maxLocks, "max-locks", c.maxLocks, "at most `N` locks are held at a time")
 	flags.IntVar(&c.maxWaiters, "max-waiters", c.maxWaiters, "at most `N` requests wait for one lock")
 	flags.IntVar(&c.maxWaitersTotal, "max-waiters-total", c.maxWaitersTotal, "at most `N` requests wait for all locks together, with 128 MiB of data")
@@ -161,6 +169,12 @@ func parse(args []string, environment func(string) string) (c config, text strin
 		return c, "", err
 	}
 	c.stateDirIsDefault = !flags.Changed("state-dir") && environment("PYLOKD_STATE_DIR") == ""
+	if c.checkAccess == "" && flags.Changed("check-access") {
+		return c, "", usageError{errors.New("--check-access is empty; give the access file to look at")}
+	}
+	if c.checkAccess != "" {
+		return c, "", nil // nothing else counts
+	}
 	if c.root == "" && flags.Changed("root") {
 		return c, "", usageError{errors.New("--root is empty; give the directory of the lock files")}
 	}
@@ -177,18 +191,20 @@ and for root without a home, /var/lib/pylok/locks. Once it serves, it prints
 one line that says which directory and which address.
 
 SIGTERM and SIGINT stop it within 10 s, a second one at once. Holds stay held.
-SIGHUP has it read the certificates again, which it does by itself within 10 s
-when their files have changed. A log that nobody reads holds nothing up: lines
-are dropped, and counted in the log.
+SIGHUP has it read the certificates and the access file again, which it does by
+itself within 10 s when the files have changed; one that is wrong changes nothing.
+A log that nobody reads holds nothing up: lines are dropped, and counted in the
+log.
 
 Usage: pylokd [FLAG]...
 
 %s
-Every flag but --check, --help and --version can also be set in the environment:
-PYLOKD_LISTEN is --listen, PYLOKD_LOG_LEVEL is --log-level. The flag wins.
+Every flag but --check, --check-access, --help and --version can also be set in
+the environment: PYLOKD_LISTEN is --listen, PYLOKD_LOG_LEVEL is --log-level. The
+flag wins.
 
-Exit codes: 0 stopped, 1 failed, 2 wrong command line. With --check: 0 all is
-well, 1 it is not.
+Exit codes: 0 stopped, 1 failed, 2 wrong command line. With --check and
+--check-access: 0 all is well, 1 it is not.
 `
 
 // tlsVersions are those that can be spoken.
