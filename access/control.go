@@ -2,7 +2,7 @@ package access
 
 import (
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -30,10 +31,14 @@ type Control struct {
 	config Config
 	policy atomic.Pointer[Policy]
 
-	mu      sync.Mutex // held while the file is read
-	seen    fs.FileInfo
-	changed chan struct{} // closed at the next change; guarded by mu
-	stats   Stats         // guarded by mu
+	reading sync.Mutex        // held while the file is read
+	seen    fs.FileInfo       // the file that was read last; nil: it could not be opened
+	read    [sha256.Size]byte // SHA-256 of its text
+	settled bool              // it was read so long after its last change that it shows the next one
+
+	mu      sync.Mutex    // held for moments
+	changed chan struct{} // closed at the next change
+	stats   Stats
 }
 
 // Stats are facts about the access file.
@@ -59,33 +64,46 @@ func NewControl(config Config) (*Control, error) {
 	if config.File == "" {
 		return c, nil
 	}
-	policy, seen, err := ReadPolicy(config.File)
-	if err != nil {
+	if _, err := c.load(); err != nil {
 		return nil, err
 	}
-	c.policy.Store(policy)
-	c.seen, c.stats.Loaded = seen, time.Now()
-	c.warnOfMode(seen)
+	c.stats.Reloads = 0
 	return c, nil
 }
 
-// ReadPolicy reads an access file. What it returns besides says which file that was.
+// HasFile reports whether there is an access file.
+func (c *Control) HasFile() bool { return c.config.File != "" }
+
+// ReadPolicy reads an access file, and returns what the file then was. What is wrong with
+// its text is said as ParsePolicy says it.
 func ReadPolicy(file string) (*Policy, fs.FileInfo, error) {
-	f, err := os.Open(file)
+	text, seen, err := readFile(file)
+	if err != nil {
+		return nil, seen, err
+	}
+	policy, err := ParsePolicy(text, file)
+	return policy, seen, err
+}
+
+// readFile reads an access file, or so much of it that it is seen to be too long.
+func readFile(file string) ([]byte, fs.FileInfo, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // lest a pipe hang
 	if err != nil {
 		return nil, nil, fmt.Errorf("the access file: %w", err)
 	}
 	defer f.Close()
 	seen, err := f.Stat()
-	if err != nil {
-		return nil, nil, fmt.Errorf("the access file: %w", err)
+	if err == nil && !seen.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", file)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	var text []byte
+	if err == nil {
+		text, err = io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	}
 	if err != nil {
 		return nil, seen, fmt.Errorf("the access file: %w", err)
 	}
-	policy, err := ParsePolicy(text, file)
-	return policy, seen, err
+	return text, seen, nil
 }
 
 // warnOfMode says so if others than the owner may change the file.
@@ -114,40 +132,81 @@ func (c *Control) Stats() Stats {
 }
 
 // Reload reads the access file again, also one that does not look changed. With an error
-// the policy stays as it is.
+// the policy stays as it is, the whole of it.
 func (c *Control) Reload() error {
-	if c.config.File == "" {
+	if !c.HasFile() {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.reloadLocked()
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	_, err := c.load()
+	return err
 }
 
-func (c *Control) reloadLocked() error {
-	policy, seen, err := ReadPolicy(c.config.File)
+// load reads the file and makes its policy the present one. It reports whether the text is
+// another one than that which was read last. The caller must hold reading.
+func (c *Control) load() (another bool, err error) {
+	text, seen, err := readFile(c.config.File)
+	began := time.Now()
+	another = (seen == nil) != (c.seen == nil)
 	c.seen = seen
+	if seen != nil {
+		c.settled = began.Sub(seen.ModTime()) > clockGrain
+	}
+	var policy *Policy
+	if err == nil {
+		sum := sha256.Sum256(text)
+		another = another || sum != c.read
+		c.read = sum
+		policy, err = ParsePolicy(text, c.config.File)
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.stats.OK = err == nil
 	if err != nil {
 		c.stats.Failures++
-		return err
+		return another, err
 	}
 	c.stats.Reloads++
 	c.stats.Loaded = time.Now()
-	c.warnOfMode(seen)
-	if before := c.policy.Load(); before.Digest() == policy.Digest() {
-		return nil
+	if another {
+		c.warnOfMode(seen)
 	}
-	c.policy.Store(policy)
-	close(c.changed)
-	c.changed = make(chan struct{})
-	return nil
+	if before := c.policy.Load(); before == nil || before.Digest() != policy.Digest() {
+		c.policy.Store(policy)
+		close(c.changed)
+		c.changed = make(chan struct{})
+	}
+	return another, nil
 }
 
-// Run reads the access file again whenever it has changed, until ctx ends. A file that
-// cannot be a policy is logged once, and the policy stays.
+// ReloadFor is Reload that says in the log what has become of it; cause is why.
+func (c *Control) ReloadFor(cause string) {
+	before := c.Policy()
+	if err := c.Reload(); err != nil {
+		c.sayBad(cause, err)
+	} else {
+		c.sayGood(cause, before)
+	}
+}
+
+func (c *Control) sayBad(cause string, err error) {
+	c.config.Logger.Error(cause+": the access file cannot be used; the rules from before stay", "file", c.config.File, "error", err)
+}
+
+func (c *Control) sayGood(cause string, before *Policy) {
+	if now := c.Policy(); now.Digest() != before.Digest() {
+		c.config.Logger.Info(cause+": the access file was read again; its rules hold from now on", "file", c.config.File, "callers", len(now.entries), "rules", len(now.rules))
+		return
+	}
+	c.config.Logger.Info(cause+": the access file was read again; it says what it said", "file", c.config.File)
+}
+
+// Run reads the access file again whenever it has changed, until ctx ends. What cannot be a
+// policy is logged once for each text.
 func (c *Control) Run(ctx context.Context) {
-	if c.config.File == "" {
+	if !c.HasFile() {
 		return
 	}
 	tick := time.NewTicker(c.config.Poll)
@@ -157,31 +216,33 @@ func (c *Control) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			c.look()
 		}
-		c.look()
 	}
 }
 
+// clockGrain is more than the clock of any file system is coarse: a file whose last change
+// is older when it is read shows a further change by another time.
+const clockGrain = 3 * time.Second
+
 // look reads the file again if it is not the one that was read last.
 func (c *Control) look() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.reading.Lock()
+	defer c.reading.Unlock()
 	now, err := os.Stat(c.config.File)
 	switch {
 	case err != nil && c.seen == nil: // said before
 		return
-	case err == nil && c.seen != nil && os.SameFile(now, c.seen) && now.ModTime().Equal(c.seen.ModTime()) && now.Size() == c.seen.Size():
+	case err == nil && c.seen != nil && c.settled && os.SameFile(now, c.seen) && now.ModTime().Equal(c.seen.ModTime()) && now.Size() == c.seen.Size():
 		return
 	}
-	before := c.policy.Load()
-	if err := c.reloadLocked(); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			c.seen = nil
-		}
-		c.config.Logger.Error("the access file cannot be used; the rules from before stay", "file", c.config.File, "error", err)
-		return
-	}
-	if c.policy.Load() != before {
-		c.config.Logger.Info("the access file has changed; its rules hold from now on", "file", c.config.File)
+	const cause = "the access file has changed"
+	before := c.Policy()
+	switch another, err := c.load(); {
+	case !another: // said before
+	case err != nil:
+		c.sayBad(cause, err)
+	default:
+		c.sayGood(cause, before)
 	}
 }

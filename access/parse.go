@@ -32,9 +32,22 @@ func ParsePolicy(text []byte, name string) (*Policy, error) {
 	p := &parser{file: name}
 	entries, rules := p.parse(text)
 	if len(p.problems) > 0 {
-		return nil, errors.Join(p.problems...)
+		return nil, problems(p.problems)
 	}
 	return newPolicy(entries, rules), nil
+}
+
+// problems are the errors of an access file's text.
+type problems []error
+
+// Error returns the problems, a line each.
+func (p problems) Error() string { return errors.Join(p...).Error() }
+
+// Problems returns what ParsePolicy has found wrong with the text of a file, in its order;
+// of another error, nothing.
+func Problems(err error) []error {
+	found, _ := errors.AsType[problems](err)
+	return found
 }
 
 // parser gathers what is wrong with an access file.

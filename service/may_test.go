@@ -22,19 +22,18 @@ func TestMay(t *testing.T) {
 	}
 	for _, test := range []struct {
 		request *pylokv1.MayRequest
-		reason  string
+		reason  lock.Reason
 		field   string
 	}{
-		{&pylokv1.MayRequest{Name: "a"}, "INVALID_ARGUMENT", "verb"},
-		{&pylokv1.MayRequest{Verb: 99, Name: "a"}, "INVALID_ARGUMENT", "verb"},
-		{&pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW}, "INVALID_NAME", "name"},
-		{&pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW, Name: "../a"}, "INVALID_NAME", "name"},
-		{&pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_ADMIN, Name: "a"}, "INVALID_ARGUMENT", "name"},
+		{&pylokv1.MayRequest{Name: "a"}, lock.ErrInvalidArgument, "verb"},
+		{&pylokv1.MayRequest{Verb: 99, Name: "a"}, lock.ErrInvalidArgument, "verb"},
+		{&pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW}, lock.ErrInvalidName, "name"},
+		{&pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW, Name: "../a"}, lock.ErrInvalidName, "name"},
+		{&pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_ADMIN, Name: "a"}, lock.ErrInvalidArgument, "name"},
 	} {
 		_, err := r.May(ctx, test.request)
-		refused := refusalOf(t, err)
-		if refused.code != codes.InvalidArgument || refused.info.GetReason() != test.reason || refused.field != test.field {
-			t.Errorf("%v: got %v", test.request, err)
+		if got := refused(t, err, codes.InvalidArgument, test.reason); got.violation.GetField() != test.field {
+			t.Errorf("%v: got %v, want the field %s", test.request, err, test.field)
 		}
 	}
 	if _, err := r.May(ctx, &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_ADMIN}); err != nil {
@@ -59,7 +58,6 @@ func TestMay(t *testing.T) {
 		t.Errorf("the rules were asked %+v, want %+v", asked, want)
 	}
 	refuse = true
-	if _, err := s.May(ctx, request); refusalOf(t, err).code != codes.PermissionDenied {
-		t.Errorf("got %v, want PERMISSION_DENIED", err)
-	}
+	_, err = s.May(ctx, request)
+	refused(t, err, codes.PermissionDenied, lock.ErrPermissionDenied)
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pylok/pylok/access"
 	"github.com/pylok/pylok/filestore"
 )
 
@@ -48,6 +49,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if zone != nil {
 			time.Local = zone
 		}
+	}
+	if c.checkAccess != "" {
+		return checkAccess(c.checkAccess, stdout)
 	}
 	if c.check {
 		return check(ctx, c, stdout)
@@ -91,6 +95,22 @@ func check(ctx context.Context, c config, stdout io.Writer) error {
 	}
 	fmt.Fprintf(stdout, "%s: all is well\n", c.root)
 	return nil
+}
+
+// checkAccess prints what an access file says, or what is wrong in it.
+func checkAccess(file string, stdout io.Writer) error {
+	policy, _, err := access.ReadPolicy(file)
+	if problems := access.Problems(err); problems != nil {
+		for _, problem := range problems {
+			fmt.Fprintln(stdout, problem)
+		}
+		return fmt.Errorf("%s cannot be an access file", file)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%s: all is well\n\n%s", file, policy.Describe(time.Now()))
+	return err
 }
 
 // within returns what do returns, if it does so in time. A disk that hangs must not

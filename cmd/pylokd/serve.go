@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pylok/pylok/access"
 	"github.com/pylok/pylok/filestore"
 	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
@@ -23,6 +24,8 @@ type server struct {
 	config config
 	log    *slog.Logger
 	health *service.Health
+	// control has the present access file.
+	control *access.Control
 
 	store *filestore.Store
 	locks *manager.Manager
@@ -57,7 +60,7 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 		return errors.Join(err, s.store.Close())
 	}
 	s.door = service.NewServer(
-		service.New(s.locks, service.Config{Root: s.store.Root(), Store: "file", Version: version()}),
+		service.New(s.locks, service.Config{Root: s.store.Root(), Store: "file", Version: version(), May: s.control.May}),
 		service.ServerConfig{
 			Health:         s.health,
 			Interceptors:   []service.Interceptor{service.LogCalls(s.log)},
@@ -95,12 +98,19 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	if certs != nil {
 		tls = certs.config()
 	}
+	control, err := access.NewControl(access.Config{File: c.access, Logger: log})
+	if err != nil {
+		return err
+	}
+	if c.access == "" && !address.IP.IsLoopback() {
+		log.Warn("there is no access file, so whoever gets in from another machine may do everything, under any name; --access says who may do what")
+	}
 	stopProfiles, err := serveProfiles(c.pprof, log)
 	if err != nil {
 		return err
 	}
 	defer stopProfiles()
-	s := &server{config: c, log: log, health: service.NewHealth()}
+	s := &server{config: c, log: log, health: service.NewHealth(), control: control}
 	if err := s.open(ctx, tls); err != nil {
 		return err
 	}
@@ -112,13 +122,14 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	go func() { ended <- s.door.Serve(listener) }()
 	fmt.Fprintf(stdout, "pylokd: serving %s on %s\n", s.store.Root(), listener.Addr())
 
+	go control.Run(ctx)
 	go func() { // beside the rest, for a file may hang
 		look := time.NewTicker(lookEvery)
 		defer look.Stop()
 		for {
 			select {
 			case <-hangups:
-				reload(certs, log)
+				reload(certs, control, log)
 			case now := <-look.C:
 				if certs != nil {
 					certs.look(now)
@@ -151,13 +162,18 @@ func (c *config) usableStateDir(log *slog.Logger) string {
 	return c.stateDir
 }
 
-// reload reads again what can change while the server runs: the certificates.
-func reload(certs *certificates, log *slog.Logger) {
-	if certs == nil {
-		log.Info("SIGHUP: nothing is read again, for there is no certificate")
-		return
+// reload reads again what can change while the server runs: the certificates and the
+// access file.
+func reload(certs *certificates, control *access.Control, log *slog.Logger) {
+	if certs == nil && !control.HasFile() {
+		log.Info("SIGHUP: nothing is read again, for there is no certificate and no access file")
 	}
-	certs.reload("SIGHUP")
+	if certs != nil {
+		certs.reload("SIGHUP")
+	}
+	if control.HasFile() {
+		control.ReloadFor("SIGHUP")
+	}
 }
 
 // maxConnections returns how many connections may be open, so that descriptors are left
