@@ -96,8 +96,6 @@ func (e *entry) couldDescribe(name string) bool {
 	return e.name.canBe(name)
 }
 
-func isNumber(text string) bool { return strings.Trim(text, "0123456789") == "" }
-
 // describes reports whether whoever has a name is described by an entry that can give it:
 // tokens of issuers and of the file have no names without one, and some users are meant
 // by their names.

@@ -336,6 +336,9 @@ func (p *parser) checkEntries(entries []*entry, nodes []*yaml.Node) {
 func (p *parser) rule(n *yaml.Node, everybody people) rule {
 	values := p.mapping(n, "a rule", "who", "may", "locks")
 	r := rule{line: n.Line}
+	if values == nil {
+		return r
+	}
 	if values["who"] == nil || values["may"] == nil {
 		p.fail(n, "a rule needs who and may, and locks: whom it allows what, and for which locks")
 		return r

@@ -80,6 +80,8 @@ func TestWholeMessages(t *testing.T) {
 	wantData("Renew", renewed.Lock)
 	released, err := s.Unlock(ctx, &pylokv1.UnlockRequest{Name: "lb/a", Token: token})
 	whole("Unlock", released, err)
+	may, err := s.May(ctx, &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_BREAK, Name: "lb/a"})
+	whole("May", may, err)
 	wantData("Unlock", released.Lock)
 	past, err := s.History(ctx, &pylokv1.HistoryRequest{})
 	whole("History", past, err)

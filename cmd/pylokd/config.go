@@ -192,7 +192,7 @@ one line that says which directory and which address.
 
 SIGTERM and SIGINT stop it within 10 s, a second one at once. Holds stay held.
 SIGHUP has it read the certificates and the access file again, which it does by
-itself within 10 s when the files have changed; one that is wrong changes nothing.
+itself within 10 s when they have changed; a file that is wrong changes nothing.
 A log that nobody reads holds nothing up: lines are dropped, and counted in the
 log.
 

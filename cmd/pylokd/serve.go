@@ -63,6 +63,7 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 		service.New(s.locks, service.Config{Root: s.store.Root(), Store: "file", Version: version(), May: s.control.May}),
 		service.ServerConfig{
 			Health:         s.health,
+			Identify:       s.control.Identify,
 			Interceptors:   []service.Interceptor{service.LogCalls(s.log)},
 			Logger:         s.log,
 			TLS:            tls,
