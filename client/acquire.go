@@ -26,6 +26,7 @@ type AcquireOption func(*acquisition)
 type acquisition struct {
 	lock.LockRequest
 	margin *time.Duration // nil: the default
+	holder *string        // nil: the default
 }
 
 // WithTTL sets how long the lock stays held when this process dies or is cut off from
@@ -53,7 +54,7 @@ func WithWait(wait time.Duration) AcquireOption {
 // WithHolder sets who holds the lock, for people, and for Unlock without a token.
 // Default: DefaultHolder. Empty: anonymous, anyone may release it.
 func WithHolder(holder string) AcquireOption {
-	return func(a *acquisition) { a.Holder = holder }
+	return func(a *acquisition) { a.holder = &holder }
 }
 
 // WithData sets the user's own document in the lock file. Default: none.
@@ -84,9 +85,14 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 	if err != nil {
 		return nil, err
 	}
-	a := acquisition{LockRequest: lock.LockRequest{Name: parsed, TTL: DefaultTTL, Holder: DefaultHolder()}}
+	a := acquisition{LockRequest: lock.LockRequest{Name: parsed, TTL: DefaultTTL}}
 	for _, option := range options {
 		option(&a)
+	}
+	if a.holder == nil {
+		a.Holder = DefaultHolder()
+	} else {
+		a.Holder = *a.holder
 	}
 	margin := a.TTL / defaultMargin
 	if a.margin != nil && a.TTL > 0 {

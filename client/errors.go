@@ -52,6 +52,15 @@ func (e *UnreachableError) Error() string {
 	return fmt.Sprintf("cannot reach a server at %s: %s", e.Address, cause)
 }
 
+// Mismatch returns what keeps a server that is there from being talked to: ErrServerSpeaksTLS
+// or another of its kind, with the particulars. Nil: nothing of that kind is known.
+func (e *UnreachableError) Mismatch() error {
+	if e == nil {
+		return nil
+	}
+	return e.mismatch
+}
+
 // Is makes it what is known of why there is no connection.
 func (e *UnreachableError) Is(target error) bool { return errors.Is(e.mismatch, target) }
 

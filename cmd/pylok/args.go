@@ -57,13 +57,6 @@ func patternOf(args []string) string {
 const patternHelp = `In PATTERN, * stands for anything within a segment, ** across segments: 'lb/*',
 '**/web'. Without a star it is the name of one lock; without a PATTERN it is all.`
 
-// holderFlag gives cmd the flag --holder.
-func holderFlag(cmd *cobra.Command, otherwise, usage string) *string {
-	holder := cmd.Flags().String("holder", otherwise, usage)
-	must(cmd.RegisterFlagCompletionFunc("holder", cobra.NoFileCompletions))
-	return holder
-}
-
 // expiryFlags are the flags that say when a hold ends by itself.
 type expiryFlags struct {
 	ttl    duration

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -124,7 +123,7 @@ func (b *bencher) bench(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return err
 	}
-	if b.target, err = load.NewPylok(client.DefaultHolder()+"/"+strconv.Itoa(os.Getpid()), b.dial); err != nil {
+	if b.target, err = load.NewPylok(ownHolder(), b.dial); err != nil {
 		return err
 	}
 	defer b.target.Close()

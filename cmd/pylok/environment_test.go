@@ -12,15 +12,17 @@ import (
 const nowhere = "127.0.0.1:1"
 
 // leaveEnvironment makes the tests independent of who runs them, and how: no variable
-// of pylok's is there, and the programs that the tests start do not ignore the signals
+// of pylok's or of a CI job's is there, no config file and no socket is found, and the programs that the tests start do not ignore the signals
 // that nohup, or a shell for what runs in its background, has this process ignore.
 func leaveEnvironment() {
 	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PYLOK") {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PYLOK") || strings.HasPrefix(name, "ACTIONS_ID_TOKEN") {
 			os.Unsetenv(name)
 		}
 	}
 	os.Setenv("PYLOK_ADDRESS", nowhere)
+	os.Setenv("XDG_CONFIG_HOME", "/nowhere")
+	os.Setenv("XDG_RUNTIME_DIR", "/nowhere")
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGPIPE} {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)

@@ -71,14 +71,13 @@ func (p *program) explain(err error) (code int, text string) {
 		return code, text + "\n" + mayBeLocked(unknown)
 	}
 	if refusal, ok := errors.AsType[*lock.Error](err); ok {
-		return refusalCode(refusal.Reason), refusal.Message
+		return refusalCode(refusal.Reason), refusal.Message + p.howToProve(refusal.Reason)
 	}
 	if unreachable, ok := errors.AsType[*client.UnreachableError](err); ok {
+		if text := p.explainTLS(err); text != "" {
+			return exitUnreachable, text
+		}
 		switch {
-		case errors.Is(err, client.ErrServerSpeaksTLS):
-			return exitUnreachable, fmt.Sprintf("the server at %s speaks TLS: add --tls, or --ca FILE for a certificate of your own CA", p.address)
-		case errors.Is(err, client.ErrServerSpeaksPlaintext):
-			return exitUnreachable, fmt.Sprintf("the server at %s does not speak TLS: leave --tls and --ca out (for another machine --insecure is needed then)", p.address)
 		case unreachable.Sent:
 			return exitUnreachable, err.Error() + p.unknownOutcome()
 		}
@@ -94,6 +93,48 @@ func (p *program) explain(err error) (code int, text string) {
 		return exitFailed, fmt.Sprintf("the server at %s failed: %s", p.address, answer.Message())
 	}
 	return exitFailed, err.Error()
+}
+
+// explainTLS says what keeps TLS from coming about, and what to do; empty: nothing is
+// known to.
+func (p *program) explainTLS(err error) string {
+	unreachable, _ := errors.AsType[*client.UnreachableError](err)
+	why := unreachable.Mismatch()
+	ca, cert := p.settings.of(caSetting), p.settings.of(certSetting)
+	switch {
+	case why == nil:
+		return ""
+	case errors.Is(why, client.ErrServerSpeaksTLS):
+		return fmt.Sprintf("the server at %s speaks TLS: add --tls, or --ca FILE for a certificate of your own CA", p.address)
+	case errors.Is(why, client.ErrServerSpeaksPlaintext):
+		return fmt.Sprintf("the server at %s does not speak TLS: leave --tls and --ca out (for another machine --insecure is needed then)", p.address)
+	case errors.Is(why, client.ErrServerTooOld):
+		return fmt.Sprintf("the server at %s speaks no TLS that is new enough: have it speak TLS 1.3, or add --tls-min-version 1.2", p.address)
+	case errors.Is(why, client.ErrUnknownAuthority) && ca.value != "":
+		return fmt.Sprintf("the certificate of the server at %s is not from a CA in %s (%s): give the file of the CA that it is from", p.address, ca.value, ca.by)
+	case errors.Is(why, client.ErrUnknownAuthority):
+		return fmt.Sprintf("the certificate of the server at %s is from a CA that this system does not know: add --ca FILE with the certificate of that CA", p.address)
+	case errors.Is(why, client.ErrWrongServerName):
+		return fmt.Sprintf("the server at %s has a certificate for another name (%v): give its --address by a name of the certificate", p.address, why)
+	case errors.Is(why, client.ErrServerCertificateExpired):
+		return fmt.Sprintf("the server at %s has a certificate that is not valid now (%v): who runs the server has to renew it, unless the clock here is wrong", p.address, why)
+	case errors.Is(why, client.ErrCertificateRequired):
+		return fmt.Sprintf("the server at %s wants a certificate of yours: add --cert FILE and --key FILE", p.address)
+	case errors.Is(why, client.ErrCertificateRefused):
+		return fmt.Sprintf("the server at %s does not take your certificate %s (%s): %v", p.address, cert.value, cert.by, why)
+	}
+	return ""
+}
+
+// howToProve is the line to add when the server does not know who asks.
+func (p *program) howToProve(reason lock.Reason) string {
+	if reason != lock.ErrUnauthenticated {
+		return ""
+	}
+	if file := p.settings.of(tokenSetting); file.value != "" {
+		return fmt.Sprintf("\nThe bearer token is that in %s (%s).", file.value, file.by)
+	}
+	return "\nSay who you are with --token-file FILE, or --cert FILE and --key FILE."
 }
 
 // mayBeLocked says what may have come of a request whose error is err; empty: nothing.

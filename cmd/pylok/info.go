@@ -12,7 +12,7 @@ import (
 func (p *program) infoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "info",
-		Short:             "Show what the server is and where it keeps its locks",
+		Short:             "Show what the server is, where it keeps its locks, and who it takes you for",
 		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: p.command(func(ctx context.Context, c *client.Client, _ []string) error {

@@ -45,12 +45,12 @@ for good. pylok run does all of that around a command.
 	}
 	cmd.Flags().SortFlags = false
 	data := addDataFlags(cmd, "the data")
-	holder := holderFlag(cmd, client.DefaultHolder(), "who takes the lock, as `TEXT`; empty: anonymous, so that anyone may release it")
+	holder := p.holderFlag(cmd, "who takes the lock, as `TEXT`; empty: anonymous, so that anyone may release it", "you@host", client.DefaultHolder)
 	expiry := addExpiryFlags(cmd)
 	var wait duration
 	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
 	ensureUnlock := cmd.Flags().Bool("ensure-unlock", false, "fail if the lock is held; so it always is, unless --overwrite is given")
-	shell := cmd.Flags().Bool("shell", false, "print PYLOK_NAME and PYLOK_TOKEN for a shell to eval, and --address if it is given")
+	shell := cmd.Flags().Bool("shell", false, "print PYLOK_NAME and PYLOK_TOKEN for a shell to eval, and --address and the like if they are given")
 	overwrite := cmd.Flags().Bool("overwrite", false, "replace a hold that is anonymous or has your --holder")
 	must(cmd.RegisterFlagCompletionFunc("wait", cobra.NoFileCompletions))
 
@@ -63,7 +63,7 @@ for good. pylok run does all of that around a command.
 		}
 		request := &pylokv1.LockRequest{
 			Name:      args[0],
-			Holder:    *holder,
+			Holder:    holder(),
 			RequestId: rand.Text(),
 			Overwrite: *overwrite,
 		}
@@ -97,13 +97,10 @@ for good. pylok run does all of that around a command.
 		err = p.print(response,
 			func() map[string]any { return lockDocument(response.GetLock(), "lock") },
 			func(s style) string {
-				switch {
-				case !*shell:
-					return s.lockBlock(response.GetLock())
-				case cmd.Flags().Changed("address"):
-					return shellCode(response.GetLock(), p.address)
+				if *shell {
+					return shellCode(response.GetLock(), p.handedOn())
 				}
-				return shellCode(response.GetLock(), "")
+				return s.lockBlock(response.GetLock())
 			})
 		if err != nil {
 			return p.giveBack(ctx, c, response.GetLock(), err)

@@ -137,6 +137,9 @@ func lockDocument(l *pylokv1.Lock, action string) map[string]any {
 	if l.GetHolder() != "" {
 		document["lock_holder"] = l.GetHolder()
 	}
+	if l.GetCaller() != "" {
+		document["lock_caller"] = l.GetCaller()
+	}
 	if l.GetAcquireTime() != nil {
 		document["lock_acquired"] = l.GetAcquireTime().AsTime().Format(documentTime)
 	}

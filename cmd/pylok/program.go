@@ -1,13 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -29,13 +27,11 @@ type program struct {
 	changing       bool             // it asks the server for a change
 	onTrouble      func(error)      // the client's; nil: nothing is said
 
-	address     string // once there is a client: its own
-	foundSocket bool   // nobody said where, and a socket is there
+	settings    *settings // what flags, environment and config file say
+	address     string    // the server's, once there is a client
+	foundSocket bool      // nobody said where, and a socket is there
 	output      outputFormat
 	timeout     duration
-	tls         bool
-	caFile      string
-	insecure    bool
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
@@ -84,15 +80,18 @@ one YAML file on the server, with what you want others to know in it.`,
 	p.timeout = duration(10 * time.Second)
 	flags := root.PersistentFlags()
 	flags.SortFlags = false
-	flags.StringVar(&p.address, "address", os.Getenv(addressVariable), "the server's `HOST:PORT` or unix:///PATH; PYLOK_ADDRESS sets it too (default: the socket of this machine's server, or "+client.DefaultAddress+")")
 	flags.VarP(&p.output, "output", "o", "print text (for people), json or yaml")
 	flags.Var(&p.timeout, "timeout", "how long to wait for the server's answer, --wait not counted")
-	flags.BoolVar(&p.tls, "tls", false, "encrypt the connection and check the server's certificate")
-	flags.StringVar(&p.caFile, "ca", "", "check the server's certificate against those in this PEM `FILE`; means --tls")
-	flags.BoolVar(&p.insecure, "insecure", false, "connect to another machine without TLS")
+	addConnectionFlags(flags)
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputFormats, cobra.ShellCompDirectiveNoFileComp)))
 	must(root.RegisterFlagCompletionFunc("address", cobra.NoFileCompletions))
 	must(root.RegisterFlagCompletionFunc("timeout", cobra.NoFileCompletions))
+	must(root.RegisterFlagCompletionFunc("audience", cobra.NoFileCompletions))
+	must(root.RegisterFlagCompletionFunc("tls-min-version", cobra.FixedCompletions([]string{"1.2", "1.3"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(root.RegisterFlagCompletionFunc("ci-token", cobra.FixedCompletions([]string{"auto", "off"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(root.RegisterFlagCompletionFunc("context", func(cmd *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
+		return completeContext(cmd, nil, text)
+	}))
 
 	root.AddCommand(
 		p.lockCommand(),
@@ -105,6 +104,7 @@ one YAML file on the server, with what you want others to know in it.`,
 		p.historyCommand(),
 		p.mayCommand(),
 		p.infoCommand(),
+		p.contextCommand(),
 		p.benchCommand(),
 		p.completionCommand(),
 	)
@@ -156,46 +156,35 @@ func helpCommand() *cobra.Command {
 func (p *program) command(f func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		p.started = true
+		var err error
+		if p.settings, err = readSettings(cmd.Flags()); err != nil {
+			return err
+		}
 		c, err := p.dial()
 		if err != nil {
 			return err
 		}
+		p.address = c.Address()
+		p.foundSocket = !p.settings.of(addressSetting).given && strings.HasPrefix(p.address, "unix:")
 		defer c.Close()
 		return f(cmd.Context(), c, args)
 	}
 }
 
-// dial makes the client that the flags ask for.
+// dial makes the client that the settings ask for.
 func (p *program) dial() (*client.Client, error) {
 	if p.timeout == 0 {
 		return nil, usagef("--timeout must be more than 0")
 	}
-	options := client.Options{Insecure: p.insecure, OnTrouble: p.onTrouble}
-	if p.insecure && (p.tls || p.caFile != "") {
-		return nil, usagef("--insecure means no TLS; leave it out, or leave out --tls and --ca")
+	address, options, err := p.settings.options()
+	if err != nil {
+		return nil, err
 	}
-	if p.tls || p.caFile != "" {
-		options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	if p.caFile != "" {
-		pem, err := os.ReadFile(p.caFile)
-		if err != nil {
-			return nil, usagef("--ca: %v", err)
-		}
-		options.TLS.RootCAs = x509.NewCertPool()
-		if !options.TLS.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, usagef("--ca: %s has no certificate in PEM form", p.caFile)
-		}
-	}
-	c, err := client.Dial(p.address, options)
+	address = cmp.Or(p.address, address)
+	options.OnTrouble = p.onTrouble
+	c, err := client.Dial(address, options)
 	if err != nil {
 		return nil, usagef("%v (see --address, --tls, --ca and --insecure)", err)
-	}
-	if p.address == "" { // the first time
-		p.foundSocket = strings.HasPrefix(c.Address(), "unix:")
-	}
-	if p.address != c.Address() {
-		p.address = c.Address()
 	}
 	return c, nil
 }

@@ -225,7 +225,7 @@ func TestTLS(t *testing.T) {
 
 	pylok(t, address, "lock", "x", "--ca", ca).want(t, exitDone, "x  locked")
 	pylok(t, address, "lock", "x", "--ca", ca, "--tls").want(t, exitDone, "x  locked")
-	pylok(t, address, "lock", "x", "--tls").want(t, exitUnreachable, "certificate signed by unknown authority")
+	pylok(t, address, "lock", "x", "--tls").want(t, exitUnreachable, "is from a CA that this system does not know: add --ca FILE")
 	pylok(t, address, "lock", "x").want(t, exitUnreachable, "pylok: the server at "+address+" speaks TLS: add --tls, or --ca FILE")
 	pylok(t, address, "watch").want(t, exitUnreachable, "speaks TLS: add --tls")
 	plaintext, _ := serveMemory(t)

@@ -30,7 +30,7 @@ protects.
 	}
 	cmd.Flags().SortFlags = false
 	token := cmd.Flags().Uint64("token", 0, "the token `N` of the hold; pylok lock prints it")
-	holder := holderFlag(cmd, client.DefaultHolder(), "who renews, as `TEXT` for the history")
+	holder := p.holderFlag(cmd, "who renews, as `TEXT` for the history", "you@host", client.DefaultHolder)
 	expiry := addExpiryFlags(cmd)
 	data := addDataFlags(cmd, "the new data")
 	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))
@@ -43,7 +43,7 @@ protects.
 		if token == 0 {
 			return usagef("give the token of your hold: pylok renew %s --token N (pylok lock printed it)", name)
 		}
-		request := &pylokv1.RenewRequest{Name: name, Token: token, Holder: *holder}
+		request := &pylokv1.RenewRequest{Name: name, Token: token, Holder: holder()}
 		if request.Data, err = data.read(ctx, p.stdin); err != nil {
 			return err
 		}

@@ -74,8 +74,7 @@ cannot be executed or found.
 	cmd.Flags().Var(&grace, "grace", "how long the command has to end when the lock is lost (default 5s, or a third of --ttl if that is less)")
 	var wait duration
 	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
-	holder := holderFlag(cmd, client.DefaultHolder()+"/"+strconv.Itoa(os.Getpid()), "who takes the lock, as `TEXT`")
-	cmd.Flags().Lookup("holder").DefValue = client.DefaultHolder() + "/PROCESS-ID"
+	holder := p.holderFlag(cmd, "who takes the lock, as `TEXT`", "you@host/PROCESS-ID", ownHolder)
 	data := addDataFlags(cmd, "the data")
 	cmd.Flags().Lookup("data-file").Usage = "take the data from a YAML or JSON `FILE`"
 	must(cmd.RegisterFlagCompletionFunc("ttl", cobra.NoFileCompletions))
@@ -112,10 +111,13 @@ cannot be executed or found.
 		}
 		return r.run(ctx, time.Duration(wait),
 			client.WithTTL(time.Duration(ttl)), client.WithMargin(time.Duration(grace)),
-			client.WithHolder(*holder), client.WithData(document), client.WithRequestID(rand.Text()))
+			client.WithHolder(holder()), client.WithData(document), client.WithRequestID(rand.Text()))
 	})
 	return cmd
 }
+
+// ownHolder names this process, so that two on one machine are told apart.
+func ownHolder() string { return client.DefaultHolder() + "/" + strconv.Itoa(os.Getpid()) }
 
 // runArgs is for NAME -- COMMAND [ARG]...
 func runArgs(cmd *cobra.Command, args []string) error {
@@ -299,8 +301,10 @@ func (r *runner) execute() (code int, err error) {
 	}
 	environment := exec.Cmd{Env: append(os.Environ(),
 		nameVariable+"="+r.name,
-		tokenVariable+"="+strconv.FormatUint(uint64(r.hold.Token()), 10),
-		addressVariable+"="+r.address)}
+		tokenVariable+"="+strconv.FormatUint(uint64(r.hold.Token()), 10))}
+	for _, variable := range append(r.handedOn(), [2]string{addressVariable, r.address}) {
+		environment.Env = append(environment.Env, variable[0]+"="+variable[1])
+	}
 	if r.group, err = startGroup(r.path, r.command, environment.Environ()); err != nil {
 		return 0, cannotStart(r.command[0], err)
 	}

@@ -31,13 +31,10 @@ lock --shell and pylok run set them (what pylok watch --exec sets them to is nob
 own). With NAME they do not count.`
 
 // shellCode returns what sets and exports the variables of a hold in any POSIX shell,
-// and the server's address if it is not empty. It is one line, so that an eval without
-// quotes does the same.
-func shellCode(l *pylokv1.Lock, address string) string {
+// and others beside them. It is one line, so that an eval without quotes does the same.
+func shellCode(l *pylokv1.Lock, others [][2]string) string {
 	variables := [][2]string{{nameVariable, l.GetName()}, {tokenVariable, strconv.FormatUint(l.GetToken(), 10)}}
-	if address != "" {
-		variables = append(variables, [2]string{addressVariable, address})
-	}
+	variables = append(variables, others...)
 	var set, names strings.Builder
 	for _, v := range variables {
 		fmt.Fprintf(&set, "%s=%s; ", v[0], shellQuote(v[1]))

@@ -84,6 +84,7 @@ func (s style) lockBlock(l *pylokv1.Lock) string {
 	}
 	fmt.Fprintf(&b, "%s  %s\n", printable(l.GetName()), s.paint(yellow, "locked"))
 	b.WriteString(row("holder", holderOf(l.GetHolder())))
+	b.WriteString(callerRow(l.GetCaller(), l.GetHolder()))
 	if l.GetAcquireTime() != nil {
 		b.WriteString(row("since", s.when(l.GetAcquireTime().AsTime())))
 	}
@@ -128,6 +129,14 @@ func (s style) lockBlock(l *pylokv1.Lock) string {
 func row(label, text string) string {
 	text = strings.TrimRight(printableLines(text), "\n")
 	return fmt.Sprintf("  %-8s%s\n", label, strings.ReplaceAll(text, "\n", "\n          "))
+}
+
+// callerRow shows whose a hold is, where that is more than the holder says.
+func callerRow(caller, holder string) string {
+	if caller == "" || caller == holder {
+		return ""
+	}
+	return row("caller", caller)
 }
 
 // holderOf names a holder.
@@ -292,6 +301,16 @@ func (s style) infoBlock(info *pylokv1.InfoResponse, address string) string {
 	if info.GetStartTime() != nil {
 		fact("since", s.when(info.GetStartTime().AsTime()))
 	}
+	if info.GetCaller() != "" {
+		you := info.GetCaller()
+		if info.GetProof() != "" {
+			you += " (by " + info.GetProof() + ")"
+		}
+		fact("you are", you)
+	}
+	if len(info.GetGroups()) > 0 {
+		fact("groups", strings.Join(info.GetGroups(), ", "))
+	}
 	return b.String()
 }
 
@@ -309,7 +328,7 @@ func (s style) heldBy(l lock.Lock) string {
 
 // holdRows shows what one who was refused needs to know of a hold.
 func (s style) holdRows(l lock.Lock) string {
-	text := row("holder", holderOf(l.Holder)) + row("since", s.when(l.AcquireTime))
+	text := row("holder", holderOf(l.Holder)) + callerRow(l.Caller, l.Holder) + row("since", s.when(l.AcquireTime))
 	if !l.Deadline.IsZero() {
 		text += row("until", s.when(l.Deadline))
 	}

@@ -35,7 +35,7 @@ place of the data of the hold.
 	}
 	cmd.Flags().SortFlags = false
 	token := cmd.Flags().Uint64("token", 0, "release exactly the hold with this token `N`")
-	holder := holderFlag(cmd, client.DefaultHolder(), "who releases the lock, as `TEXT`")
+	holder := p.holderFlag(cmd, "who releases the lock, as `TEXT`", "you@host", client.DefaultHolder)
 	cmd.Flags().Bool("ensure-lock", false, "fail if the lock is free; so it always does")
 	force := cmd.Flags().Bool("force", false, "break the hold, whoever holds the lock (with --token: only that one)")
 	reason := cmd.Flags().String("reason", "", "why, as `TEXT` for the history; --force needs it")
@@ -54,7 +54,7 @@ place of the data of the hold.
 		request := &pylokv1.UnlockRequest{
 			Name:   name,
 			Token:  token,
-			Holder: *holder,
+			Holder: holder(),
 			Force:  *force,
 			Reason: *reason,
 		}
@@ -64,7 +64,7 @@ place of the data of the hold.
 		p.changing = true
 		response, err := call(ctx, p, c.Service().Unlock, request)
 		if err != nil {
-			return p.explainNotHeld(err, request.GetName(), token, *holder)
+			return p.explainNotHeld(err, request.GetName(), token, holder())
 		}
 		return untold(request.GetName()+" is unlocked", p.print(response,
 			func() map[string]any { return unlockDocument(response.GetLock(), request) },
@@ -98,7 +98,11 @@ func (p *program) explainNotHeld(err error, name string, token uint64, holder st
 		return err
 	}
 	facts := p.style().holdRows(l)
+	sameHold := l.Token == lock.Token(token) || token == 0 && l.Holder == holder
 	follow := [2]string{"follow it", "pylok watch " + name}
+	if refusal, ok := errors.AsType[*lock.Error](err); ok && l.Caller != "" && sameHold {
+		return refusedHold(exitNotHeld, refusal.Message, facts, follow, breakIt(l)) // no token makes it the caller's
+	}
 	if token != 0 {
 		problem := fmt.Sprintf("the hold with token %d is over; %s is now held with token %d", token, name, l.Token)
 		return refusedHold(exitNotHeld, problem, facts, follow, breakIt(l))

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/internal/testcert"
+)
+
+// mirror answers Info with what it was told of the caller: the authorization, or the name
+// in the certificate.
+type mirror struct {
+	pylokv1.UnimplementedLockServiceServer
+	refuse error // nil: it does not
+}
+
+func (m mirror) Info(ctx context.Context, _ *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
+	return &pylokv1.InfoResponse{Version: "mirror", Caller: strings.Join(metadata.ValueFromIncomingContext(ctx, "authorization"), ", ")}, m.refuse
+}
+
+// TestTLSMistakes: what keeps TLS from coming about is said, and what to do.
+func TestTLSMistakes(t *testing.T) {
+	authority, other := testcert.New(t), testcert.New(t)
+	certificate := authority.Server(testcert.Options{})
+	mine, foreign := authority.Client(testcert.Options{CommonName: "mine"}), other.Client(testcert.Options{CommonName: "foreign"})
+	server := func(config *tls.Config) string {
+		if config.Certificates == nil {
+			config.Certificates = []tls.Certificate{certificate.TLS()}
+		}
+		config.ClientCAs = authority.Pool()
+		address, _ := serve(t, mirror{}, grpc.Creds(credentials.NewTLS(config)))
+		return address
+	}
+	of := func(pair *testcert.Pair) *tls.Config { return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}} }
+	good := server(&tls.Config{})
+	demands := server(&tls.Config{ClientAuth: tls.RequireAndVerifyClientCert})
+	demands12 := server(&tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, MaxVersion: tls.VersionTLS12})
+	old := server(&tls.Config{MaxVersion: tls.VersionTLS12})
+	const unknown, twelve = "is from a CA that this system does not know: add --ca FILE", "--tls-min-version=1.2"
+	ca := "--ca=" + authority.CertFile
+	for _, test := range []struct {
+		name, address string
+		args          []string
+		want          string // empty: it works
+	}{
+		{"all is well", good, []string{ca}, ""},
+		{"plaintext to TLS", good, nil, "speaks TLS: add --tls, or --ca FILE"},
+		{"a CA of one's own", good, []string{"--tls"}, unknown},
+		{"the wrong CA", good, []string{"--ca", other.CertFile}, "is not from a CA in " + other.CertFile + " (--ca)"},
+		{"another name", server(of(authority.Server(testcert.Options{DNS: []string{"locks.example.com"}}))), []string{ca}, "has a certificate for another name"},
+		{"an expired certificate", server(of(authority.Server(testcert.Options{NotAfter: time.Now().Add(-time.Minute)}))), []string{ca}, "has a certificate that is not valid now"},
+		{"a certificate of tomorrow", server(of(authority.Server(testcert.Options{NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour)}))), []string{ca}, "unless the clock here is wrong"},
+		{"TLS 1.2", old, []string{ca}, "have it speak TLS 1.3, or add --tls-min-version 1.2"},
+		{"TLS 1.2 as agreed", old, []string{ca, twelve}, ""},
+		{"no certificate", demands, []string{ca}, "wants a certificate of yours: add --cert FILE and --key FILE"},
+		{"no certificate, TLS 1.2", demands12, []string{ca, twelve}, "wants a certificate of yours: add --cert FILE and --key FILE"},
+		{"a certificate", demands, []string{ca, "--cert", mine.CertFile, "--key", mine.KeyFile}, ""},
+		{"a certificate, TLS 1.2", demands12, []string{ca, twelve, "--cert", mine.CertFile, "--key", mine.KeyFile}, ""},
+		{"a certificate of elsewhere", demands, []string{ca, "--cert", foreign.CertFile, "--key", foreign.KeyFile}, "does not take your certificate " + foreign.CertFile + " (--cert)"},
+		{"a certificate of elsewhere, TLS 1.2", demands12, []string{ca, twelve, "--cert", foreign.CertFile, "--key", foreign.KeyFile}, "does not take your certificate " + foreign.CertFile + " (--cert)"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			result := pylok(t, test.address, append([]string{"info"}, test.args...)...)
+			if test.want == "" {
+				result.want(t, exitDone, "pylokd mirror at "+test.address)
+				return
+			}
+			result.want(t, exitUnreachable, test.want, test.address)
+		})
+	}
+}
+
+// TestSettings: a flag counts before the context that --context names, that before a
+// variable, and a variable before any other context. A context that was not asked for
+// counts only at its own address.
+func TestSettings(t *testing.T) {
+	authority := testcert.New(t)
+	secure, _ := serve(t, mirror{}, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{authority.Server(testcert.Options{}).TLS()}})))
+	plain, _ := serve(t, mirror{})
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", "")
+	dir := filepath.Join(home, ".config", "pylok")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(path, text string) string {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write(filepath.Join(dir, "prod.token"), "of-prod\n")
+	write(filepath.Join(home, "home.token"), "of-home\n")
+	write(filepath.Join(dir, "ca.pem"), string(authority.CertPEM))
+	variable := write(filepath.Join(home, "variable"), "of-variable")
+	flag := write(filepath.Join(home, "flag"), "of-flag")
+	config := `# servers
+default: prod # for now
+contexts:
+  prod: {address: "` + secure + `", ca: ca.pem, token_file: prod.token}
+  home:
+    address: ` + secure + `
+    tls: true
+    ca: ` + authority.CertFile + `
+    token_file: ~/home.token
+  open: {address: "` + plain + `"}
+`
+	write(filepath.Join(dir, "config.yaml"), config)
+	ca := []string{"--ca", authority.CertFile}
+	for _, test := range []struct {
+		name      string
+		variables map[string]string
+		args      []string
+		want      string // whom the server saw, or the error
+	}{
+		{"the default", nil, nil, "Bearer of-prod"},
+		{"--context", nil, []string{"--context", "home"}, "Bearer of-home"},
+		{"PYLOK_CONTEXT", map[string]string{"PYLOK_CONTEXT": "home"}, nil, "Bearer of-home"},
+		{"--context before PYLOK_CONTEXT", map[string]string{"PYLOK_CONTEXT": "home"}, []string{"--context", "prod"}, "Bearer of-prod"},
+		{"a variable before the default", map[string]string{"PYLOK_TOKEN_FILE": variable}, nil, "Bearer of-variable"},
+		{"a variable before PYLOK_CONTEXT", map[string]string{"PYLOK_TOKEN_FILE": variable, "PYLOK_CONTEXT": "home"}, nil, "Bearer of-variable"},
+		{"--context before a variable", map[string]string{"PYLOK_TOKEN_FILE": variable, "PYLOK_ADDRESS": plain}, []string{"--context", "home"}, "Bearer of-home"},
+		{"a flag before all", map[string]string{"PYLOK_TOKEN_FILE": variable}, []string{"--context", "home", "--token-file", flag}, "Bearer of-flag"},
+		{"--address without the default's token", nil, append(ca, "--address", secure), ""},
+		{"--address without PYLOK_CONTEXT's token", map[string]string{"PYLOK_CONTEXT": "home"}, append(ca, "--address", secure), ""},
+		{"--address with --context", nil, []string{"--context", "home", "--address", strings.Replace(secure, "127.0.0.1", "localhost", 1)}, "Bearer of-home"},
+		{"PYLOK_ADDRESS without the default's token", map[string]string{"PYLOK_ADDRESS": secure, "PYLOK_CA": authority.CertFile}, nil, ""},
+		{"as run hands it on", map[string]string{"PYLOK_ADDRESS": secure, "PYLOK_CONTEXT": "home"}, nil, "Bearer of-home"},
+		{"plaintext", map[string]string{"PYLOK_TOKEN_FILE": variable}, []string{"--context", "open"}, "whoever does would get the bearer token"},
+		{"plaintext that is meant", map[string]string{"PYLOK_TOKEN_FILE": variable, "PYLOK_INSECURE": "true"}, []string{"--context", "open"}, "Bearer of-variable"},
+		{"no such context", nil, []string{"--context", "prd"}, `there is no context "prd" in `},
+		{"no such file", nil, append(ca, "--address", secure, "--token-file", "/nowhere/token"), "--token-file: stat /nowhere/token"},
+		{"no switch", map[string]string{"PYLOK_TLS": "yes please"}, nil, `PYLOK_TLS is "yes please"; it can be true or false`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv("PYLOK_ADDRESS", "")
+			for name, value := range test.variables {
+				t.Setenv(name, value)
+			}
+			got := run1(t, append([]string{"info", "-o", "json"}, test.args...)...)
+			if test.want == "" || strings.HasPrefix(test.want, "Bearer") {
+				got.want(t, exitDone, `"caller":"`+test.want+`"`)
+				return
+			}
+			got.want(t, exitUsage, test.want)
+		})
+	}
+	t.Run("the commands", func(t *testing.T) {
+		run1(t, "context").want(t, exitDone, "  home  "+secure+"\n", "* prod  ")
+		run1(t, "context", "home").want(t, exitDone)
+		text, err := os.ReadFile(filepath.Join(dir, "config.yaml"))
+		if err != nil || !strings.HasPrefix(string(text), "# servers\ndefault: home # for now\n") || !strings.Contains(string(text), "token_file: ~/home.token") {
+			t.Errorf("the file is now (%v)\n%s", err, text)
+		}
+		run1(t, "context", "-o", "json").want(t, exitDone, `"default":"home"`, `"token_file":"`+home+`/home.token"`)
+		run1(t, "context", "x").want(t, exitUsage, `there is no context "x"`)
+	})
+}
+
+// run1 runs the command as it stands.
+func run1(t *testing.T, args ...string) result {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	code := run(t.Context(), args, strings.NewReader(""), &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+// TestConfigFile: what is wrong in the file is named by its line, and is no matter to a
+// command that does not need the file.
+func TestConfigFile(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", dir)
+	t.Setenv("PYLOK_ADDRESS", "")
+	if err := os.Mkdir(filepath.Join(dir, "pylok"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "pylok", "config.yaml")
+	for _, test := range []struct{ text, want string }{
+		{"contexts:\n  a:\n    adress: x\n", `line 3: "adress" is no key of a context; there are address, tls`},
+		{"context:\n  a: {}\n", `line 2: "context" is no key here; there are default and contexts`},
+		{"contexts:\n  a:\n    tls: maybe\n", "line 3: tls can be true or false"},
+		{"contexts:\n  a:\n    ca: [x]\n", "line 3: the value must be one text"},
+		{"contexts:\n  a:\n    ca:\n", "line 3: the value must be one text"},
+		{"contexts: [a]\n", "line 1: contexts must be a mapping"},
+		{"contexts:\n  a: {}\n  a: {}\n", `line 3: "a" is there twice`},
+		{"default: b\ncontexts:\n  a: {}\n", `line 1: default is "b", and contexts has none of that name`},
+		{"a: b: c\n", "mapping values are not allowed"},
+		{"contexts: {}\n---\n", "more than one document"},
+	} {
+		if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run1(t, "info").want(t, exitUsage, "the config file: ", path, test.want)
+		run1(t, "info", "--address", nowhere).want(t, exitUnreachable)
+	}
+	for _, text := range []string{"", "# nothing\n", "contexts:\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run1(t, "context").want(t, exitDone, "there is no context in "+path)
+	}
+}
+
+// TestRefusedCallers: who is not known, or may not, gets exit code 1 and what to do.
+func TestRefusedCallers(t *testing.T) {
+	address, _ := serve(t, mirror{refuse: refusal(t, codes.Unauthenticated, "UNAUTHENTICATED", "the token is not known here")})
+	pylok(t, address, "info").want(t, exitFailed, "the token is not known here\nSay who you are with --token-file FILE")
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("s3cret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := pylok(t, address, "info", "--insecure", "--token-file", token)
+	got.want(t, exitFailed, "the token is not known here\nThe bearer token is that in "+token+" (--token-file).")
+	if strings.Contains(got.stderr, "s3cret") {
+		t.Errorf("the token is in %q", got.stderr)
+	}
+	denied, _ := serve(t, mirror{refuse: refusal(t, codes.PermissionDenied, "PERMISSION_DENIED", "unix:alice may not view a")})
+	pylok(t, denied, "info").want(t, exitFailed, "pylok: unix:alice may not view a\n")
+}
