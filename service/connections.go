@@ -1,6 +1,8 @@
 package service
 
 import (
+	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -22,9 +24,10 @@ type connections struct {
 	// How many were refused since the log said so last, and when that was.
 	refused       int
 	refusedLogged time.Time
-	// Likewise for clients that speak TLS where the server does not, or the other way.
-	mismatched       int
-	mismatchedLogged time.Time
+	// clientCAs vouch for clients; nil: those that their handshakes were verified by.
+	clientCAs *x509.CertPool
+
+	troubles troubles
 }
 
 // listener returns a listener whose connections are among c.
@@ -44,7 +47,7 @@ func (c *connections) close() {
 	}
 }
 
-// logEvery is how often the log says how many connections were refused or mismatched.
+// logEvery is how often the log says how many connections were refused, for each cause.
 const logEvery = time.Minute
 
 // add adds a connection, and reports whether there is room for it.
@@ -68,25 +71,21 @@ func (c *connections) add(conn *connection) bool {
 	return true
 }
 
-// checkTLS logs a client that speaks TLS where the server does not, or the other way, by
-// its first bytes: neither side's error says so.
-func (c *connections) checkTLS(first []byte) {
+// check looks at the first bytes of a client: one that speaks TLS where the server does
+// not, or the other way, is logged, for neither side's error says so. It reports whether
+// the client speaks HTTP/1.
+func (c *connections) check(conn *connection, first []byte) (http1 bool) {
 	const handshake = 22 // a TLS record's type (RFC 8446, section 5.1)
-	isTLS := first[0] == handshake
-	if isTLS == c.tls || !isTLS && first[0] < ' ' {
-		return
+	isTLS, http1 := first[0] == handshake, isHTTP1(first)
+	switch {
+	case isTLS && !conn.tls && socketOf(conn) == nil:
+		c.complain(tlsToPlaintext, conn)
+	case http1 && !conn.tls:
+		c.complain(notHTTP2, conn)
+	case !isTLS && conn.tls && first[0] >= ' ':
+		c.complain(plaintextToTLS, conn)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mismatched++; time.Since(c.mismatchedLogged) < logEvery {
-		return
-	}
-	text := "clients do not speak TLS, which this server does: they have to, as with pylok --tls or --ca"
-	if isTLS {
-		text = "clients speak TLS, which this server does not: they have to leave it, or it needs --tls-cert and --tls-key"
-	}
-	c.logger.Warn(text, "clients", c.mismatched)
-	c.mismatched, c.mismatchedLogged = 0, time.Now()
+	return http1
 }
 
 func (c *connections) remove(conn *connection) {
@@ -107,7 +106,7 @@ func (l *connectionListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		conn := &connection{Conn: accepted, all: l.all}
+		conn := &connection{Conn: accepted, all: l.all, tls: l.all.tls && socketOf(accepted) == nil}
 		conn.address = remoteAddress{accepted.RemoteAddr(), conn}
 		conn.heard.Store(time.Now().UnixNano()) // by connecting
 		if l.all.add(conn) {
@@ -125,7 +124,13 @@ type connection struct {
 	heard   atomic.Int64 // ns since the Unix epoch
 	sent    atomic.Int64 // bytes
 	address remoteAddress
-	checked bool // checkTLS has seen its first bytes; only Read uses it
+	tls     bool // whether TLS is spoken on it
+
+	// Of its beginning, when one goroutine alone reads and writes it:
+	checked bool   // its first bytes have been looked at
+	held    []byte // what was written before
+
+	certificates []*x509.Certificate // the client's, the leaf first; all.mu guards it
 }
 
 // remoteAddress is the client's address as calls know it, with the way back to the
@@ -143,9 +148,8 @@ func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		if !c.checked {
-			c.checked = true
-			if socketOf(c) == nil {
-				c.all.checkTLS(b[:n])
+			if err := c.begin(b[:n]); err != nil {
+				return 0, err
 			}
 		}
 		c.heard.Store(time.Now().UnixNano())
@@ -153,8 +157,30 @@ func (c *connection) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn.
+// begin looks at the first bytes, and then sends what was held.
+func (c *connection) begin(first []byte) error {
+	c.checked = true
+	if c.all.check(c, first) {
+		refuseHTTP1(c.Conn, c.tls)
+		return errHTTP1
+	}
+	if len(c.held) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(c.held)
+	c.held = nil
+	return err
+}
+
+var errHTTP1 = errors.New("the client speaks HTTP/1")
+
+// Write implements net.Conn. What gRPC says in plaintext before it has heard the client is
+// held: who speaks HTTP/1 could not read the answer behind it.
 func (c *connection) Write(b []byte) (int, error) {
+	if !c.checked && !c.tls {
+		c.held = append(c.held, b...)
+		return len(b), nil
+	}
 	n, err := c.Conn.Write(b)
 	c.sent.Add(int64(n))
 	return n, err

@@ -151,7 +151,7 @@ func NewServer(service *Service, config ServerConfig) *Server {
 	}
 	tcp := insecure.NewCredentials()
 	if config.TLS != nil {
-		tcp = credentials.NewTLS(config.TLS)
+		tcp = s.connections.secure(credentials.NewTLS(config.TLS))
 	}
 	options = append(options, grpc.Creds(transport{tcp}))
 	s.grpc = grpc.NewServer(options...)

@@ -21,7 +21,8 @@ import (
 // renewable are certificates in files that a test renews.
 type renewable struct {
 	*certificates
-	log *bytes.Buffer
+	log    *bytes.Buffer
+	served *tls.Config // one for all connections, as a server has
 }
 
 func read(t *testing.T, pair *testcert.Pair, clientCA string, clientCert string) *renewable {
@@ -31,13 +32,13 @@ func read(t *testing.T, pair *testcert.Pair, clientCA string, clientCert string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.certificates = s
+	r.certificates, r.served = s, s.config()
 	return r
 }
 
-// handshake has a client connect, and returns what either side comes upon and which
-// certificate the server showed.
-func (r *renewable) handshake(t *testing.T, client *tls.Config) (shown *x509.Certificate, clientErr, serverErr error) {
+// handshake has a client connect, and returns what it knows of the connection and what
+// either side comes upon.
+func (r *renewable) handshake(t *testing.T, client *tls.Config) (state tls.ConnectionState, clientErr, serverErr error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +49,7 @@ func (r *renewable) handshake(t *testing.T, client *tls.Config) (shown *x509.Cer
 	go func() {
 		raw, err := listener.Accept()
 		if err == nil {
-			conn := tls.Server(raw, r.config())
+			conn := tls.Server(raw, r.served)
 			if err = conn.Handshake(); err == nil {
 				_, err = conn.Write([]byte("x"))
 			}
@@ -58,24 +59,24 @@ func (r *renewable) handshake(t *testing.T, client *tls.Config) (shown *x509.Cer
 	}()
 	conn, err := tls.Dial("tcp", listener.Addr().String(), client)
 	if err != nil {
-		return nil, err, <-ended
+		return state, err, <-ended
 	}
 	defer conn.Close()
 	n, err := conn.Read(make([]byte, 1)) // in TLS 1.3 a server refuses after the client's handshake
 	if n == 1 {
 		err = nil
 	}
-	return conn.ConnectionState().PeerCertificates[0], err, <-ended
+	return conn.ConnectionState(), err, <-ended
 }
 
 // shows fails the test if the server does not show a certificate.
 func (r *renewable) shows(t *testing.T, want *testcert.Pair) {
 	t.Helper()
-	shown, clientErr, serverErr := r.handshake(t, &tls.Config{InsecureSkipVerify: true})
+	state, clientErr, serverErr := r.handshake(t, &tls.Config{InsecureSkipVerify: true})
 	if err := errors.Join(clientErr, serverErr); err != nil {
 		t.Fatal(err)
 	}
-	if !shown.Equal(want.Certificate) {
+	if shown := state.PeerCertificates[0]; !shown.Equal(want.Certificate) {
 		t.Errorf("the server shows certificate %v, want %v; the log:\n%s", shown.SerialNumber, want.Certificate.SerialNumber, r.log)
 	}
 }
@@ -341,8 +342,14 @@ func TestClientCertificates(t *testing.T) {
 		// A client that was let in may not resume that session under another CA.
 		cache := tls.NewLRUClientSessionCache(8)
 		resume := &tls.Config{RootCAs: authority.Pool(), ClientSessionCache: cache, Certificates: []tls.Certificate{good.pair.TLS()}}
-		if _, clientErr, serverErr := r.handshake(t, resume); clientErr != nil || serverErr != nil {
-			t.Fatal(clientErr, serverErr)
+		for range 2 {
+			state, clientErr, serverErr := r.handshake(t, resume)
+			if clientErr != nil || serverErr != nil {
+				t.Fatal(clientErr, serverErr)
+			}
+			if state.DidResume {
+				t.Error("a session was resumed")
+			}
 		}
 		write(t, file, next.CertPEM)
 		r.look(time.Now())
@@ -370,6 +377,7 @@ func TestMinimumVersion(t *testing.T) {
 		t.Error("TLS 1.2 is spoken by default")
 	}
 	r.minVersion = tls.VersionTLS12
+	r.served = r.config()
 	r.reload("SIGHUP")
 	if _, clientErr, serverErr := r.handshake(t, old); clientErr != nil || serverErr != nil {
 		t.Errorf("with --tls-min-version 1.2: %v, %v", clientErr, serverErr)

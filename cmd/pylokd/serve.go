@@ -115,6 +115,9 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	if err := s.open(ctx, tls); err != nil {
 		return err
 	}
+	if certs != nil {
+		certs.clientCAsChanged = s.door.VerifyClients
+	}
 	listener, err := listen("--listen", address)
 	if err != nil {
 		return errors.Join(err, s.close())
