@@ -83,6 +83,14 @@ func testFields(s tested) {
 			Cause: lock.Forced, Actor: "ünïcode 'quoted' \"actor\"", Reason: "line one\nline two: # no comment\n",
 			Lock: lock.Lock{Holder: "yes", RequestID: "0x1F"},
 		}},
+		{"caller", lock.Change{
+			Cause: lock.Request, Actor: "unix:alice",
+			Lock: lock.Lock{Caller: "unix:alice"},
+		}},
+		{"texts of a caller", lock.Change{
+			Cause: lock.Request, Actor: "ünïcode 'quoted' \"caller\"\nlock_token: 9",
+			Lock: lock.Lock{Holder: "alice", Caller: "ünïcode 'quoted' \"caller\"\nlock_token: 9", RequestID: "~"},
+		}},
 		{"ttl", lock.Change{Cause: lock.Request, Lock: lock.Lock{TTL: 1500 * time.Millisecond}}},
 		{"long ttl", lock.Change{Cause: lock.Request, Lock: lock.Lock{TTL: 366 * 24 * time.Hour}}},
 		{"odd ttl", lock.Change{Cause: lock.Request, Lock: lock.Lock{TTL: 123456789 * time.Nanosecond}}},

@@ -28,6 +28,7 @@ RESERVED_KEYS = frozenset(
     (
         "lock_acquired",
         "lock_action",
+        "lock_caller",
         "lock_expires",
         "lock_file_location",
         "lock_file_status",

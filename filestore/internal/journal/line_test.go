@@ -71,6 +71,7 @@ func TestRecord(t *testing.T) {
 		"of all": event(func(e *lock.Event) {
 			e.Type, e.Cause, e.Actor, e.Reason = lock.Unlocked, lock.Forced, "bob", "it hung"
 			e.Lock.Data, e.Lock.Holder, e.Lock.TTL, e.Lock.RequestID = mustData(t, `{"a":[1,2.5,null,{"b":"x\ny"}],"é":"😀"}`), "alice@ci-7", 30*time.Second, "id-1"
+			e.Lock.Caller = "unix:alice"
 		}),
 		"expired": event(func(e *lock.Event) {
 			e.Type, e.Cause, e.Lock.ExpireTime = lock.Unlocked, lock.Expired, at.Add(time.Hour)
@@ -86,6 +87,7 @@ func TestRecord(t *testing.T) {
 			e.Actor = "\x00\x1f\x7f\"\\\n\r\t\u0085\u2028\u2029\ufeff\ufffd😀</script>"
 			e.Reason = `","crc32c":"00000000"}`
 			e.Lock.Holder = `{"more":true}`
+			e.Lock.Caller = "\u2028\"\\\x00\",\"more\":true"
 		}),
 		"data like a checksum": event(func(e *lock.Event) { e.Lock.Data = mustData(t, `{"crc32c":"00000000","more":true,"batch":3}`) }),
 	}
@@ -110,7 +112,7 @@ func FuzzRecord(f *testing.F) {
 			}, string(document))))
 		}
 		l := lock.Lock{
-			Name: lock.MustParseName(fmt.Sprintf("a/b-%d", number)), Data: data, Holder: text(holder), Token: lock.Token(number),
+			Name: lock.MustParseName(fmt.Sprintf("a/b-%d", number)), Data: data, Holder: text(holder), Caller: text(actor), Token: lock.Token(number),
 			AcquireTime: keptTime(at), TTL: time.Duration(ttl), RequestID: text(requestID), Problem: text(reason),
 		}
 		if kinds&1 == 1 {

@@ -28,7 +28,7 @@ func TestSnapshot(t *testing.T) {
 		h := Hold{
 			Lock: lock.Lock{
 				Name: lock.MustParseName(fmt.Sprintf("lb/server-%04d", i)), Token: lock.Token(i + 1), Revision: lock.Revision(2 * i), AcquireTime: at,
-				Data: mustData(t, fmt.Sprintf(`{"a":[{"b":"}],\"\\"}],"n":%d}`, i)), Holder: fmt.Sprintf("ci \"%d\"", i%7),
+				Data: mustData(t, fmt.Sprintf(`{"a":[{"b":"}],\"\\"}],"n":%d}`, i)), Holder: fmt.Sprintf("ci \"%d\"", i%7), Caller: []string{"", "unix:alice", "github:\"a\"\n"}[i%3],
 			},
 			FileToken: lock.Token(i),
 			File:      disk.Stat{Inode: math.MaxInt64, Size: 262, Mtime: -int64(i), Ctime: int64(i), Birth: math.MaxInt64},

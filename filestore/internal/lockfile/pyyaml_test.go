@@ -137,10 +137,10 @@ func TestPyYAMLReads(t *testing.T) {
 		wants[i]["lock_token"] = float64(l.Token)
 		if i%4 == 0 {
 			text := nastyTexts[i/4%len(nastyTexts)]
-			l.TTL, l.Holder, l.RequestID, l.ExpireTime = 90*time.Minute, text, text, l.AcquireTime
+			l.TTL, l.Holder, l.Caller, l.RequestID, l.ExpireTime = 90*time.Minute, text, text, text, l.AcquireTime
 			wants[i]["lock_ttl"], wants[i]["lock_expires"] = "1h30m", wants[i]["lock_acquired"]
 			if text != "" {
-				wants[i]["lock_holder"], wants[i]["lock_request_id"] = text, text
+				wants[i]["lock_holder"], wants[i]["lock_caller"], wants[i]["lock_request_id"] = text, text, text
 			}
 		}
 		requests[i].Load = string(lockfile.Append(nil, l, location))

@@ -19,11 +19,11 @@ func TestWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	leased := lock.Lock{
-		Name: lock.MustParseName("lb/web-1"), Data: data, Holder: "alice@ci-7", Token: 42, Revision: 43,
+		Name: lock.MustParseName("lb/web-1"), Data: data, Holder: "alice@ci-7", Caller: "unix:alice", Token: 42, Revision: 43,
 		AcquireTime: at, TTL: 30 * time.Minute, RequestID: `id "1"`,
 	}
 	expiring := leased
-	expiring.TTL, expiring.ExpireTime, expiring.Holder = 0, at.Add(time.Hour), ""
+	expiring.TTL, expiring.ExpireTime, expiring.Holder, expiring.Caller = 0, at.Add(time.Hour), "", ""
 	for _, test := range []struct {
 		name     string
 		lock     lock.Lock
@@ -40,10 +40,13 @@ func TestWarnings(t *testing.T) {
 			want: []string{"lock_holder: mallory does not count; it is alice@ci-7"}},
 		{name: "no holder", lock: leased, edit: []string{"alice@ci-7", ""},
 			want: []string{`lock_holder: "" does not count; it is alice@ci-7`}},
-		{name: "a caller of nobody's", lock: leased, edit: []string{"lock_action: lock\n", "lock_action: lock\nlock_caller: unix:mallory\n"},
+		{name: "a caller of nobody's", lock: expiring, edit: []string{"lock_action: lock\n", "lock_action: lock\nlock_caller: unix:mallory\n"},
 			want: []string{"lock_caller: unix:mallory does not count; there is none"}},
 		{name: "a holder of nobody's", lock: expiring, edit: []string{"lock_token: 42", "lock_token: 42\nlock_holder: mallory\nlock_ttl: 5s"},
 			want: []string{"lock_holder: mallory does not count; there is none", "lock_ttl: 5s does not count; there is none"}},
+		{name: "another caller", lock: leased, edit: []string{"unix:alice", "unix:mallory"},
+			want: []string{"lock_caller: unix:mallory does not count; it is unix:alice"}},
+		{name: "no caller", lock: leased, edit: []string{"lock_caller: unix:alice\n", ""}},
 		{name: "all of them", lock: leased, edit: []string{
 			"lock_token: 42", "lock_token: 9", "lock_ttl: 30m", "lock_ttl: 9h", "19:03:11", "09:09:09", "lock_file_status: locked", "lock_file_status: unlocked",
 			location, "/elsewhere", "lock_action: lock", "lock_action: [unlock]", "lock_request_id: \"id \\\"1\\\"\"", "lock_request_id: {a: b}",

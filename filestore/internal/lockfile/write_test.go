@@ -64,6 +64,9 @@ func TestAppendRead(t *testing.T) {
 		"holder like a time":  {Holder: "2019-12-20"},
 		"holder with lines":   {Holder: "alice\nlock_token: 99\n"},
 		"holder of spaces":    {Holder: " "},
+		"caller":              {Caller: "unix:alice"},
+		"caller with lines":   {Caller: "token:ci\nlock_token: 99", Holder: "alice"},
+		"caller of CI":        {Caller: "github:acme/web@refs/heads/main run 4711", TTL: time.Minute},
 		"request id":          {RequestID: "0e3"},
 		"request id, digits":  {RequestID: "123"},
 		"token 2^53":          {Token: 1 << 53},
@@ -91,7 +94,7 @@ func TestAppendRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkAppendRead(t, lock.Lock{Data: data, Holder: text, RequestID: text, Token: 1, AcquireTime: acquired})
+		checkAppendRead(t, lock.Lock{Data: data, Holder: text, Caller: text, RequestID: text, Token: 1, AcquireTime: acquired})
 	}
 	for _, number := range nastyNumbers {
 		data, err := lock.NewData(map[string]any{"n": number, "list": []any{number, -number}})
@@ -117,6 +120,7 @@ func FuzzWriteRead(f *testing.F) {
 		l := lock.Lock{
 			Data:        data,
 			Holder:      strings.ToValidUTF8(holder, "?"),
+			Caller:      strings.ToValidUTF8(requestID+holder, "?"),
 			Token:       lock.Token(token>>3 + 1),
 			TTL:         time.Duration(max(ttl, -(ttl + 1))),
 			RequestID:   strings.ToValidUTF8(requestID, "?"),
@@ -144,7 +148,7 @@ func checkAppendRead(t *testing.T, l lock.Lock) {
 	}
 	got := lockfile.Read(text)
 	want := lockfile.Content{
-		Data: l.Data, Token: l.Token, Holder: l.Holder, AcquireTime: l.AcquireTime,
+		Data: l.Data, Token: l.Token, Holder: l.Holder, Caller: l.Caller, AcquireTime: l.AcquireTime,
 		TTL: l.TTL, ExpireTime: l.ExpireTime, RequestID: l.RequestID,
 	}
 	if got != want {

@@ -249,9 +249,9 @@ export declare type LockRequest = Message<"pylok.v1.LockRequest"> & {
   /**
    * The user's own document, kept in the lock file at top level. The file is at
    * most 64 KiB, at most 32 levels deep, and numbers are finite. The reserved
-   * keys are dropped silently: lock_acquired, lock_action, lock_expires,
-   * lock_file_location, lock_file_status, lock_holder, lock_request_id,
-   * lock_token, lock_ttl.
+   * keys are dropped silently: lock_acquired, lock_action, lock_caller,
+   * lock_expires, lock_file_location, lock_file_status, lock_holder,
+   * lock_request_id, lock_token, lock_ttl.
    *
    * When neither ttl nor expire_time is set, the key `expire` acts as
    * expire_time: a string like `2019-12-20 00:00:00` in the server's time zone,
