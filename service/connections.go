@@ -3,27 +3,35 @@ package service
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pylok/pylok/access"
 )
 
 // connections are all open connections of a server. gRPC knows a connection only
 // after its handshake, and both of its ways to stop wait for that, which somebody
 // who connects and says nothing can draw out to the connect timeout.
 type connections struct {
-	limit  int  // how many may be open at a time; 0: any number
-	tls    bool // whether TLS is spoken on them
-	logger *slog.Logger
+	limit    int  // how many may be open at a time; 0: any number
+	perPlace int  // how many of them from one place; 0: any number
+	tls      bool // whether TLS is spoken on them
+	logger   *slog.Logger
 
 	mu     sync.Mutex
 	open   map[*connection]struct{}
+	places map[place]int // how many are open from each
 	closed bool
-	// How many were refused since the log said so last, and when that was.
-	refused       int
-	refusedLogged time.Time
+	stats  ConnectionStats // but Open and Places
+	// How many were refused since the log said so last, and when that was: for all, and
+	// for those of one place.
+	refused, refusedPlace             int
+	refusedLogged, refusedPlaceLogged time.Time
 	// clientCAs vouch for clients; nil: those that their handshakes were verified by.
 	clientCAs *x509.CertPool
 
@@ -40,7 +48,7 @@ func (c *connections) close() {
 	c.mu.Lock()
 	c.closed = true
 	open := c.open
-	c.open = nil
+	c.open, c.places = nil, nil
 	c.mu.Unlock()
 	for conn := range open {
 		conn.Conn.Close()
@@ -57,7 +65,16 @@ func (c *connections) add(conn *connection) bool {
 	if c.closed {
 		return false
 	}
+	if c.perPlace > 0 && c.places[conn.place] >= c.perPlace && !conn.place.isRoot() {
+		c.stats.RefusedByPlace++
+		if c.refusedPlace++; time.Since(c.refusedPlaceLogged) >= logEvery {
+			c.logger.Warn("connections were refused: as many are open from one address or user as may be", "from", conn.place, "open", c.places[conn.place], "refused", c.refusedPlace)
+			c.refusedPlace, c.refusedPlaceLogged = 0, time.Now()
+		}
+		return false
+	}
 	if c.limit > 0 && len(c.open) >= c.limit {
+		c.stats.Refused++
 		if c.refused++; time.Since(c.refusedLogged) >= logEvery {
 			c.logger.Warn("connections were refused: as many are open as may be; close some, or raise the limit of open files (ulimit -n)", "open", len(c.open), "refused", c.refused)
 			c.refused, c.refusedLogged = 0, time.Now()
@@ -65,9 +82,10 @@ func (c *connections) add(conn *connection) bool {
 		return false
 	}
 	if c.open == nil {
-		c.open = make(map[*connection]struct{})
+		c.open, c.places = make(map[*connection]struct{}), make(map[place]int)
 	}
 	c.open[conn] = struct{}{}
+	c.places[conn.place]++
 	return true
 }
 
@@ -91,7 +109,74 @@ func (c *connections) check(conn *connection, first []byte) (http1 bool) {
 func (c *connections) remove(conn *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, open := c.open[conn]; !open {
+		return // closed before
+	}
 	delete(c.open, conn)
+	if c.places[conn.place]--; c.places[conn.place] == 0 {
+		delete(c.places, conn.place)
+	}
+}
+
+// ConnectionStats are what is counted of connections.
+type ConnectionStats struct {
+	// Open are open now, from that many Places: addresses, and users of this machine.
+	Open, Places int
+	// Refused and RefusedByPlace were closed at once since the start, because as many
+	// were open as may be in all, and from one place.
+	Refused, RefusedByPlace uint64
+}
+
+func (c *connections) counted() ConnectionStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stats := c.stats
+	stats.Open, stats.Places = len(c.open), len(c.places)
+	return stats
+}
+
+// place is where connections come from that one can make alone: an IPv4 address, a /64 of
+// IPv6, or a user of this machine, by a socket.
+type place struct {
+	address netip.Prefix
+	isUser  bool
+	uid     uint32
+}
+
+// placeOf returns where a connection comes from.
+func placeOf(conn net.Conn) place {
+	if socket, ok := conn.(*net.UnixConn); ok {
+		if peer, err := access.PeerCredentials(socket); err == nil {
+			return place{isUser: true, uid: peer.UID}
+		}
+		return place{} // has gone
+	}
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return place{}
+	}
+	address, bits := tcp.AddrPort().Addr().Unmap(), 32
+	if address.Is6() {
+		bits = 64
+	}
+	prefix, _ := address.Prefix(bits)
+	return place{address: prefix}
+}
+
+// isRoot reports whether it is the user that the place of all others must not keep out.
+func (p place) isRoot() bool { return p.isUser && p.uid == 0 }
+
+// String returns the place, for the log.
+func (p place) String() string {
+	switch {
+	case p.isUser:
+		return fmt.Sprintf("uid %d", p.uid)
+	case p.address.IsValid() && p.address.IsSingleIP():
+		return p.address.Addr().String()
+	case p.address.IsValid():
+		return p.address.String()
+	}
+	return "an unknown place"
 }
 
 type connectionListener struct {
@@ -106,7 +191,7 @@ func (l *connectionListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		conn := &connection{Conn: accepted, all: l.all, tls: l.all.tls && socketOf(accepted) == nil}
+		conn := &connection{Conn: accepted, all: l.all, place: placeOf(accepted), tls: l.all.tls && socketOf(accepted) == nil}
 		conn.address = remoteAddress{accepted.RemoteAddr(), conn}
 		conn.heard.Store(time.Now().UnixNano()) // by connecting
 		if l.all.add(conn) {
@@ -121,6 +206,7 @@ func (l *connectionListener) Accept() (net.Conn, error) {
 type connection struct {
 	net.Conn
 	all     *connections
+	place   place
 	heard   atomic.Int64 // ns since the Unix epoch
 	sent    atomic.Int64 // bytes
 	address remoteAddress

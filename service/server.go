@@ -52,6 +52,10 @@ type ServerConfig struct {
 	// MaxConnections is how many connections may be open at a time; more are closed at
 	// once. Default: as many as the operating system lets it open.
 	MaxConnections int
+	// MaxConnectionsPerAddress is how many of them may come from one place: an IPv4
+	// address, a /64 of IPv6, or a user of this machine by a socket; root is not counted.
+	// Default: any number.
+	MaxConnectionsPerAddress int
 	// IdleTimeout is how long a connection stays open without a call; clients connect
 	// again by themselves when they have one. Default 15 min.
 	IdleTimeout time.Duration
@@ -117,7 +121,7 @@ func NewServer(service *Service, config ServerConfig) *Server {
 		config.IdleTimeout = 15 * time.Minute
 	}
 	s := &Server{
-		connections: connections{limit: config.MaxConnections, tls: config.TLS != nil, logger: config.Logger},
+		connections: connections{limit: config.MaxConnections, perPlace: config.MaxConnectionsPerAddress, tls: config.TLS != nil, logger: config.Logger},
 		stopping:    make(chan struct{}),
 	}
 	arrivals := &arrivals{limit: config.ConnectTimeout}
@@ -167,6 +171,9 @@ func NewServer(service *Service, config ServerConfig) *Server {
 func (s *Server) Serve(listener net.Listener) error {
 	return s.grpc.Serve(s.connections.listener(listener))
 }
+
+// Connections returns what is counted of connections, for metrics.
+func (s *Server) Connections() ConnectionStats { return s.connections.counted() }
 
 // endAtStop ends the streams of health checks and of reflection when the server stops:
 // they have no end of their own, and Stop would wait for them.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,6 +69,17 @@ type config struct {
 	maxWaiters, maxWaitersTotal int
 	// maxWait is the longest wait that a request may ask for, at most 24 h.
 	maxWait time.Duration
+	// The limits of one caller, and of all where it says so; 0: none. A caller is who
+	// proves a name, and else an address.
+	maxRequestsPerSecond                   float64 // from other machines
+	maxCallsPerCaller, maxWaitsPerCaller   int     // the waits with 32 MiB of data
+	maxWatches, maxWatchesPerCaller        int     // in all, and of one caller
+	maxScansPerCaller, maxHoldsPerCaller   int
+	maxConnections, maxConnectionsPerPlace int // 0: see connectionLimits
+	maxStreams                             int // of one connection
+	// idleTimeout is how long a connection stays open without a call.
+	idleTimeout time.Duration
+
 	// pollInterval is how often the root is looked through for changes that
 	// others made and inotify did not tell, such as those on NFS.
 	pollInterval time.Duration
@@ -106,11 +118,22 @@ func parse(args []string, environment func(string) string) (c config, text strin
 		maxWaitersTotal: 65_536,
 		maxWait:         24 * time.Hour,
 		pollInterval:    time.Second,
-		history:         retention{age: 90 * day, bytes: 1 << 30},
-		tlsClientCert:   "request",
-		tlsMinVersion:   "1.3",
-		logFormat:       "text",
-		logLevel:        slog.LevelInfo,
+
+		maxRequestsPerSecond: 20_000,
+		maxCallsPerCaller:    32_768,
+		maxWaitsPerCaller:    16_384,
+		maxWatches:           32_768,
+		maxWatchesPerCaller:  8_192,
+		maxScansPerCaller:    4,
+		maxHoldsPerCaller:    1_000_000,
+		maxStreams:           32_768,
+		idleTimeout:          15 * time.Minute,
+
+		history:       retention{age: 90 * day, bytes: 1 << 30},
+		tlsClientCert: "request",
+		tlsMinVersion: "1.3",
+		logFormat:     "text",
+		logLevel:      slog.LevelInfo,
 	}
 	flags := pflag.NewFlagSet("pylokd", pflag.ContinueOnError)
 	flags.SortFlags = false
@@ -133,6 +156,17 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.IntVar(&c.maxWaiters, "max-waiters", c.maxWaiters, "at most `N` requests wait for one lock")
 	flags.IntVar(&c.maxWaitersTotal, "max-waiters-total", c.maxWaitersTotal, "at most `N` requests wait for all locks together, with 128 MiB of data")
 	flags.DurationVar(&c.maxWait, "max-wait", c.maxWait, "a request may ask to wait for `TIME`, 24h at most")
+	flags.Float64Var(&c.maxRequestsPerSecond, "max-requests-per-second", c.maxRequestsPerSecond, "a caller from another machine makes at most `N` requests a second; for renewals and releases of what it holds another N. A caller is who proves a name, and else an address; 0, here and below: no limit")
+	flags.IntVar(&c.maxCallsPerCaller, "max-calls-per-caller", c.maxCallsPerCaller, "a caller has at most `N` calls open")
+	flags.IntVar(&c.maxWaitsPerCaller, "max-waits-per-caller", c.maxWaitsPerCaller, "at most `N` requests of a caller wait for locks, with 32 MiB of data")
+	flags.IntVar(&c.maxWatches, "max-watches", c.maxWatches, "at most `N` watches are open in all")
+	flags.IntVar(&c.maxWatchesPerCaller, "max-watches-per-caller", c.maxWatchesPerCaller, "a caller has at most `N` watches open")
+	flags.IntVar(&c.maxScansPerCaller, "max-scans-per-caller", c.maxScansPerCaller, "at most `N` calls of List and History of a caller work at a time; others wait for them")
+	flags.IntVar(&c.maxHoldsPerCaller, "max-holds-per-caller", c.maxHoldsPerCaller, "a caller holds at most `N` locks")
+	flags.IntVar(&c.maxConnections, "max-connections", 0, "at most `N` connections are open; 0, and at most: as many as leave the store the descriptors that it needs")
+	flags.IntVar(&c.maxConnectionsPerPlace, "max-connections-per-address", 0, "at most `N` of them are from one address, or one user of the Unix socket; 0: half of all, 4096 at most")
+	flags.IntVar(&c.maxStreams, "max-streams", c.maxStreams, "at most `N` calls are open on one connection; a client keeps others back")
+	flags.DurationVar(&c.idleTimeout, "idle-timeout", c.idleTimeout, "close a connection after `TIME` without a call; clients connect again by themselves")
 	flags.DurationVar(&c.pollInterval, "poll-interval", c.pollInterval, "look at all lock files every `TIME`, or as often as a fortieth of a CPU allows, for changes that inotify does not tell, such as those on NFS")
 	flags.Var(&c.history, "history", "keep the history of `AGE,SIZE`, whichever ends first; one of the two alone leaves the other as it is")
 	flags.StringVar(&c.logFormat, "log-format", c.logFormat, "log to stderr as `FORMAT`, text or json")
@@ -233,10 +267,33 @@ func (c *config) validate() error {
 		return fmt.Errorf("--max-waiters-total is %d; give 1 or more", c.maxWaitersTotal)
 	case c.maxWait <= 0 || c.maxWait > 24*time.Hour:
 		return fmt.Errorf("--max-wait is %v; give more than 0 and at most 24h", c.maxWait)
+	case !(c.maxRequestsPerSecond >= 0): // NaN too
+		return fmt.Errorf("--max-requests-per-second is %g; give 0 (no limit) or more", c.maxRequestsPerSecond)
+	case c.maxStreams < 1 || c.maxStreams > math.MaxInt32:
+		return fmt.Errorf("--max-streams is %d; give 1 to %d", c.maxStreams, math.MaxInt32)
+	case c.idleTimeout < time.Second:
+		return fmt.Errorf("--idle-timeout is %v; give 1s or more", c.idleTimeout)
 	case c.pollInterval < 10*time.Millisecond:
 		return fmt.Errorf("--poll-interval is %v; give 10ms or more", c.pollInterval)
 	case c.logFormat != "text" && c.logFormat != "json":
 		return fmt.Errorf("--log-format is %q; give text or json", c.logFormat)
+	}
+	for _, limit := range []struct {
+		flag  string
+		value int
+	}{
+		{"max-calls-per-caller", c.maxCallsPerCaller},
+		{"max-waits-per-caller", c.maxWaitsPerCaller},
+		{"max-watches", c.maxWatches},
+		{"max-watches-per-caller", c.maxWatchesPerCaller},
+		{"max-scans-per-caller", c.maxScansPerCaller},
+		{"max-holds-per-caller", c.maxHoldsPerCaller},
+		{"max-connections", c.maxConnections},
+		{"max-connections-per-address", c.maxConnectionsPerPlace},
+	} {
+		if limit.value < 0 {
+			return fmt.Errorf("--%s is %d; give 0 (no limit of its own) or more", limit.flag, limit.value)
+		}
 	}
 	return nil
 }

@@ -9,10 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/pylok/pylok/access"
+	"github.com/pylok/pylok/access/limits"
 	"github.com/pylok/pylok/filestore"
 	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
@@ -29,7 +29,9 @@ type server struct {
 
 	store *filestore.Store
 	locks *manager.Manager
-	door  *service.Server
+	// limits stand before all else that the door opens on.
+	limits *limits.Limits
+	door   *service.Server
 }
 
 // open opens the store, and then what stands on it.
@@ -59,15 +61,24 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 	if err != nil {
 		return errors.Join(err, s.store.Close())
 	}
+	s.limits = limits.New(s.locks, c.callerLimits(s.locks, s.log))
+	connections, perAddress := c.connectionLimits(openFiles())
+	if c.maxConnections > connections {
+		s.log.Warn("--max-connections is more than the limit of open files allows, with those that the store needs; raise that (ulimit -n)", "connections", connections)
+	}
 	s.door = service.NewServer(
-		service.New(s.locks, service.Config{Root: s.store.Root(), Store: "file", Version: version(), May: s.control.May}),
+		service.New(s.limits, service.Config{Root: s.store.Root(), Store: "file", Version: version(), May: s.control.May}),
 		service.ServerConfig{
 			Health:         s.health,
 			Identify:       s.control.Identify,
 			Interceptors:   []service.Interceptor{service.LogCalls(s.log)},
 			Logger:         s.log,
 			TLS:            tls,
-			MaxConnections: maxConnections(),
+			MaxConnections: connections,
+			MaxStreams:     uint32(c.maxStreams),
+			IdleTimeout:    c.idleTimeout,
+
+			MaxConnectionsPerAddress: perAddress,
 		},
 	)
 	return nil
@@ -77,6 +88,7 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 func (s *server) close() error {
 	s.health.Shutdown() // NOT_SERVING: balancers send nobody any more
 	s.locks.Close()     // waiters and watches end
+	s.limits.Close()
 	if !s.door.Stop(callsGrace) {
 		s.log.Warn("calls were still open after the grace and were cut off", "grace", callsGrace)
 	}
@@ -178,17 +190,4 @@ func reload(certs *certificates, control *access.Control, log *slog.Logger) {
 	if control.HasFile() {
 		control.ReloadFor("SIGHUP")
 	}
-}
-
-// maxConnections returns how many connections may be open, so that descriptors are left
-// for the store's own files: half of what the process may have, where that is few. 0: any
-// number.
-func maxConnections() int {
-	const own = 2048
-	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
-		return 0
-	}
-	all := min(limit.Cur, 1<<30)
-	return int(all - min(own, all/2))
 }
