@@ -190,7 +190,7 @@ func (s *certificates) look(now time.Time) {
 	}
 	err := s.read()
 	if err == nil {
-		s.sayRead("files of certificates have changed")
+		s.sayRead("files have changed")
 		return
 	}
 	switch text := err.Error(); {

@@ -24,6 +24,7 @@ import (
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/internal/isolate"
+	"github.com/pylok/pylok/internal/testcert"
 )
 
 // refuse has the server log many refused calls, and checks that it answers each.
@@ -439,3 +440,57 @@ func TestLinesDroppedAtTheEnd(t *testing.T) {
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken") }
+
+// TestCertificatesThatEnd lets certificates end while the server runs, and renews them
+// without a word to it: the next look finds them.
+func TestCertificatesThatEnd(t *testing.T) {
+	authority, next := testcert.New(t), testcert.New(t)
+	soon := time.Now().Add(3 * time.Second)
+	server, renewed := authority.Server(testcert.Options{NotAfter: soon}), authority.Server(testcert.Options{})
+	short, lasting := authority.Client(testcert.Options{CommonName: "short", NotAfter: soon}), authority.Client(testcert.Options{CommonName: "lasting"})
+	clientCA := filepath.Join(t.TempDir(), "ca.pem")
+	write(t, clientCA, authority.CertPEM)
+	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", server.CertFile, "--tls-key", server.KeyFile, "--tls-client-ca", clientCA, "--tls-client-cert", "require")
+	info := func(pair *testcert.Pair) error {
+		_, err := p.client(t, credentials.NewTLS(&tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{pair.TLS()}})).Info(t.Context(), &pylokv1.InfoRequest{})
+		return err
+	}
+	p.stderr.wait(t, "ends in less than a week")
+	connected := p.client(t, credentials.NewTLS(&tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{lasting.TLS()}}))
+	if _, err := connected.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if err := info(lasting); err != nil {
+			says(t, err.Error(), "expired")
+			break
+		}
+	}
+	if _, err := connected.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
+		t.Errorf("who is connected when the server's certificate ends gets %v", err)
+	}
+	write(t, server.CertFile, renewed.CertPEM)
+	write(t, server.KeyFile, renewed.KeyPEM)
+	p.stderr.wait(t, "files have changed: the certificates were read again") // at its next look
+	if err := info(lasting); err != nil {
+		t.Errorf("after the renewal: %v", err)
+	}
+	if err := info(short); status.Code(err) != codes.Unavailable {
+		t.Errorf("a client whose certificate has ended gets %v", err)
+	}
+	p.stderr.wait(t, "clients show a certificate that does not verify")
+
+	write(t, clientCA, next.CertPEM)
+	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := connected.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
+			break // cut off, and let in no more
+		}
+	}
+	if err := info(next.Client(testcert.Options{CommonName: "other"})); err != nil {
+		t.Errorf("a client of the other authority gets %v", err)
+	}
+	p.stop(t)
+}
