@@ -174,9 +174,29 @@ func TestRefusals(t *testing.T) {
 			lock.Error{Reason: lock.ErrShuttingDown, Message: "bye"},
 		},
 		{
-			"a reason of a later server",
+			"UNAUTHENTICATED",
+			refusal(t, codes.Unauthenticated, "who are you", reason("UNAUTHENTICATED")),
+			lock.Error{Reason: lock.ErrUnauthenticated, Message: "who are you"},
+		},
+		{
+			"PERMISSION_DENIED",
 			refusal(t, codes.PermissionDenied, "no", reason("PERMISSION_DENIED")),
-			lock.Error{Reason: "PERMISSION_DENIED", Message: "no"},
+			lock.Error{Reason: lock.ErrPermissionDenied, Message: "no"},
+		},
+		{
+			"RATE_LIMITED",
+			refusal(t, codes.ResourceExhausted, "slower", reason("RATE_LIMITED"), &errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)}),
+			lock.Error{Reason: lock.ErrRateLimited, Message: "slower", RetryAfter: 1500 * time.Millisecond},
+		},
+		{
+			"TOO_MANY_WATCHES",
+			refusal(t, codes.ResourceExhausted, "too many", reason("TOO_MANY_WATCHES")),
+			lock.Error{Reason: lock.ErrTooManyWatches, Message: "too many"},
+		},
+		{
+			"a reason of a later server",
+			refusal(t, codes.PermissionDenied, "no", reason("WRONG_MOON")),
+			lock.Error{Reason: "WRONG_MOON", Message: "no"},
 		},
 		{
 			"the code does not count, the reason does",
