@@ -40,8 +40,8 @@ var importRules = []importRule{
 	{packages: "service/...", mayImport: []string{"lock", "access/...", "gen/...", "internal/document/..."}},
 	{packages: "client/...", mayImport: []string{"lock", "lease", "gen/...", "internal/document/..."}},
 	{packages: "examples/go", mayImport: []string{"lock", "gen/...", "client"}},
-	{packages: "internal/isolate"},                      // for tests
-	{packages: "internal/testcert", standardOnly: true}, // for tests
+	{packages: "internal/isolate"},                        // for tests
+	{packages: "internal/testcert", standardOnly: true},   // for tests
 	{packages: "internal/testissuer", standardOnly: true}, // for tests
 	{packages: "internal/load", mayImport: []string{"lock", "gen/...", "client"}},
 	{packages: "cmd/...", mayImport: []string{"lock/...", "lease", "manager", "access/...", "filestore/...", "gen/...", "service/...", "client/...", "internal/load", "internal/document/..."}},
