@@ -2,11 +2,11 @@ package access
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -21,6 +21,12 @@ import (
 // MaxFileBytes is how large an access file may be.
 const MaxFileBytes = 1 << 20
 
+// Limits of an access file.
+const (
+	maxEntries = 10_000
+	maxRules   = 20_000
+)
+
 // maxTokensOfOneName is how many tokens may have one name: a new one beside the one that it
 // replaces.
 const maxTokensOfOneName = 2
@@ -31,6 +37,9 @@ const maxTokensOfOneName = 2
 func ParsePolicy(text []byte, name string) (*Policy, error) {
 	p := &parser{file: name}
 	entries, rules := p.parse(text)
+	if p.more > 0 {
+		p.problems = append(p.problems, fmt.Errorf("%s: %d problems more", name, p.more))
+	}
 	if len(p.problems) > 0 {
 		return nil, problems(p.problems)
 	}
@@ -54,44 +63,45 @@ func Problems(err error) []error {
 type parser struct {
 	file     string
 	problems []error
+	more     int // problems beyond maxProblems
 }
 
 // maxProblems is how many problems of one file are told.
 const maxProblems = 20
 
 func (p *parser) fail(n *yaml.Node, format string, args ...any) {
-	problem := fmt.Errorf("%s:%d:%d: %s", p.file, n.Line, n.Column, fmt.Sprintf(format, args...))
-	if len(p.problems) < maxProblems {
-		p.problems = append(p.problems, problem)
+	if len(p.problems) == maxProblems {
+		p.more++
+		return
 	}
+	p.problems = append(p.problems, fmt.Errorf("%s:%d:%d: %s", p.file, n.Line, n.Column, fmt.Sprintf(format, args...)))
+}
+
+// failWhole is fail for what has no place in the file.
+func (p *parser) failWhole(format string, args ...any) {
+	p.problems = append(p.problems, fmt.Errorf("%s: %s", p.file, fmt.Sprintf(format, args...)))
 }
 
 func (p *parser) parse(text []byte) ([]*entry, []rule) {
-	if len(text) > MaxFileBytes {
-		p.problems = append(p.problems, fmt.Errorf("%s: it has %d bytes; at most %d are read", p.file, len(text), MaxFileBytes))
+	document := p.document(text)
+	if document == nil {
 		return nil, nil
 	}
-	var document yaml.Node
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
-		p.problems = append(p.problems, fmt.Errorf("%s: it is empty, which would allow nothing to anybody; write `rules: []` if that is meant", p.file))
-		return nil, nil
-	} else if err != nil {
-		p.problems = append(p.problems, fmt.Errorf("%s: %w", p.file, err))
-		return nil, nil
+	if p.plain(document); len(p.problems) > 0 {
+		return nil, nil // what follows could say a secret again
 	}
-	var another yaml.Node
-	if err := decoder.Decode(&another); !errors.Is(err, io.EOF) {
-		p.problems = append(p.problems, fmt.Errorf("%s: it has more than one document", p.file))
-		return nil, nil
-	}
-	top := p.mapping(document.Content[0], "the file", "callers", "rules")
+	top := p.mapping(document, "the file", "callers", "rules")
 	if _, hasRules := top["rules"]; !hasRules && len(p.problems) == 0 {
-		p.fail(document.Content[0], "there are no rules, which would allow nothing to anybody; write `rules: []` if that is meant")
+		p.fail(document, "there are no rules, which would allow nothing to anybody; write `rules: []` if that is meant")
 	}
 	var entries []*entry
 	var entryNodes []*yaml.Node
-	for _, n := range p.list(top["callers"], "callers") {
+	callers, ruleNodes := p.list(top["callers"], "callers"), p.list(top["rules"], "rules")
+	if len(callers) > maxEntries || len(ruleNodes) > maxRules {
+		p.failWhole("it has %d callers and %d rules; at most %d and %d are allowed", len(callers), len(ruleNodes), maxEntries, maxRules)
+		return nil, nil
+	}
+	for _, n := range callers {
 		if e := p.entry(n); e != nil {
 			entries, entryNodes = append(entries, e), append(entryNodes, n)
 		}
@@ -100,10 +110,62 @@ func (p *parser) parse(text []byte) ([]*entry, []rule) {
 	var rules []rule
 	everybody := newPeople(entries)
 	everybody.unknown = len(p.problems) > 0
-	for _, n := range p.list(top["rules"], "rules") {
+	for _, n := range ruleNodes {
 		rules = append(rules, p.rule(n, everybody))
 	}
 	return entries, rules
+}
+
+// document returns the value of the one document that the text has; nil: it has not.
+func (p *parser) document(text []byte) *yaml.Node {
+	if len(text) > MaxFileBytes {
+		p.failWhole("it has more than the %d bytes that are allowed", MaxFileBytes)
+		return nil
+	}
+	var document, another yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	switch err := decoder.Decode(&document); {
+	case errors.Is(err, io.EOF):
+		p.failWhole("it is empty, which would allow nothing to anybody; write `rules: []` if that is meant")
+		return nil
+	case err != nil:
+		p.syntax(err)
+		return nil
+	}
+	if err := decoder.Decode(&another); err == nil {
+		p.fail(&another, "another document begins; an access file has one")
+		return nil
+	} else if !errors.Is(err, io.EOF) {
+		p.syntax(err)
+		return nil
+	}
+	return document.Content[0]
+}
+
+// syntax tells of text that is no YAML: of yaml's errors, those of one line name it.
+func (p *parser) syntax(err error) {
+	problem := strings.TrimPrefix(err.Error(), "yaml: ")
+	if line, what, found := strings.Cut(problem, ": "); found && strings.HasPrefix(line, "line ") {
+		p.problems = append(p.problems, fmt.Errorf("%s:%s: %s", p.file, strings.TrimPrefix(line, "line "), what))
+		return
+	}
+	p.failWhole("%s", problem)
+}
+
+// plain finds what an access file must not have anywhere: text that stands for other text,
+// tags, and secrets, which it does not repeat.
+func (p *parser) plain(n *yaml.Node) {
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		p.fail(n, "an access file has no anchors (&) and no aliases (*): write it out; quote a text that begins with a *")
+	case n.Style&yaml.TaggedStyle != 0:
+		p.fail(n, "an access file has no tags (!)")
+	case n.Kind == yaml.ScalarNode && strings.HasPrefix(n.Value, TokenPrefix) && len(n.Value) > len(TokenPrefix):
+		p.fail(n, "this is a token itself, which must not be in the file: take it back, make a new one with pylok token new, and put the line here that it prints")
+	}
+	for _, child := range n.Content {
+		p.plain(child)
+	}
 }
 
 // mapping returns the values of a mapping by their keys, of which only those named may
@@ -117,6 +179,8 @@ func (p *parser) mapping(n *yaml.Node, what string, keys ...string) map[string]*
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		switch {
+		case key.Kind != yaml.ScalarNode || key.Value == "":
+			p.fail(key, "a key of %s must be a text", what)
 		case keys != nil && !slices.Contains(keys, key.Value):
 			p.fail(key, "%q is no key of %s; there are %s", key.Value, what, strings.Join(keys, ", "))
 		case values[key.Value] != nil:
@@ -194,14 +258,18 @@ func (p *parser) entry(n *yaml.Node) *entry {
 	}
 	for _, g := range p.list(values["groups"], "groups") {
 		if group, ok := p.text(g, "a group"); ok {
-			if strings.ContainsAny(group, " *,") || badName(group) != "" {
-				p.fail(g, "%q cannot be a group: it has a space, a comma, a * or a control character", group)
+			switch {
+			case strings.HasPrefix(group, groupPrefix):
+				p.fail(g, "%s goes before a group in who alone; here it is %q", groupPrefix, strings.TrimPrefix(group, groupPrefix))
+			case strings.ContainsAny(group, " *,:") || badName(group) != "":
+				p.fail(g, "%q cannot be a group: it has a space, a comma, a colon, a * or a control character", group)
+			case slices.Contains(e.groups, group):
+				p.fail(g, "%q is there twice", group)
 			}
 			e.groups = append(e.groups, group)
 		}
 	}
 	slices.Sort(e.groups)
-	e.groups = slices.Compact(e.groups)
 	if len(p.problems) > before {
 		return nil
 	}
@@ -226,9 +294,6 @@ func (p *parser) token(n, expires *yaml.Node) *tokenProof {
 	hash, err := hex.DecodeString(digits)
 	var proof tokenProof
 	switch {
-	case strings.HasPrefix(text, TokenPrefix):
-		p.fail(n, "this is a token itself, which must not be in the file: take it back, make a new one with pylok token new, and put the line here that it prints")
-		return nil
 	case !isHash || err != nil || copy(proof.hash[:], hash) != len(proof.hash) || len(hash) != len(proof.hash):
 		p.fail(n, "a token is given as sha256: and 64 hexadecimal digits; pylok token new prints the line")
 		return nil
@@ -268,20 +333,20 @@ func (p *parser) jwt(n *yaml.Node) *jwtProof {
 		}
 		proof.algorithms = append(proof.algorithms, algorithm)
 	}
-	if len(proof.algorithms) == 0 {
+	if len(proof.algorithms) == 0 && values["algorithms"] != nil {
+		p.fail(values["algorithms"], "there is no algorithm; leave algorithms out for RS256 and ES256")
+	} else if len(proof.algorithms) == 0 {
 		proof.algorithms = []string{"RS256", "ES256"}
 	}
 	if values["claims"] != nil {
-		for key, value := range p.mapping(values["claims"], "claims") {
-			text, ok := p.text(value, "a claim")
-			if key == "sub" && strings.Contains(proof.issuer, "token.actions.githubusercontent.com") {
-				p.fail(value, "the form of sub differs between repositories of GitHub; match repository_id, repository_owner_id, environment, ref or job_workflow_ref")
-			}
-			if ok {
+		claims := p.mapping(values["claims"], "claims")
+		for _, key := range slices.Sorted(maps.Keys(claims)) {
+			if text, ok := p.text(claims[key], key); ok {
 				proof.claims[key] = text
 			}
 		}
 	}
+	p.checkClaims(n, values["claims"], &proof)
 	return &proof
 }
 
@@ -311,8 +376,8 @@ func (p *parser) certificate(n *yaml.Node) *certificateProof {
 // checkEntries finds callers that cannot be told apart.
 func (p *parser) checkEntries(entries []*entry, nodes []*yaml.Node) {
 	tokens := make(map[[32]byte]bool)
-	ofName := make(map[string]int)
-	issuers := make(map[string]string) // by the word of the names
+	named := make(map[string][]*entry)
+	issuers := make(map[string]*entry) // the first, by the word of its names
 	for i, e := range entries {
 		switch {
 		case e.token != nil:
@@ -320,22 +385,40 @@ func (p *parser) checkEntries(entries []*entry, nodes []*yaml.Node) {
 				p.fail(nodes[i], "another caller has the same token")
 			}
 			tokens[e.token.hash] = true
-			if ofName[e.name.text]++; ofName[e.name.text] > maxTokensOfOneName {
-				p.fail(nodes[i], "%s has more than %d tokens; take old ones out", e.name.text, maxTokensOfOneName)
-			}
+			p.checkRotation(nodes[i], e, named[e.name.text])
+			named[e.name.text] = append(named[e.name.text], e)
 		case e.jwt != nil:
 			word := e.name.word()
-			if other := issuers[word]; other != "" && other != e.jwt.issuer && word != oidcWord {
-				p.fail(nodes[i], "names that begin with %s: are those of %s; two issuers need two words, or one could give the names of the other", word, other)
+			other, there := issuers[word]
+			switch {
+			case !there:
+				issuers[word] = e
+			case other.jwt.issuer == e.jwt.issuer:
+			case e.name.text == defaultNames[oidcWord] && other.name.text == e.name.text: // has the issuer in it
+			default:
+				p.fail(nodes[i], "names that begin with %s: are those of %s, by the caller on line %d; two issuers need two words, such as name: \"ci:{sub}\", or one could give the names of the other", word, other.jwt.issuer, other.line)
 			}
-			issuers[word] = cmp.Or(issuers[word], e.jwt.issuer)
 		}
+	}
+}
+
+// checkRotation finds tokens of one name that do not take each other's place.
+func (p *parser) checkRotation(n *yaml.Node, e *entry, others []*entry) {
+	switch {
+	case len(others) == 0:
+	case len(others) >= maxTokensOfOneName:
+		p.fail(n, "%s has more than %d tokens; take old ones out", e.name.text, maxTokensOfOneName)
+	case e.token.expires.IsZero() && others[0].token.expires.IsZero():
+		p.fail(n, "%s has another token on line %d; two are for changing from one to the other: give the old one an end with expires", e.name.text, others[0].line)
+	case !slices.Equal(e.groups, others[0].groups):
+		p.fail(n, "%s is in other groups by its token on line %d; both are one caller", e.name.text, others[0].line)
 	}
 }
 
 func (p *parser) rule(n *yaml.Node, everybody people) rule {
 	values := p.mapping(n, "a rule", "who", "may", "locks")
 	r := rule{line: n.Line}
+	before := len(p.problems) + p.more
 	if values == nil {
 		return r
 	}
@@ -350,6 +433,8 @@ func (p *parser) rule(n *yaml.Node, everybody people) rule {
 		}
 		if problem := everybody.nobody(who); problem != "" && !everybody.unknown {
 			p.fail(w, "%s", problem)
+		} else if slices.Contains(r.who, who) {
+			p.fail(w, "%q is there twice", who)
 		}
 		r.who = append(r.who, who)
 	}
@@ -364,6 +449,9 @@ func (p *parser) rule(n *yaml.Node, everybody people) rule {
 			p.fail(m, "%v", err)
 			continue
 		}
+		if slices.Contains(r.may, verb) {
+			p.fail(m, "%q is there twice", word)
+		}
 		concernsLocks = concernsLocks || verb != Admin
 		r.may = append(r.may, verb)
 	}
@@ -377,9 +465,13 @@ func (p *parser) rule(n *yaml.Node, everybody people) rule {
 			p.fail(l, "%v", err)
 			continue
 		}
+		if slices.ContainsFunc(r.locks, func(other lock.Pattern) bool { return other.String() == text }) {
+			p.fail(l, "%q is there twice", text)
+		}
 		r.locks = append(r.locks, pattern)
 	}
 	switch {
+	case len(p.problems)+p.more > before: // of what was meant, parts are missing
 	case len(r.who) == 0:
 		p.fail(values["who"], "the rule is for nobody")
 	case len(r.may) == 0:

@@ -3,6 +3,7 @@ package access
 import (
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -78,15 +79,26 @@ func (p *Policy) sum() (digest [sha256.Size]byte) {
 			fmt.Fprintf(h, " certificate %q\n", *e.certificate)
 		}
 	}
-	for _, r := range p.rules {
-		fmt.Fprintf(h, "%q %d", r.who, r.may)
-		for _, pattern := range r.locks {
-			fmt.Fprintf(h, " %q", pattern.String())
-		}
-		fmt.Fprintln(h)
+	lines := make([]string, len(p.rules)) // their order means nothing
+	for i, r := range p.rules {
+		who, may, locks := slices.Sorted(slices.Values(r.who)), slices.Sorted(slices.Values(r.may)), sortedTexts(r.locks)
+		lines[i] = fmt.Sprintf("%q %d %q\n", who, may, locks)
+	}
+	slices.Sort(lines)
+	for _, line := range lines {
+		io.WriteString(h, line)
 	}
 	h.Sum(digest[:0])
 	return digest
+}
+
+func sortedTexts(patterns []lock.Pattern) []string {
+	texts := make([]string, len(patterns))
+	for i, p := range patterns {
+		texts[i] = p.String()
+	}
+	slices.Sort(texts)
+	return texts
 }
 
 // Digest tells policies apart that do not say the same; that of the nil Policy is zero.
