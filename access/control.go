@@ -36,8 +36,9 @@ type Control struct {
 	read    [sha256.Size]byte // SHA-256 of its text
 	settled bool              // it was read so long after its last change that it shows the next one
 
-	mu      sync.Mutex    // held for moments
-	changed chan struct{} // closed at the next change
+	mu      sync.Mutex      // held for moments
+	changed context.Context // ends at the next change
+	change  context.CancelFunc
 	stats   Stats
 }
 
@@ -60,7 +61,8 @@ func NewControl(config Config) (*Control, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Control{config: config, changed: make(chan struct{}), stats: Stats{OK: true}}
+	c := &Control{config: config, stats: Stats{OK: true}}
+	c.changed, c.change = context.WithCancel(context.Background())
 	if config.File == "" {
 		return c, nil
 	}
@@ -118,7 +120,10 @@ func (c *Control) Policy() *Policy { return c.policy.Load() }
 
 // Changed returns a channel that is closed when Policy returns another one than now. Ask
 // for it before Policy, so that no change is missed.
-func (c *Control) Changed() <-chan struct{} {
+func (c *Control) Changed() <-chan struct{} { return c.untilChange().Done() }
+
+// untilChange returns a context that ends when Changed is closed.
+func (c *Control) untilChange() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.changed
@@ -175,8 +180,8 @@ func (c *Control) load() (another bool, err error) {
 	}
 	if before := c.policy.Load(); before == nil || before.Digest() != policy.Digest() {
 		c.policy.Store(policy)
-		close(c.changed)
-		c.changed = make(chan struct{})
+		c.change()
+		c.changed, c.change = context.WithCancel(context.Background())
 	}
 	return another, nil
 }

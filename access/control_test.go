@@ -261,9 +261,9 @@ rules:
 				for i := range 2 {
 					caller := lock.Caller{Name: fmt.Sprintf("token:x%d", i), Groups: []string{fmt.Sprintf("g%d", i)}, Listed: true}
 					name := fmt.Sprintf("n%d/a", i)
-					sees := p.Sees(caller)
+					sees := p.Sees(caller).Pass(name)
 					got := []bool{
-						p.Allows(caller, Lock, lock.MustParseName(name)), sees != nil && sees(name),
+						p.Allows(caller, Lock, lock.MustParseName(name)), sees,
 						p.AllowsFreeze(caller, lock.MustParseName(fmt.Sprintf("f%d", i))), p.entries[0].line == 2 && len(p.tokens) == 1 && p.entries[0].name.text == caller.Name,
 					}
 					for _, got := range got {

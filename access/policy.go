@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -22,6 +23,8 @@ type Policy struct {
 	named  map[string]*rights
 	groups map[string]*rights
 	listed *rights
+
+	filters sync.Map // of *lock.Filter, by the rights that they are of
 }
 
 // newPolicy works out what the rules allow.
@@ -143,23 +146,30 @@ func (p *Policy) AllowsAdmin(c lock.Caller) bool {
 	return p.Allows(c, Admin, lock.Name{})
 }
 
-// Sees returns whether the caller may view a lock, by its name; nil: it may view all.
-func (p *Policy) Sees(c lock.Caller) func(name string) bool {
+// Sees returns the filter for the names of locks that the caller may view; nil: it may view
+// all. Callers with the same rights have the same filter.
+func (p *Policy) Sees(c lock.Caller) *lock.Filter {
 	views, all := p.views(c)
-	switch {
-	case all:
+	if all {
 		return nil
-	case len(views) == 1:
-		return views[0].match
 	}
-	return func(name string) bool {
+	var key strings.Builder
+	for _, patterns := range views {
+		fmt.Fprintf(&key, "%p ", patterns)
+	}
+	if filter, ok := p.filters.Load(key.String()); ok {
+		return filter.(*lock.Filter)
+	}
+	filter := lock.NewFilter(func(name string) bool {
 		for _, patterns := range views {
 			if patterns.match(name) {
 				return true
 			}
 		}
 		return false
-	}
+	})
+	kept, _ := p.filters.LoadOrStore(key.String(), filter)
+	return kept.(*lock.Filter)
 }
 
 // views returns what the caller may view, or that it may view all.

@@ -67,8 +67,7 @@ func TestAllows(t *testing.T) {
 		if !(*Policy)(nil).Allows(test.caller, test.verb, name) {
 			t.Errorf("without an access file %s may not %v %s", test.caller.Name, test.verb, name)
 		}
-		sees := p.Sees(test.caller)
-		if got, want := sees == nil || sees(test.name), p.Allows(test.caller, View, name); got != want {
+		if got, want := p.Sees(test.caller).Pass(test.name), p.Allows(test.caller, View, name); got != want {
 			t.Errorf("%s sees %s: %t, and may view it: %t", test.caller.Name, name, got, want)
 		}
 	}

@@ -11,10 +11,10 @@ import (
 // one name that it is; the empty pattern, which the zero Pattern is, selects all.
 type Pattern struct {
 	text   string
-	prefix string                  // what every selected name starts with
-	suffix string                  // what every one ends with, if rest is not nil
-	rest   *glob                   // what comes after the prefix; nil: all names, or exactly text
-	also   *func(name string) bool // what a name must fulfil besides; nil: nothing
+	prefix string  // what every selected name starts with
+	suffix string  // what every one ends with, if rest is not nil
+	rest   *glob   // what comes after the prefix; nil: all names, or exactly text
+	filter *Filter // what a name must pass besides; nil: nothing
 }
 
 // ParsePattern checks text: the rules are those of ParseName, with * allowed
@@ -53,17 +53,38 @@ func MustParsePattern(text string) Pattern {
 	return p
 }
 
-// Where returns the pattern that selects those of p's names for which also reports true.
-// It must go on saying the same of each name, and is asked from many goroutines at once.
-// Everything else about the pattern stays as it is.
-func (p Pattern) Where(also func(name string) bool) Pattern {
-	if before := p.also; before != nil {
-		both := also
-		also = func(name string) bool { return (*before)(name) && both(name) }
+// Filter narrows patterns to names that it passes. Where many are narrowed likewise they
+// should have one Filter: who waits for names knows by it that they wait for the same.
+type Filter struct{ pass func(name string) bool }
+
+// NewFilter returns a filter for the names of which pass reports true. It must go on saying
+// the same of each name, and is asked from many goroutines at once.
+func NewFilter(pass func(name string) bool) *Filter { return &Filter{pass} }
+
+// Pass reports whether a name passes the filter; the nil Filter passes all.
+func (f *Filter) Pass(name string) bool { return f == nil || f.pass(name) }
+
+// Where returns the pattern that selects those of p's names that pass a filter too; nil:
+// all of them.
+func (p Pattern) Where(f *Filter) Pattern {
+	if f == nil {
+		return p
 	}
-	p.also = &also
+	if before := p.filter; before != nil {
+		p.filter = NewFilter(func(name string) bool { return before.Pass(name) && f.Pass(name) })
+		return p
+	}
+	if p.text == "" {
+		p = everything // of which nobody takes the text for no condition
+	}
+	p.filter = f
 	return p
 }
+
+var everything = MustParsePattern("**")
+
+// Filter returns what names must pass besides matching the text; nil: nothing.
+func (p Pattern) Filter() *Filter { return p.filter }
 
 // String returns the pattern as it was parsed.
 func (p Pattern) String() string { return p.text }
@@ -72,14 +93,14 @@ func (p Pattern) String() string { return p.text }
 func (p Pattern) Prefix() string { return p.prefix }
 
 // IsName reports whether p selects one name alone, which is its Prefix.
-func (p Pattern) IsName() bool { return p.text != "" && p.rest == nil }
+func (p Pattern) IsName() bool { return p.text != "" && p.rest == nil && p.filter == nil }
 
 // Match reports whether p selects n.
 func (p Pattern) Match(n Name) bool { return p.MatchText(n.text) }
 
 // MatchText is Match for the text of a name.
 func (p Pattern) MatchText(name string) bool {
-	return p.matchGlob(name) && (p.also == nil || (*p.also)(name))
+	return p.matchGlob(name) && p.filter.Pass(name)
 }
 
 func (p Pattern) matchGlob(name string) bool {

@@ -7,10 +7,18 @@ import "github.com/pylok/pylok/lock"
 // with that wait; those with the same beginning are matched one by one. The zero audience
 // is not ready for use. It is guarded by Feed.mu.
 type audience struct {
-	groups   map[string]*group          // all, by the text of their pattern
+	groups   map[key]*group             // all
 	prefixes map[string][]*group        // those whose pattern is no name, by its Prefix
 	lengths  [lock.MaxNameBytes + 1]int // keys of prefixes, by their length
 }
+
+// key is equal for patterns that select the same.
+type key struct {
+	text   string
+	filter *lock.Filter
+}
+
+func keyOf(p lock.Pattern) key { return key{p.String(), p.Filter()} }
 
 // group is the readers who wait for the same pattern. They all leave it when an event
 // wakes them, and the next who comes begins a new one.
@@ -23,15 +31,15 @@ type group struct {
 }
 
 func newAudience() audience {
-	return audience{groups: make(map[string]*group), prefixes: make(map[string][]*group)}
+	return audience{groups: make(map[key]*group), prefixes: make(map[string][]*group)}
 }
 
 // join returns the group of those who wait for p, for one more who does.
 func (a *audience) join(p lock.Pattern) *group {
-	g := a.groups[p.String()]
+	g := a.groups[keyOf(p)]
 	if g == nil {
 		g = &group{pattern: p, news: make(chan struct{})}
-		a.groups[p.String()] = g
+		a.groups[keyOf(p)] = g
 		if !p.IsName() {
 			same := a.prefixes[p.Prefix()]
 			if len(same) == 0 {
@@ -53,7 +61,7 @@ func (a *audience) leave(g *group) {
 }
 
 func (a *audience) remove(g *group) {
-	delete(a.groups, g.pattern.String())
+	delete(a.groups, keyOf(g.pattern))
 	if g.pattern.IsName() {
 		return
 	}
@@ -73,7 +81,7 @@ func (a *audience) remove(g *group) {
 // wake wakes whom an event concerns. They do not wait any more then.
 func (a *audience) wake(event lock.Event) {
 	name := event.Lock.Name.String()
-	if g := a.groups[name]; g != nil {
+	if g := a.groups[key{text: name}]; g != nil {
 		a.tell(g, event.Revision)
 	}
 	if len(a.prefixes) == 0 {

@@ -1,0 +1,398 @@
+package access_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pylok/pylok/access"
+	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/lock/memstore"
+	"github.com/pylok/pylok/manager"
+)
+
+// guarded is a guard before the rules of package manager, on locks in memory.
+type guarded struct {
+	*access.Guard
+	t       *testing.T
+	inner   lock.Locks
+	control *access.Control
+	file    string
+	records []access.Record
+	token   string // of ci
+}
+
+// noteInMemory is an access.Note.
+type noteInMemory struct{ text []byte }
+
+func (n *noteInMemory) Load() ([]byte, error)  { return n.text, nil }
+func (n *noteInMemory) Save(text []byte) error { n.text = slices.Clone(text); return nil }
+
+// rulesFor is an access file in which ci, who has a token, may do something.
+func rulesFor(hash, rules string) string {
+	return fmt.Sprintf("callers:\n  - {name: ci, token: %q, groups: [ci]}\nrules:\n%s", hash, rules)
+}
+
+func newGuarded(t *testing.T, rules string, note access.Note) *guarded {
+	t.Helper()
+	store := memstore.New(memstore.Config{})
+	m, err := manager.New(store, manager.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guarded{t: t, inner: m, file: filepath.Join(t.TempDir(), "access.yaml")}
+	token, hash := access.NewToken()
+	g.token = token
+	g.write(rulesFor(hash, rules))
+	if g.control, err = access.NewControl(access.Config{File: g.file}); err != nil {
+		t.Fatal(err)
+	}
+	g.Guard = access.NewGuard(m, g.control, access.GuardConfig{
+		Record: func(r access.Record) { g.records = append(g.records, r) },
+		Note:   note,
+	})
+	t.Cleanup(func() {
+		m.Close()
+		store.Close()
+	})
+	return g
+}
+
+func (g *guarded) write(text string) {
+	g.t.Helper()
+	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// change gives ci other rules.
+func (g *guarded) change(rules string) {
+	g.t.Helper()
+	text, err := os.ReadFile(g.file)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	before, _, _ := strings.Cut(string(text), "rules:\n")
+	g.write(before + "rules:\n" + rules)
+	if err := g.control.Reload(); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// ci returns the context and the caller of somebody with the token.
+func (g *guarded) ci() (context.Context, lock.Caller) {
+	g.t.Helper()
+	ctx := access.WithEvidence(g.t.Context(), &access.Evidence{Bearer: g.token})
+	caller, err := g.control.Identify(ctx)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return ctx, caller
+}
+
+// take takes a lock past the guard.
+func (g *guarded) take(name string) lock.Lock {
+	g.t.Helper()
+	grant, err := g.inner.Lock(g.t.Context(), lock.Caller{Name: "unix:root"}, lock.LockRequest{Name: lock.MustParseName(name), Holder: "root"})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return grant.Lock
+}
+
+// requests are all requests about one lock, and the verb that each needs.
+var requests = []struct {
+	what string
+	verb access.Verb
+	ask  func(context.Context, lock.Locks, lock.Caller, lock.Name) error
+}{
+	{"lock", access.Lock, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.Lock(ctx, c, lock.LockRequest{Name: n, Holder: "x"})
+		return err
+	}},
+	{"lock and wait", access.Lock, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.Lock(ctx, c, lock.LockRequest{Name: n, Holder: "x", Wait: time.Millisecond})
+		return err
+	}},
+	{"renew", access.Lock, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.Renew(ctx, c, lock.RenewRequest{Name: n, Token: 1, TTL: time.Hour})
+		return err
+	}},
+	{"unlock", access.Lock, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.Unlock(ctx, c, lock.UnlockRequest{Name: n, Token: 1})
+		return err
+	}},
+	{"break", access.Break, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.Unlock(ctx, c, lock.UnlockRequest{Name: n, Force: true, Reason: "stuck"})
+		return err
+	}},
+	{"status", access.View, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.Status(ctx, c, n)
+		return err
+	}},
+	{"list", access.View, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, _, _, err := l.List(ctx, c, lock.MustParsePattern(n.String()), lock.Name{}, 10)
+		return err
+	}},
+	{"history", access.View, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.History(ctx, c, lock.HistoryQuery{Pattern: lock.MustParsePattern(n.String())}, 0, 10)
+		return err
+	}},
+	{"watch", access.View, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		for _, err := range l.Watch(ctx, c, lock.MustParsePattern(n.String()), 0) {
+			return err
+		}
+		return nil
+	}},
+}
+
+// TestGuardAsks: each request is refused unless a rule allows its verb, in the same words
+// whether the lock is held or free, and what is refused is recorded.
+func TestGuardAsks(t *testing.T) {
+	for _, verb := range []access.Verb{access.View, access.Lock, access.Break, access.Freeze, access.Admin} {
+		rules := fmt.Sprintf("  - {who: [\"group:ci\"], may: [%s], locks: [\"prod/**\"]}\n", verb)
+		if verb == access.Admin {
+			rules = "  - {who: [\"group:ci\"], may: [admin]}\n"
+		}
+		for _, request := range requests {
+			t.Run(verb.String()+" "+request.what, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g := newGuarded(t, rules, nil)
+					ctx, ci := g.ci()
+					prod, dev := lock.MustParseName("prod/x"), lock.MustParseName("dev/x")
+					var texts []string
+					for _, name := range []lock.Name{prod, dev} {
+						for range 2 { // free, then held
+							err := request.ask(ctx, g, ci, name)
+							denied := errors.Is(err, lock.ErrPermissionDenied)
+							want := name == dev || verb == access.Admin || verb != request.verb && request.verb != access.View
+							if denied != want {
+								t.Errorf("%s %s by one who may %s: %v; want refused: %t", request.what, name, verb, err, want)
+							}
+							if denied {
+								texts = append(texts, strings.ReplaceAll(err.Error(), name.String(), "NAME"))
+							}
+							if g.status(name).Held() {
+								continue
+							}
+							g.take(name.String())
+						}
+					}
+					if distinct := slices.Compact(texts); len(distinct) > 1 {
+						t.Errorf("the refusals differ: %q", distinct)
+					}
+					if verb != access.Break && len(g.records) != len(texts) {
+						t.Errorf("%d refusals are recorded, want %d", len(g.records), len(texts))
+					}
+				})
+			})
+		}
+	}
+}
+
+func (g *guarded) status(name lock.Name) lock.Lock {
+	g.t.Helper()
+	l, err := g.inner.Status(g.t.Context(), lock.Caller{}, name)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return l
+}
+
+// TestGuardFilters: lists, histories and watches of wider patterns have what may be viewed,
+// and nothing of the rest.
+func TestGuardFilters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t, "  - {who: [\"*\"], may: [view], locks: [\"a/**\", \"c/x\"]}\n", nil)
+		ctx, ci := g.ci()
+		names := []string{"a/1", "a/2", "b/1", "b/2", "c/x", "c/y"}
+		visible := []string{"a/1", "a/2", "c/x"}
+		for _, name := range names {
+			g.take(name)
+		}
+		for _, pattern := range []string{"", "**", "*/*", "c/*", "b/*"} {
+			p := lock.MustParsePattern(pattern)
+			var want, listed, past []string
+			for _, name := range visible {
+				if p.MatchText(name) {
+					want = append(want, name)
+				}
+			}
+			for after, more := (lock.Name{}), true; more; {
+				var page []lock.Lock
+				var err error
+				if page, _, more, err = g.List(ctx, ci, p, after, 2); err != nil {
+					t.Fatal(err)
+				}
+				for _, l := range page {
+					after = l.Name
+					listed = append(listed, l.Name.String())
+				}
+			}
+			for from, more := lock.Revision(0), true; more; {
+				page, err := g.History(ctx, ci, lock.HistoryQuery{Pattern: p}, from, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range page.Events {
+					past = append(past, e.Lock.Name.String())
+				}
+				from, more = page.Next, page.Next != 0
+			}
+			if !slices.Equal(listed, want) || !slices.Equal(past, want) {
+				t.Errorf("of %q: the list has %q and the history %q, want %q", pattern, listed, past, want)
+			}
+		}
+
+		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.Pattern{}, 0))
+		defer stop()
+		var told []string
+		for len(told) == 0 || !strings.HasPrefix(told[len(told)-1], "synced") {
+			e, err, _ := next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			told = append(told, e.Type.String()+" "+e.Lock.Name.String())
+		}
+		if want := []string{"reset ", "locked a/1", "locked a/2", "locked c/x", "synced "}; !slices.Equal(told, want) {
+			t.Errorf("the watch begins with %q, want %q", told, want)
+		}
+		g.take("b/3")
+		g.take("a/3")
+		if e, err, _ := next(); err != nil || e.Lock.Name.String() != "a/3" {
+			t.Errorf("the watch tells %+v, %v; want a/3 alone", e, err)
+		}
+	})
+}
+
+// TestGuardWatchOverReload: a watch goes on when the rules change, with the state anew where
+// they let the caller see another set; one of a name that may not be viewed any more ends,
+// and so does that of a caller who is nobody any more.
+func TestGuardWatchOverReload(t *testing.T) {
+	const (
+		seesA  = "  - {who: [\"*\"], may: [view], locks: [\"a/**\"]}\n"
+		seesAB = "  - {who: [\"*\"], may: [view], locks: [\"a/**\", \"b/**\"]}\n"
+		others = "  - {who: [\"*\"], may: [view], locks: [\"a/**\"]}\n  - {who: [\"*\"], may: [lock], locks: [\"a/x\"]}\n"
+	)
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t, seesA, nil)
+		ctx, ci := g.ci()
+		g.take("a/1")
+		g.take("b/1")
+		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.Pattern{}, 0))
+		defer stop()
+		want := func(when string, want ...string) {
+			t.Helper()
+			var got []string
+			for range want {
+				e, err, ok := next()
+				if err != nil || !ok {
+					t.Fatalf("%s: %v after %q", when, err, got)
+				}
+				got = append(got, strings.TrimSpace(e.Type.String()+" "+e.Lock.Name.String()))
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("%s: %q, want %q", when, got, want)
+			}
+		}
+		want("at first", "reset", "locked a/1", "synced")
+		g.change(seesAB)
+		want("it sees more", "reset", "locked a/1", "locked b/1", "synced")
+		g.take("b/2")
+		want("it sees more", "locked b/2")
+		g.change(others)
+		want("it sees less", "reset", "locked a/1", "synced")
+		g.change(others + "  - {who: [\"*\"], may: [break], locks: [\"a/x\"]}\n")
+		g.take("a/2")
+		want("it sees the same", "synced", "locked a/2")
+		g.write("callers: []\nrules: []\n")
+		if err := g.control.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err, _ := next(); !errors.Is(err, lock.ErrUnauthenticated) {
+			t.Errorf("without a caller: %v, want %v", err, lock.ErrUnauthenticated)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t, seesAB, nil)
+		ctx, ci := g.ci()
+		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.MustParsePattern("b/1"), 0))
+		defer stop()
+		for range 2 {
+			if _, err, _ := next(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.change(seesA)
+		if _, err, _ := next(); !errors.Is(err, lock.ErrPermissionDenied) {
+			t.Errorf("of a name that may not be viewed any more: %v, want %v", err, lock.ErrPermissionDenied)
+		}
+	})
+}
+
+// TestGuardResume: who goes on from before the present rules, also over a restart, has the
+// state anew, and who goes on from after has the changes alone.
+func TestGuardResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		note := &noteInMemory{}
+		g := newGuarded(t, "  - {who: [\"*\"], may: [view], locks: [\"a/**\"]}\n", note)
+		ctx, ci := g.ci()
+		first := func(after lock.Revision) lock.EventType {
+			t.Helper()
+			for e, err := range g.Watch(ctx, ci, lock.Pattern{}, after) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return e.Type
+			}
+			return 0
+		}
+		g.take("b/1")
+		first(0)
+		early := lock.Revision(g.take("a/1").Token)
+		if got := first(early - 1); got != lock.Reset {
+			t.Errorf("from before the rules the watch begins with %v", got)
+		}
+		late := lock.Revision(g.take("a/2").Token)
+		if got := first(early); got != lock.Locked {
+			t.Errorf("the watch begins with %v, want the change after it", got)
+		}
+		g.change("  - {who: [\"*\"], may: [view], locks: [\"**\"]}\n")
+		if got := first(late); got != lock.Reset {
+			t.Errorf("from before other rules the watch begins with %v", got)
+		}
+		g.Guard = access.NewGuard(g.inner, g.control, access.GuardConfig{Note: note}) // a restart
+		later := lock.Revision(g.take("b/2").Token)
+		g.take("b/3")
+		if got := first(later); got != lock.Locked {
+			t.Errorf("after a restart with the same rules the watch begins with %v", got)
+		}
+		if got := first(late); got != lock.Reset {
+			t.Errorf("after a restart, from before the rules, the watch begins with %v", got)
+		}
+	})
+}
+
+// TestGuardOverwrite: who may break may overwrite the hold of another caller with the same
+// holder, and nobody else.
+func TestGuardOverwrite(t *testing.T) {
+	for verb, want := range map[string]bool{"lock": false, "lock, break": true} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGuarded(t, "  - {who: [\"*\"], may: ["+verb+"], locks: [\"**\"]}\n", nil)
+			ctx, ci := g.ci()
+			held := g.take("x")
+			_, err := g.Lock(ctx, ci, lock.LockRequest{Name: held.Name, Holder: held.Holder, Overwrite: true})
+			if want != (err == nil) {
+				t.Errorf("overwrite by one who may %s: %v", verb, err)
+			}
+		})
+	}
+}
