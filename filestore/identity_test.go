@@ -18,6 +18,7 @@ var edits = map[string]string{
 	"nothing":     "",
 	"broken YAML": "note: [x\n",
 	"a comment":   "# hands off\n",
+	"a caller":    "lock_caller: unix:mallory\n",
 }
 
 // TestEditInPlace overwrites the file of a hold while the store is open, or while it is
@@ -101,7 +102,7 @@ func testEditInPlace(t *testing.T, text string, seen, clean bool, then string) {
 			t.Fatal(err)
 		}
 		got := present(t.Context(), t, s, x)
-		isSame := got.Token == want.Token && got.Holder == "alice" && got.RequestID == "r" && got.TTL == time.Hour && got.ExpireTime.Equal(longer.Lock.ExpireTime)
+		isSame := got.Token == want.Token && got.Holder == "alice" && got.Caller == "unix:alice" && got.RequestID == "r" && got.TTL == time.Hour && got.ExpireTime.Equal(longer.Lock.ExpireTime)
 		if isSame != sameHold || !got.Held() || got.Data == want.Data {
 			t.Errorf("round %d: got %+v; want the same hold: %v, with other data", round, got, sameHold)
 		}
@@ -210,7 +211,7 @@ func TestOlderThanHistory(t *testing.T) {
 					}
 				}
 				back := present(t.Context(), t, s, released.Name)
-				if back.Token <= highest || back.Holder != "" || back.RequestID != "" {
+				if back.Token <= highest || back.Holder != "" || back.Caller != "" || back.RequestID != "" {
 					t.Errorf("the copy is %+v, want an anonymous hold with a token above %d", back, highest)
 				}
 				p.end(t, s, clean)

@@ -51,6 +51,7 @@ type answer struct {
 	Type   string // of the event; free: the lock was found so
 	Token  lock.Token
 	Holder string
+	Caller string
 	Data   lock.Data
 	// Doing is written before the commit, so that what may have happened at the
 	// end is known.
@@ -148,7 +149,7 @@ func serveOnce(s *Store, worker, n int, say func(answer)) {
 	// The last change says all: a lock that is handed over is at no time free.
 	last := len(changes) - 1
 	said := func(l lock.Lock, doing bool) answer {
-		return answer{Name: name.String(), Type: changes[last].Type.String(), Token: l.Token, Holder: l.Holder, Data: l.Data, Doing: doing}
+		return answer{Name: name.String(), Type: changes[last].Type.String(), Token: l.Token, Holder: l.Holder, Caller: l.Caller, Data: l.Data, Doing: doing}
 	}
 	say(said(changes[last].Lock, true))
 	events, err := s.Commit(context.Background(), changes)
@@ -188,7 +189,7 @@ func noteAnswer(t *testing.T, possible map[string][]state, highest *lock.Token, 
 	if states == nil {
 		states = []state{{}}
 	}
-	after := state{data: a.Data, holder: a.Holder, token: a.Token}
+	after := state{data: a.Data, holder: a.Holder, caller: a.Caller, token: a.Token}
 	switch {
 	case a.Error != "":
 		t.Errorf("a commit of %s failed: %s", a.Name, a.Error)

@@ -53,6 +53,7 @@ type ledger struct {
 type state struct {
 	data   lock.Data
 	holder string
+	caller string
 	token  lock.Token // anyToken: held with a token that was not told
 	ttl    time.Duration
 }
@@ -62,7 +63,7 @@ func stateOf(l lock.Lock) state {
 	if !l.Held() {
 		return state{}
 	}
-	return state{l.Data, l.Holder, l.Token, l.TTL}
+	return state{l.Data, l.Holder, l.Caller, l.Token, l.TTL}
 }
 
 const anyToken = ^lock.Token(0)
@@ -72,9 +73,9 @@ func (s state) String() string {
 	case 0:
 		return "free"
 	case anyToken:
-		return fmt.Sprintf("held by %q for %v with a new token and %.60s", s.holder, s.ttl, s.data.JSON())
+		return fmt.Sprintf("held by %q (%q) for %v with a new token and %.60s", s.holder, s.caller, s.ttl, s.data.JSON())
 	}
-	return fmt.Sprintf("held by %q for %v with token %d and %.60s", s.holder, s.ttl, s.token, s.data.JSON())
+	return fmt.Sprintf("held by %q (%q) for %v with token %d and %.60s", s.holder, s.caller, s.ttl, s.token, s.data.JSON())
 }
 
 func newLedger() *ledger {
@@ -94,13 +95,21 @@ func present(ctx context.Context, t *testing.T, s *Store, name lock.Name) lock.L
 	return l
 }
 
+// callerOf is whose the holds of a holder are; nobody's are of nobody.
+func callerOf(holder string) string {
+	if holder == "" {
+		return ""
+	}
+	return "unix:" + holder
+}
+
 // locked is a change that grants a lock, free or held.
 func locked(l lock.Lock, holder, data string) lock.Change {
 	parsed, err := lock.ParseData([]byte(data))
 	if err != nil {
 		panic(err)
 	}
-	return lock.Change{Type: lock.Locked, Cause: lock.Request, Prev: l.Revision, Lock: lock.Lock{Name: l.Name, Holder: holder, Data: parsed}}
+	return lock.Change{Type: lock.Locked, Cause: lock.Request, Prev: l.Revision, Lock: lock.Lock{Name: l.Name, Holder: holder, Caller: callerOf(holder), Data: parsed}}
 }
 
 func updated(l lock.Lock, data string) lock.Change {
@@ -160,7 +169,7 @@ func (b *ledger) take(t *testing.T, d *testDisk, before lock.Token, changes []lo
 			}
 			after := state{}
 			if c.Type == lock.Locked {
-				after = state{c.Lock.Data, c.Lock.Holder, anyToken, c.Lock.TTL}
+				after = state{c.Lock.Data, c.Lock.Holder, c.Lock.Caller, anyToken, c.Lock.TTL}
 			} else if c.Type != lock.Unlocked {
 				after = stateOf(c.Lock)
 			}
@@ -236,7 +245,7 @@ func (b *ledger) violations(t *testing.T, s *Store) (found []string) {
 		case !got.Held():
 			say("%v is free and has a lock file:\n%.400q", name, text)
 		case b.byHand[name] && content.Token == 0 && content.Data == got.Data: // it still stands
-		case content.Data != got.Data || content.Token != got.Token || content.Holder != got.Holder:
+		case content.Data != got.Data || content.Token != got.Token || content.Holder != got.Holder || content.Caller != got.Caller:
 			say("%v is %v and its lock file of %d bytes says:\n%.40q", name, stateOf(got), len(text), text)
 		}
 	}
@@ -299,7 +308,7 @@ func (b *ledger) missingEvents(t *testing.T, s *Store) (found []string) {
 			continue // pruned
 		}
 		got := history[revision]
-		if got.Type != want.Type || got.Lock.Name != want.Lock.Name || got.Lock.Data != want.Lock.Data || got.Lock.Token != want.Lock.Token {
+		if got.Type != want.Type || got.Lock.Name != want.Lock.Name || got.Lock.Data != want.Lock.Data || got.Lock.Token != want.Lock.Token || got.Lock.Caller != want.Lock.Caller {
 			found = append(found, fmt.Sprintf("event %d is %+v, want %+v", revision, got, want))
 		}
 	}

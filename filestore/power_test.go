@@ -91,7 +91,11 @@ func runPowerCut(t *testing.T, seed uint64, lying string) (found []string, cut b
 		return []string{fmt.Sprintf("the first start: %v", err)}, false
 	}
 	for name := range b.byHand {
-		b.possible[name] = []state{stateOf(present(t.Context(), t, s, name))}
+		l := present(t.Context(), t, s, name)
+		if l.Caller != "" {
+			found = append(found, fmt.Sprintf("%v, whose file somebody made, is %v", name, stateOf(l)))
+		}
+		b.possible[name] = []state{stateOf(l)}
 	}
 	if random.IntN(2) == 0 { // begin with something that was there before a clean stop
 		work(t, &world{Store: s, disk: d, ledger: b}, random.Uint64())
@@ -141,7 +145,7 @@ func runPowerCut(t *testing.T, seed uint64, lying string) (found []string, cut b
 			mount++
 		}
 	}
-	found = b.violations(t, s)
+	found = append(found, b.violations(t, s)...)
 	if err := s.Close(); err != nil {
 		found = append(found, fmt.Sprintf("Close: %v", err))
 	}
@@ -161,7 +165,7 @@ func writeByHand(t *testing.T, root string, random *rand.Rand) map[lock.Name]boo
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(path, fmt.Appendf(nil, "who: by hand # of %v\n", name), 0o644); err != nil {
+			if err := os.WriteFile(path, fmt.Appendf(nil, "who: by hand # of %v\n%s", name, []string{"", "lock_caller: unix:mallory\n"}[random.IntN(2)]), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			written[name] = true

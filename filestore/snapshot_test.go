@@ -34,7 +34,7 @@ func mustLock(t *testing.T, s lock.Store, name, data string) lock.Lock {
 		t.Fatal(err)
 	}
 	events, err := s.Commit(t.Context(), []lock.Change{{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{
-		Name: lock.MustParseName(name), Data: d, Holder: "alice", TTL: time.Minute, RequestID: "r-" + name,
+		Name: lock.MustParseName(name), Data: d, Holder: "alice", Caller: "unix:alice", TTL: time.Minute, RequestID: "r-" + name,
 	}}})
 	if err != nil {
 		t.Fatal(err)
@@ -110,11 +110,11 @@ func TestSnapshot(t *testing.T) {
 						t.Errorf("removed: got %+v, %v", got, err)
 					}
 				case name == "replaced" || test.lost:
-					if err != nil || sameHold || got.Holder != "" || got.Token <= byhand.Token {
+					if err != nil || sameHold || got.Holder != "" || got.Caller != "" || got.Token <= byhand.Token {
 						t.Errorf("%s: got %+v, %v, want an anonymous hold with a new token", name, got, err)
 					}
 				case name == "edited":
-					if !sameHold || got.Data == was.Data || got.Holder != "alice" {
+					if !sameHold || got.Data == was.Data || got.Holder != "alice" || got.Caller != "unix:alice" {
 						t.Errorf("edited: got %+v, %v, want the hold with other data", got, err)
 					}
 				default:
