@@ -65,7 +65,8 @@
 // anything twice. Lock is safe by its request id; Renew, and Unlock with a token, by the
 // token; what only reads always is. An Unlock without a token is sent again only if it
 // certainly never arrived. A server that has never answered this Client is not waited
-// for: its address may be wrong. Options.OnTrouble is told while a server is waited for.
+// for: its address may be wrong. A server that says that the caller asks too often
+// (lock.ErrRateLimited) is asked again for as long, each time when it says. Options.OnTrouble is told while a server is waited for.
 //
 // # Leaving
 //

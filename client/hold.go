@@ -384,7 +384,7 @@ func (h *Hold) refused(err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.context), explainWithin)
 	defer cancel()
-	if explained := h.watch(ctx); explained != nil && explained.Cause != 0 {
+	if explained, _ := h.watch(ctx); explained != nil && explained.Cause != 0 {
 		explained.Err = err
 		h.mu.Lock()
 		h.err = explained
@@ -392,20 +392,29 @@ func (h *Hold) refused(err error) {
 	}
 }
 
+// watchAgain is when a hold asks again for a watch that the server has no room for.
+const watchAgain = 10 * time.Second
+
 // watchAlways ends the hold when a change of its lock has ended it.
 func (h *Hold) watchAlways() {
-	if lost := h.watch(h.context); lost != nil {
-		h.end(lost)
+	for {
+		lost, err := h.watch(h.context)
+		if lost != nil {
+			h.end(lost)
+		}
+		if !isRateLimited(err) && !errors.Is(err, lock.ErrTooManyWatches) || !sleep(h.context, jitter(watchAgain)) {
+			return
+		}
 	}
 }
 
-// watch returns how the hold was ended, as soon as a change of its lock has ended it. It
-// returns nil when ctx ends or the watch fails for good.
-func (h *Hold) watch(ctx context.Context) *LostError {
+// watch returns how the hold was ended, as soon as a change of its lock has ended it, or
+// why it cannot watch.
+func (h *Hold) watch(ctx context.Context) (*LostError, error) {
 	seen := true // since the last Reset, if there was one
 	for event, err := range h.client.Watch(ctx, h.name.String(), h.Lock().Revision) {
 		if err != nil {
-			return nil
+			return nil, err
 		}
 		ours := event.Lock.Token == h.token
 		switch event.Type {
@@ -413,21 +422,21 @@ func (h *Hold) watch(ctx context.Context) *LostError {
 			seen = false
 		case lock.Locked, lock.Updated:
 			if !ours { // another hold has taken its place
-				return h.ended(event)
+				return h.ended(event), nil
 			}
 			seen = true
 			h.observe(event.Lock)
 		case lock.Unlocked:
 			if ours {
-				return h.ended(event)
+				return h.ended(event), nil
 			}
 		case lock.Synced:
 			if !seen {
-				return h.lost(nil)
+				return h.lost(nil), nil
 			}
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // ended makes the error for a hold that an event has ended. An event without a cause is

@@ -25,19 +25,22 @@ const (
 )
 
 // retry sends a request until the server has answered it or ctx ends, or until the server
-// has been away for as long as the Client's patience; for a request that stands in line,
-// at least until its wait is over. One that is not repeatable is sent again only when the
+// has been away for as long as the Client's patience; one that stands in line, until its
+// wait is over. A server that says that the caller asks too often is asked again likewise,
+// after the time that it says. A request that is not repeatable is sent again only when the
 // one before certainly changed nothing. The parameter again of send says that an earlier
 // sending may have been carried out.
 func (c *Client) retry(ctx context.Context, waitEnd time.Time, repeatable bool, send func(again bool) error) error {
+	waits := time.Now().Before(waitEnd)
 	var unknown error       // of an earlier sending that may have been carried out
 	var awaySince time.Time // zero: it is not away
 	var delay time.Duration
 	for {
 		sent := time.Now()
 		err := send(unknown != nil)
-		switch {
-		case !c.isAway(err):
+		switch away := c.isAway(err); {
+		case isRateLimited(err):
+		case !away:
 			switch {
 			case err == nil, unknown == nil, isAnswer(err):
 				return err
@@ -53,14 +56,34 @@ func (c *Client) retry(ctx context.Context, waitEnd time.Time, repeatable bool, 
 		if awaySince.IsZero() || time.Since(sent) > c.patience { // else it stood in line with a server that was there
 			awaySince, delay = time.Now(), firstRetry
 		}
-		if next := time.Now().Add(delay); next.After(awaySince.Add(c.patience)) && next.After(waitEnd) {
-			return cmp.Or(unknown, err)
+		end := awaySince.Add(c.patience)
+		if waits {
+			end = waitEnd
 		}
-		if !sleep(ctx, jitter(delay)) {
+		pause := retryAfter(err) + jitter(delay)
+		if time.Now().Add(retryAfter(err) + delay).After(end) {
+			left := time.Until(waitEnd)
+			if left <= 0 {
+				return cmp.Or(unknown, err)
+			}
+			pause = left // and once more at the end
+		}
+		if !sleep(ctx, pause) {
 			return fmt.Errorf("%w; %w", cmp.Or(unknown, err), ctx.Err())
 		}
 		delay = min(2*delay, longestRetry)
 	}
+}
+
+// isRateLimited reports whether the server wants to be asked again later.
+func isRateLimited(err error) bool { return errors.Is(err, lock.ErrRateLimited) }
+
+// retryAfter returns how long a server that refused a request wants not to be asked again.
+func retryAfter(err error) time.Duration {
+	if refusal, ok := errors.AsType[*lock.Error](err); ok && isRateLimited(err) {
+		return max(refusal.RetryAfter, 0)
+	}
+	return 0
 }
 
 // isAway reports whether an error comes of a server that has answered before and is away

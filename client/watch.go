@@ -46,6 +46,8 @@ func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchReques
 		request := proto.CloneOf(request)
 		whole := request.GetAfterRevision() > 0 // every change up to there has been told
 		there := c.reached.Load()               // the server has answered, or told something
+		anyTold := false                        // something has been told, by any stream
+		opened := time.Now()
 		delay := firstRetry
 		refused := ""       // the bearer token that a stream ended with
 		wasRefused := false // at once
@@ -64,7 +66,7 @@ func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchReques
 						request.AfterRevision = event.GetRevision()
 					}
 				}
-				there, told, delay = true, true, firstRetry
+				there, told, anyTold, delay = true, true, true, firstRetry
 				return yield(event, nil)
 			})
 			switch {
@@ -81,6 +83,13 @@ func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchReques
 			case there && c.isAway(err), told && !isRefusal(err): // a proxy can end a stream in many ways
 				c.trouble(err)
 				if sleep(ctx, jitter(delay)) {
+					delay = min(2*delay, longestRetry)
+					continue
+				}
+				err = ctx.Err()
+			case isRateLimited(err) && (anyTold || time.Since(opened)+retryAfter(err) < c.patience),
+				anyTold && errors.Is(err, lock.ErrTooManyWatches): // such as those of the connection that was lost
+				if sleep(ctx, retryAfter(err)+jitter(delay)) {
 					delay = min(2*delay, longestRetry)
 					continue
 				}
