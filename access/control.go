@@ -30,6 +30,7 @@ type Config struct {
 type Control struct {
 	config Config
 	policy atomic.Pointer[Policy]
+	jwts   jwts
 
 	reading sync.Mutex        // held while the file is read
 	seen    fs.FileInfo       // the file that was read last; nil: it could not be opened
