@@ -215,6 +215,7 @@ type connection struct {
 	// Of its beginning, when one goroutine alone reads and writes it:
 	checked bool   // its first bytes have been looked at
 	held    []byte // what was written before
+	linger  bool   // a close is one of a handshake that failed: the client is to read why
 
 	certificates []*x509.Certificate // the client's, the leaf first; all.mu guards it
 }
@@ -274,6 +275,10 @@ func (c *connection) Write(b []byte) (int, error) {
 
 // Close implements net.Conn.
 func (c *connection) Close() error {
+	if c.linger {
+		c.linger = false
+		linger(c.Conn)
+	}
 	c.all.remove(c)
 	return c.Conn.Close()
 }

@@ -82,12 +82,17 @@ type secured struct {
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (s *secured) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	accepted, _ := raw.(*connection)
+	if accepted != nil {
+		accepted.linger = true
+	}
 	conn, info, err := s.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
 		s.all.explain(raw, err)
 		return nil, nil, err
 	}
-	if accepted, ok := raw.(*connection); ok {
+	if accepted != nil {
+		accepted.linger = false
 		if tls, ok := info.(credentials.TLSInfo); ok {
 			err = s.all.certify(accepted, tls.State.PeerCertificates)
 		}
@@ -200,20 +205,27 @@ func isHTTP1(first []byte) bool {
 	return ok && len(method) >= 3 && method != "PRI" && strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
-// refuseHTTP1 answers a request of HTTP/1 with a text for people, and waits until the
-// client has had the time to read it: a connection that is closed with bytes unread is
-// reset, and the text lost.
+// refuseHTTP1 answers a request of HTTP/1 with a text for people.
 func refuseHTTP1(conn net.Conn, tls bool) {
 	text := "This is a pylok server's port for gRPC, which is HTTP/2. Use pylok, grpcurl, or a client made of its proto.\n"
 	if tls {
 		text = "This is a pylok server's port for gRPC, and it speaks TLS. Use pylok --tls or --ca, grpcurl, or a client made of its proto.\n"
 	}
-	conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := fmt.Fprintf(conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text); err != nil {
-		return
+	conn.SetDeadline(time.Now().Add(lingerLimit))
+	if _, err := fmt.Fprintf(conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text); err == nil {
+		linger(conn)
 	}
-	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite()
+}
+
+// lingerLimit is how long a client may take to read why it is refused.
+const lingerLimit = time.Second
+
+// linger says that nothing follows, and waits until the client has gone: a connection
+// that is closed with bytes unread is reset, and what was sent last is lost.
+func linger(conn net.Conn) {
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok || conn.SetDeadline(time.Now().Add(lingerLimit)) != nil || half.CloseWrite() != nil {
+		return
 	}
 	io.Copy(io.Discard, io.LimitReader(conn, 1<<20))
 }

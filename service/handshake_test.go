@@ -274,3 +274,28 @@ func TestOtherClientCA(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAlertArrives refuses a client's certificate, when the client has sent what follows
+// its handshake: it reads why nevertheless.
+func TestAlertArrives(t *testing.T) {
+	authority, other := testcert.New(t), testcert.New(t)
+	r := serve(t, setup{server: ServerConfig{TLS: &tls.Config{Certificates: []tls.Certificate{authority.Server(testcert.Options{}).TLS()}, ClientCAs: authority.Pool(), ClientAuth: tls.VerifyClientCertIfGiven}}})
+	for range 20 {
+		config := showing(authority, other.Client(testcert.Options{}))
+		config.NextProtos = []string{"h2"}
+		conn, err := tls.Dial("tcp", r.address, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(strings.Repeat("x", 10_000))); err != nil {
+			t.Errorf("writing: %v", err)
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Errorf("closing: %v", err)
+		}
+		if _, err := io.ReadAll(conn); err == nil || !strings.Contains(err.Error(), "tls: ") {
+			t.Errorf("the client reads %v, want an alert", err)
+		}
+		conn.Close()
+	}
+}

@@ -460,11 +460,25 @@ func TestCertificatesThatEnd(t *testing.T) {
 	if _, err := connected.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
 		t.Fatal(err)
 	}
+	ending := p.client(t, credentials.NewTLS(&tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{short.TLS()}}))
+	if _, err := ending.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
+		t.Fatal(err)
+	}
 	for {
 		if err := info(lasting); err != nil {
 			says(t, err.Error(), "expired")
 			break
 		}
+	}
+	for {
+		_, err := ending.Info(t.Context(), &pylokv1.InfoRequest{})
+		if err == nil {
+			continue
+		}
+		if status.Code(err) != codes.Unauthenticated {
+			t.Errorf("who is connected when its certificate ends gets %v", err)
+		}
+		break
 	}
 	if _, err := connected.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
 		t.Errorf("who is connected when the server's certificate ends gets %v", err)

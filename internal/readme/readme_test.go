@@ -1,5 +1,5 @@
-// Package readme runs the README: its commands, in order, against a real server,
-// and holds their output to what the page says.
+// Package readme runs the pages that show commands: in order, against real servers, and
+// holds their output to what the page says.
 package readme
 
 import (
@@ -46,7 +46,30 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
-	bin := t.TempDir()
+	bin, tools := programs(t)
+	server := startServer(t, filepath.Join(bin, "pylokd"), append(environ(), "HOME="+home), "", "--listen", "127.0.0.1:0")
+	environment := append(environ(),
+		"HOME="+home, "NO_COLOR=1", "TZ=UTC", "PYLOK_ADDRESS="+server.address,
+		"PATH="+bin+":"+tools+":"+os.Getenv("PATH"))
+
+	blocks := consoleBlocks(page)
+	if len(blocks) < 5 {
+		t.Fatalf("the README has %d blocks of commands; is this test reading it right?", len(blocks))
+	}
+	for i, block := range blocks {
+		commands, want := parse(block)
+		got := run(t, environment, "", strings.ReplaceAll(commands, addressInReadme, server.address))
+		got = strings.ReplaceAll(got, server.root, rootInReadme)
+		if normalize(got) != normalize(want) {
+			t.Fatalf("block %d of the README:\n%s\ngot:\n%s\nwant:\n%s", i+1, commands, normalize(got), normalize(want))
+		}
+	}
+}
+
+// programs builds pylok and pylokd, and returns where they are and where the tools are.
+func programs(t *testing.T) (bin, tools string) {
+	t.Helper()
+	bin = t.TempDir()
 	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/...")
 	build.Dir = "../.."
 	if output, err := build.CombinedOutput(); err != nil {
@@ -59,23 +82,15 @@ func TestReadme(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(tools, "grpcurl")); err != nil {
 		t.Fatalf("%v: run `make tools` first, or `make test`, which does", err)
 	}
-	address, root := startServer(t, filepath.Join(bin, "pylokd"), home)
-	environment := append(environ(),
-		"HOME="+home, "NO_COLOR=1", "TZ=UTC", "PYLOK_ADDRESS="+address,
-		"PATH="+bin+":"+tools+":"+os.Getenv("PATH"))
+	return bin, tools
+}
 
-	blocks := regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) < 5 {
-		t.Fatalf("the README has %d blocks of commands; is this test reading it right?", len(blocks))
+// consoleBlocks returns the blocks of commands of a page.
+func consoleBlocks(page []byte) (blocks []string) {
+	for _, block := range regexp.MustCompile("(?s)```console\n(.*?)```").FindAllSubmatch(page, -1) {
+		blocks = append(blocks, string(block[1]))
 	}
-	for i, block := range blocks {
-		commands, want := parse(block[1])
-		got := run(t, environment, strings.ReplaceAll(commands, addressInReadme, address))
-		got = strings.ReplaceAll(got, root, rootInReadme)
-		if normalize(got) != normalize(want) {
-			t.Fatalf("block %d of the README:\n%s\ngot:\n%s\nwant:\n%s", i+1, commands, normalize(got), normalize(want))
-		}
-	}
+	return blocks
 }
 
 // parse splits a block into its commands, a line each, and what they print.
@@ -99,40 +114,54 @@ func environ() []string {
 	})
 }
 
-func run(t *testing.T, environment []string, commands string) string {
+func run(t *testing.T, environment []string, dir, commands string) string {
 	shell := exec.CommandContext(t.Context(), "bash", "-c", "exec 2>&1\n"+commands)
-	shell.Env = environment
+	shell.Env, shell.Dir = environment, dir
 	output, _ := shell.Output() // a command may well fail: the README shows it
 	return string(output)
 }
 
-// startServer starts pylokd as its user does, but for the port, and stops it in the
-// end.
-func startServer(t *testing.T, program, home string) (address, root string) {
-	server := exec.Command(program, "--listen", "127.0.0.1:0")
-	server.Env = append(environ(), "HOME="+home)
-	server.Stderr = os.Stderr
-	stdout, err := server.StdoutPipe()
+// server is a pylokd that runs.
+type server struct {
+	*exec.Cmd
+	root, address string
+	stopped       bool
+}
+
+// startServer starts pylokd, and stops it in the end.
+func startServer(t *testing.T, program string, environment []string, dir string, args ...string) *server {
+	t.Helper()
+	s := &server{Cmd: exec.Command(program, args...)}
+	s.Env, s.Dir = environment, dir
+	s.Stderr = os.Stderr
+	stdout, err := s.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Start(); err != nil {
+	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := server.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
-		if err := server.Wait(); err != nil {
-			t.Errorf("pylokd: %v", err)
-		}
-	})
+	t.Cleanup(func() { s.stop(t) })
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		t.Fatalf("waiting for pylokd's line: %v", err)
 	}
-	if _, err := fmt.Sscanf(line, "pylokd: serving %s on %s\n", &root, &address); err != nil {
+	if _, err := fmt.Sscanf(line, "pylokd: serving %s on %s\n", &s.root, &s.address); err != nil {
 		t.Fatalf("pylokd says %q: %v", line, err)
 	}
-	return address, root
+	return s
+}
+
+// stop stops the server, once.
+func (s *server) stop(t *testing.T) {
+	if s.stopped {
+		return
+	}
+	s.stopped = true
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if err := s.Wait(); err != nil {
+		t.Errorf("pylokd: %v", err)
+	}
 }
