@@ -8,7 +8,9 @@ import (
 	"syscall"
 	"testing"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 )
@@ -74,6 +76,10 @@ func TestAccess(t *testing.T) {
 		answer, err := c.May(t.Context(), &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_BREAK, Name: "a/b"})
 		if err != nil {
 			t.Fatal(err)
+		}
+		_, err = c.Unlock(t.Context(), &pylokv1.UnlockRequest{Name: "a/b", Force: true, Reason: "a test"})
+		if code := status.Code(err); answer.GetAllowed() != (code == codes.NotFound) || answer.GetAllowed() == (code == codes.PermissionDenied) {
+			t.Errorf("May says %t, and to break the free lock is %v", answer.GetAllowed(), err)
 		}
 		return answer.GetAllowed()
 	}

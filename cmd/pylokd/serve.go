@@ -61,7 +61,8 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 	if err != nil {
 		return errors.Join(err, s.store.Close())
 	}
-	s.limits = limits.New(s.locks, c.callerLimits(s.locks, s.log))
+	guard := access.NewGuard(s.locks, s.control, access.GuardConfig{})
+	s.limits = limits.New(guard, c.callerLimits(s.locks, s.log))
 	connections, perAddress := c.connectionLimits(openFiles())
 	if c.maxConnections > connections {
 		s.log.Warn("--max-connections is more than the limit of open files allows, with those that the store needs; raise that (ulimit -n)", "connections", connections)
