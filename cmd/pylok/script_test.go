@@ -14,6 +14,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/pylok/pylok/internal/testcert"
+	"github.com/pylok/pylok/internal/testissuer"
 )
 
 // TestScripts runs the sessions in testdata/script with the real programs. Beside
@@ -31,6 +34,11 @@ import (
 //	                         others may have too; stdout and stderr then look at
 //	                         what was written
 //	until REGEXP COMMAND...  run a program until its stdout matches
+//	certificates             make ca.pem, and server.pem and client.pem of that CA, each
+//	                         with its key in a file such as server.key
+//	github                   go on as a job of owner/repo, run 4711, whose OIDC tokens
+//	                         count for 3 s; ISSUER is who signs them
+//	tokens N                 wait until that job has asked for N tokens
 func TestScripts(t *testing.T) {
 	build(t)
 	testscript.Run(t, testscript.Params{
@@ -42,7 +50,10 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TZ", "Europe/Berlin")
 			env.Setenv("GORACE", raceOptions)
 			env.Setenv("PYLOK_ADDRESS", nowhere)
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "runtime"))
 			env.Values[processesKey] = map[string]*process{}
+			env.Values[issuerKey] = &scriptIssuer{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -55,6 +66,10 @@ func TestScripts(t *testing.T) {
 			"gone":   positive(scriptGone),
 			"finish": positive(scriptFinish),
 			"until":  positive(scriptUntil),
+
+			"certificates": positive(func(ts *testscript.TestScript, _ []string) { scriptCertificates(t, ts) }),
+			"github":       positive(func(ts *testscript.TestScript, _ []string) { scriptGitHub(t, ts) }),
+			"tokens":       positive(scriptTokens),
 		},
 	})
 }
@@ -94,7 +109,11 @@ func processOf(ts *testscript.TestScript, id string) *process {
 // environment is that of the script.
 func environment(ts *testscript.TestScript) []string {
 	var variables []string
-	for _, key := range []string{"PATH", "HOME", "TMPDIR", "TZ", "GORACE", "PYLOK_ADDRESS"} {
+	for _, key := range []string{
+		"PATH", "HOME", "TMPDIR", "TZ", "GORACE", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR",
+		"PYLOK_ADDRESS", "PYLOK_TLS", "PYLOK_CA", "PYLOK_CERT", "PYLOK_KEY", "PYLOK_TOKEN_FILE", "PYLOK_CONTEXT",
+		"PYLOK_AUDIENCE", "PYLOK_CI_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+	} {
 		if value := ts.Getenv(key); value != "" {
 			variables = append(variables, key+"="+value)
 		}
@@ -209,6 +228,53 @@ func scriptUntil(ts *testscript.TestScript, args []string) {
 		}
 		if time.Since(begun) > watchdog {
 			ts.Fatalf("%s has not written %q within %v but\n%s", strings.Join(args[1:], " "), re, watchdog, output)
+		}
+	}
+}
+
+// scriptCertificates makes the certificates with an authority that lives as long as all
+// scripts.
+func scriptCertificates(t *testing.T, ts *testscript.TestScript) {
+	authority := testcert.New(t)
+	write := func(name string, text []byte) { ts.Check(os.WriteFile(ts.MkAbs(name), text, 0o600)) }
+	write("ca.pem", authority.CertPEM)
+	server := authority.Server(testcert.Options{})
+	write("server.pem", server.CertPEM)
+	write("server.key", server.KeyPEM)
+	client := authority.Client(testcert.Options{CommonName: "deployer"})
+	write("client.pem", client.CertPEM)
+	write("client.key", client.KeyPEM)
+}
+
+// issuerKey is what a script keeps its *scriptIssuer under.
+const issuerKey = "issuer"
+
+// scriptIssuer is who signs the tokens of a script's job; nil: it is none.
+type scriptIssuer struct{ *testissuer.Issuer }
+
+func scriptGitHub(t *testing.T, ts *testscript.TestScript) {
+	issuer := testissuer.New(t)
+	issuer.Life = 3 * time.Second
+	variables := issuer.Job(map[string]any{
+		"repository": "owner/repo", "repository_id": "65807417", "repository_owner_id": "1234",
+		"ref": "refs/heads/main", "run_id": "4711", "environment": "production",
+		"sub": "repo:owner@1234/repo@65807417:environment:production",
+	})
+	for name, value := range variables {
+		ts.Setenv(name, value)
+	}
+	ts.Setenv("ISSUER", issuer.URL)
+	ts.Value(issuerKey).(*scriptIssuer).Issuer = issuer
+}
+
+func scriptTokens(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) == 1, "tokens N")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	issuer := ts.Value(issuerKey).(*scriptIssuer).Issuer
+	for begun := time.Now(); issuer.JobTokens() < want; time.Sleep(50 * time.Millisecond) {
+		if time.Since(begun) > watchdog {
+			ts.Fatalf("the job has asked for %d tokens within %v, want %d", issuer.JobTokens(), watchdog, want)
 		}
 	}
 }
