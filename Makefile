@@ -89,9 +89,9 @@ tools: .tools/built ## buf and grpcurl of the pinned versions, into .tools/
 	@touch $@
 
 # PyYAML is the other reader of lock files: tests hold our files to it. The power-cut
-# test makes file systems. bench/ measures Redis too. The rest is for python/ and what
-# is generated for it.
-DEBIAN := python3-yaml python3-grpcio python3-protobuf python3-setuptools python3-wheel mypy openssl \
+# test makes file systems. bench/ measures Redis too. docs/security.md has openssl and
+# curl. The rest is for python/ and what is generated for it.
+DEBIAN := python3-yaml python3-grpcio python3-protobuf python3-setuptools python3-wheel mypy openssl curl \
 	protobuf-compiler protobuf-compiler-grpc e2fsprogs mount redis-server
 
 .PHONY: debian
