@@ -27,12 +27,14 @@ from pylok.errors import NotHolderError as NotHolderError
 from pylok.errors import NotLockedError as NotLockedError
 from pylok.errors import OutcomeUnknownError as OutcomeUnknownError
 from pylok.errors import PermissionDeniedError as PermissionDeniedError
+from pylok.errors import RateLimitedError as RateLimitedError
 from pylok.errors import ShuttingDownError as ShuttingDownError
 from pylok.errors import LockFileError as LockFileError
 from pylok.errors import StoreReadOnlyError as StoreReadOnlyError
 from pylok.errors import TimeLimitError as TimeLimitError
 from pylok.errors import TooManyLocksError as TooManyLocksError
 from pylok.errors import TooManyWaitersError as TooManyWaitersError
+from pylok.errors import TooManyWatchesError as TooManyWatchesError
 from pylok.errors import UnauthenticatedError as UnauthenticatedError
 from pylok.errors import UnreachableError as UnreachableError
 from pylok.hold import Hold as Hold

@@ -378,6 +378,9 @@ class Client:
     def _is_there(self, sending: Sending) -> bool:
         """Waits for the server while there is patience, and reports whether it is there.
         Only the connection is in a hurry; the answer may take its time."""
+        if sending.pause is not None:
+            time.sleep(sending.pause)
+            return True
         while True:
             time.sleep(connection.PAUSE)
             if (left := sending.left()) <= 0:

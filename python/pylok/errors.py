@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, message_factory
 
 from pylok.messages import Event, Lock, lock_from_message
 from pylok.v1 import lock_service_pb2 as pb
@@ -76,6 +76,20 @@ class TooManyLocksError(Error):
     """The server holds as many locks as it may."""
 
     reason = "TOO_MANY_LOCKS"
+
+
+class TooManyWatchesError(Error):
+    """The caller, or the server, has as many watches as may be."""
+
+    reason = "TOO_MANY_WATCHES"
+
+
+class RateLimitedError(Error):
+    """The caller asks more often than it may. Nothing changed."""
+
+    reason = "RATE_LIMITED"
+    retry_after: float = 0.0
+    """In how many seconds the server wants to be asked again."""
 
 
 class UnauthenticatedError(Error):
@@ -156,6 +170,8 @@ _BY_REASON: dict[str, type[Error]] = {
         DataTooLargeError,
         TooManyWaitersError,
         TooManyLocksError,
+        TooManyWatchesError,
+        RateLimitedError,
         UnauthenticatedError,
         PermissionDeniedError,
         LockFileError,
@@ -191,10 +207,12 @@ def from_rpc_error(error: grpc.RpcError, address: str, request: Any = None) -> E
     """Returns the Error that a gRPC error stands for, as the answer to a request. This
     is the one place for it, as service/errors.go is for the other way."""
     code, text = error.code(), error.details() or ""
-    reason, lock = _details(error)
+    reason, lock, retry_after = _details(error)
     made: Error
     if reason in _BY_REASON:
         made = _BY_REASON[reason](text)
+        if isinstance(made, RateLimitedError):
+            made.retry_after = retry_after
     elif code == grpc.StatusCode.RESOURCE_EXHAUSTED and _is_large(request):
         # gRPC refused it before the service saw it, and so without a reason.
         reason = DataTooLargeError.reason
@@ -259,9 +277,10 @@ def may_be_locked(error: Error, name: str, request_id: str) -> None:
     )
 
 
-def _details(error: grpc.RpcError) -> tuple[str, Lock | None]:
-    """Returns the reason and the lock that come with a gRPC error."""
-    reason, lock = "", None
+def _details(error: grpc.RpcError) -> tuple[str, Lock | None, float]:
+    """Returns the reason and the lock that come with a gRPC error, and in how many seconds
+    to ask again."""
+    reason, lock, retry_after = "", None, 0.0
     for key, value in error.trailing_metadata() or ():
         if key != "grpc-status-details-bin":
             continue
@@ -270,18 +289,24 @@ def _details(error: grpc.RpcError) -> tuple[str, Lock | None]:
             if kind == "google.rpc.ErrorInfo":
                 info = _ErrorInfo.FromString(detail.value)
                 reason = info.reason if info.domain == _DOMAIN else reason
+            elif kind == "google.rpc.RetryInfo":
+                delay = _RetryInfo.FromString(detail.value).retry_delay
+                retry_after = max(0.0, delay.seconds + delay.nanos / 1e9)
             elif kind == "pylok.v1.Lock":
                 lock = lock_from_message(pb.Lock.FromString(detail.value))
-    return reason, lock
+    return reason, lock, retry_after
 
 
-def _make_details() -> tuple[Any, Any]:
-    """Makes the parts of google.rpc.Status and google.rpc.ErrorInfo that are read
+def _make_details() -> tuple[Any, Any, Any]:
+    """Makes the parts of google.rpc.Status, ErrorInfo and RetryInfo that are read
     here, under names of their own: googleapis-common-protos is no dependency, and
     where it is installed its own definitions must not clash with these."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
-        name="pylok/python/status_details.proto", package="pylok.python", syntax="proto3"
+        name="pylok/python/status_details.proto",
+        package="pylok.python",
+        syntax="proto3",
+        dependency=[duration_pb2.DESCRIPTOR.name],
     )
 
     one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
@@ -298,7 +323,16 @@ def _make_details() -> tuple[Any, Any]:
     info = file.message_type.add(name="ErrorInfo")
     info.field.add(number=1, name="reason", label=one, type=field.TYPE_STRING)
     info.field.add(number=2, name="domain", label=one, type=field.TYPE_STRING)
+    retry = file.message_type.add(name="RetryInfo")
+    retry.field.add(
+        number=1,
+        name="retry_delay",
+        label=one,
+        type=field.TYPE_MESSAGE,
+        type_name=".google.protobuf.Duration",
+    )
     pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)
     get_class = getattr(message_factory, "GetMessageClass", None)  # protobuf 4.22 and later
     if get_class is None:
@@ -306,7 +340,8 @@ def _make_details() -> tuple[Any, Any]:
     return (
         get_class(pool.FindMessageTypeByName("pylok.python.Status")),
         get_class(pool.FindMessageTypeByName("pylok.python.ErrorInfo")),
+        get_class(pool.FindMessageTypeByName("pylok.python.RetryInfo")),
     )
 
 
-_Status, _ErrorInfo = _make_details()
+_Status, _ErrorInfo, _RetryInfo = _make_details()

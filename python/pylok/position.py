@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from pylok import connection
+from pylok.errors import (
+    Error,
+    RateLimitedError,
+    ShuttingDownError,
+    TooManyWatchesError,
+    UnreachableError,
+)
+from pylok.lease import now
 from pylok.messages import Event, EventType
 
 
@@ -12,6 +21,17 @@ class Position:
         """Begins after a revision; 0: with the present state."""
         self.after_revision = after_revision
         self._whole = after_revision > 0  # every change up to there has been told
+        self._until = now() + connection.PATIENCE
+
+    def again(self, error: Error, *, begun: bool) -> float | None:
+        """Returns in how many seconds to open a stream in place of one that ended with an
+        error; None: not at all. begun says that an event has come at some time."""
+        if isinstance(error, RateLimitedError):
+            late = not begun and now() + error.retry_after > self._until
+            return None if late else error.retry_after
+        # Where there is no room for the watch, its former stream may still count.
+        away = isinstance(error, (UnreachableError, ShuttingDownError, TooManyWatchesError))
+        return 0.0 if begun and away else None
 
     def passed(self, event: Event) -> None:
         """Notes an event that has been received."""

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from typing import Any
 
 from pylok import connection
-from pylok.errors import Error, OutcomeUnknownError, ShuttingDownError, UnreachableError, after
+from pylok.errors import (
+    Error,
+    OutcomeUnknownError,
+    RateLimitedError,
+    ShuttingDownError,
+    UnreachableError,
+    after,
+)
 from pylok.lease import now
 from pylok.requests import Seconds, seconds
 
@@ -30,7 +38,7 @@ class Server:
 
 class Sending:
     """One request, which is sent until it is answered or its time is over: the client's
-    patience, and for one that stands in line at least the wait."""
+    patience, and for one that stands in line the wait."""
 
     def __init__(self, request: Any, server: Server, wait: Seconds = 0.0) -> None:
         """wait is how long the request stands in line."""
@@ -38,7 +46,10 @@ class Sending:
         self._server = server
         self._waits = seconds(wait) > 0
         self._wait_end = now() + seconds(wait)
-        self._until = 0.0
+        self._until = 0.0  # when its time is over; 0: it has not failed
+        self.pause: float | None = None
+        """For how many seconds the server wants not to be asked; None: it says nothing of
+        it, and may be away."""
         self.lost: Error | None = None
         """What to think of the sendings so far; None: there was no other."""
         self.cut_off = False
@@ -49,7 +60,7 @@ class Sending:
         """Makes the request ready to be sent, and returns how many seconds that may take.
         The wait goes on from where it was."""
         left = max(0.0, self._wait_end - now())
-        if self.lost is not None and self._waits:
+        if self._until and self._waits:
             self._request.wait.FromTimedelta(timedelta(seconds=left))
         return connection.TIMEOUT + left
 
@@ -63,11 +74,16 @@ class Sending:
         sent = not isinstance(error, UnreachableError) or error.sent
         self._server.reached = self._server.reached or sent
         self.cut_off = self.cut_off or isinstance(error, UnreachableError)
+        if not self._until:
+            self._until = self._wait_end if self._waits else now() + self._server.patience()
+        self.pause = None
+        if isinstance(error, RateLimitedError):  # nothing changed, and the server is there
+            self.pause = error.retry_after + connection.PAUSE * (1 + random.random())
+            return self.pause < self.left()
         if self.lost is not None:
             self.lost = after(self.lost, error)
             return self.left() > 0
         self.lost = error
-        self._until = max(now() + self._server.patience(), self._wait_end)
         return again and self._server.reached and isinstance(error, (*ABSENT, OutcomeUnknownError))
 
     def left(self) -> float:

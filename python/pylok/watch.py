@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from pylok.connection import PAUSE, Maker, not_for_children
-from pylok.errors import Error, ShuttingDownError, UnreachableError, from_rpc_error
+from pylok.errors import Error, from_rpc_error
 from pylok.messages import Event, event_from_message
 from pylok.position import Position
 from pylok.v1 import lock_service_pb2 as pb
@@ -62,10 +62,10 @@ class Watch(Iterator[Event]):
                 if self._closed.is_set():
                     raise StopIteration from None
                 refusal = from_rpc_error(error, self._address)
-                if not self._begun or not isinstance(
-                    refusal, (UnreachableError, ShuttingDownError)
-                ):
+                pause = self._position.again(refusal, begun=self._begun)
+                if pause is None:
                     raise self._explained(refusal) from None
+                self._closed.wait(pause)
             else:
                 self._begun = self._fruitful = True
                 event = event_from_message(response.event)

@@ -370,6 +370,9 @@ class Client:
     async def _is_there(self, sending: Sending) -> bool:
         """Waits for the server while there is patience, and reports whether it is there.
         Only the connection is in a hurry; the answer may take its time."""
+        if sending.pause is not None:
+            await asyncio.sleep(sending.pause)
+            return True
         while True:
             await asyncio.sleep(connection.PAUSE)
             if (left := sending.left()) <= 0:

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from pylok.connection import PAUSE, Maker, not_for_children
-from pylok.errors import Error, ShuttingDownError, UnreachableError, from_rpc_error
+from pylok.errors import Error, from_rpc_error
 from pylok.messages import Event, event_from_message
 from pylok.position import Position
 from pylok.v1 import lock_service_pb2 as pb
@@ -74,11 +74,11 @@ class Watch(AsyncIterator[Event]):
                 if self._closed:
                     raise StopAsyncIteration from None
                 refusal = from_rpc_error(error, self._address)
-                if not self._begun or not isinstance(
-                    refusal, (UnreachableError, ShuttingDownError)
-                ):
+                pause = self._position.again(refusal, begun=self._begun)
+                if pause is None:
                     raise await self._explained(refusal) from None
                 self._stream = None
+                await asyncio.sleep(pause)
                 continue
             if response is grpc.aio.EOF:
                 self._stream = None
