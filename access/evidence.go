@@ -8,9 +8,10 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// Evidence is what a door knows of who calls, the same for all calls of a connection that
-// have no bearer token. It is not changed once it is in use. What it says of the transport has been
-// checked by the kernel or by TLS; the bearer token has not.
+// Evidence is what a door knows of who calls: one for all calls of a connection that have
+// no bearer token, and one of its own for each that has. It is not changed once it is in
+// use. What it says of the transport has been checked by the kernel or by TLS; the bearer
+// token has not.
 type Evidence struct {
 	// Socket is who connected to a Unix socket, as the kernel says; nil: another kind of
 	// connection.
@@ -23,7 +24,7 @@ type Evidence struct {
 	// Peer is the client's address: an IP address without a port, or the socket's path.
 	Peer string
 
-	identified atomic.Pointer[identified] // what was made of it last; without Bearer
+	identified atomic.Pointer[identified] // what was made of it last
 }
 
 // identified is the caller that a policy made of an Evidence.

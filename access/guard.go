@@ -60,6 +60,16 @@ func NewGuard(inner lock.Locks, control *Control, config GuardConfig) *Guard {
 	return &Guard{inner: inner, control: control, config: config}
 }
 
+// allowed returns the caller as the present policy knows it, or the refusal of what that
+// does not allow.
+func (g *Guard) allowed(ctx context.Context, caller lock.Caller, v Verb, n lock.Name) (lock.Caller, error) {
+	p, caller, err := g.control.present(ctx, caller)
+	if err == nil {
+		err = g.allow(p, caller, v, n)
+	}
+	return caller, err
+}
+
 // allow returns the refusal of what the policy does not allow.
 func (g *Guard) allow(p *Policy, caller lock.Caller, v Verb, n lock.Name) error {
 	if p.Allows(caller, v, n) {
@@ -79,8 +89,11 @@ func (g *Guard) record(caller lock.Caller, v Verb, name string, allowed bool, re
 // Lock implements lock.Locks: it asks for Lock. Who may Break may also overwrite the hold of
 // another caller.
 func (g *Guard) Lock(ctx context.Context, caller lock.Caller, request lock.LockRequest) (lock.Grant, error) {
-	p := g.control.Policy()
-	if err := g.allow(p, caller, Lock, request.Name); err != nil {
+	p, caller, err := g.control.present(ctx, caller)
+	if err == nil {
+		err = g.allow(p, caller, Lock, request.Name)
+	}
+	if err != nil {
 		return lock.Grant{}, err
 	}
 	request.MayBreak = request.Overwrite && p != nil && p.Allows(caller, Break, request.Name)
@@ -94,7 +107,8 @@ func (g *Guard) Unlock(ctx context.Context, caller lock.Caller, request lock.Unl
 	if request.Force {
 		verb = Break
 	}
-	if err := g.allow(g.control.Policy(), caller, verb, request.Name); err != nil {
+	caller, err := g.allowed(ctx, caller, verb, request.Name)
+	if err != nil {
 		return lock.Release{}, err
 	}
 	release, err := g.inner.Unlock(ctx, caller, request)
@@ -106,7 +120,8 @@ func (g *Guard) Unlock(ctx context.Context, caller lock.Caller, request lock.Unl
 
 // Renew implements lock.Locks: it asks for Lock.
 func (g *Guard) Renew(ctx context.Context, caller lock.Caller, request lock.RenewRequest) (lock.Lock, error) {
-	if err := g.allow(g.control.Policy(), caller, Lock, request.Name); err != nil {
+	caller, err := g.allowed(ctx, caller, Lock, request.Name)
+	if err != nil {
 		return lock.Lock{}, err
 	}
 	return g.inner.Renew(ctx, caller, request)
@@ -114,7 +129,8 @@ func (g *Guard) Renew(ctx context.Context, caller lock.Caller, request lock.Rene
 
 // Status implements lock.Locks: it asks for View.
 func (g *Guard) Status(ctx context.Context, caller lock.Caller, name lock.Name) (lock.Lock, error) {
-	if err := g.allow(g.control.Policy(), caller, View, name); err != nil {
+	caller, err := g.allowed(ctx, caller, View, name)
+	if err != nil {
 		return lock.Lock{}, err
 	}
 	return g.inner.Status(ctx, caller, name)
@@ -135,7 +151,10 @@ func (g *Guard) visible(p *Policy, caller lock.Caller, pattern lock.Pattern) (lo
 
 // List implements lock.Locks: it has the locks that the caller may view.
 func (g *Guard) List(ctx context.Context, caller lock.Caller, p lock.Pattern, after lock.Name, limit int) ([]lock.Lock, lock.Revision, bool, error) {
-	p, err := g.visible(g.control.Policy(), caller, p)
+	policy, caller, err := g.control.present(ctx, caller)
+	if err == nil {
+		p, err = g.visible(policy, caller, p)
+	}
 	if err != nil {
 		return nil, 0, false, err
 	}
@@ -144,8 +163,11 @@ func (g *Guard) List(ctx context.Context, caller lock.Caller, p lock.Pattern, af
 
 // History implements lock.Locks: it has the events of locks that the caller may view.
 func (g *Guard) History(ctx context.Context, caller lock.Caller, q lock.HistoryQuery, from lock.Revision, limit int) (lock.HistoryPage, error) {
-	var err error
-	if q.Pattern, err = g.visible(g.control.Policy(), caller, q.Pattern); err != nil {
+	policy, caller, err := g.control.present(ctx, caller)
+	if err == nil {
+		q.Pattern, err = g.visible(policy, caller, q.Pattern)
+	}
+	if err != nil {
 		return lock.HistoryPage{}, err
 	}
 	return g.inner.History(ctx, caller, q, from, limit)
@@ -173,35 +195,32 @@ func (g *Guard) Watch(ctx context.Context, caller lock.Caller, pattern lock.Patt
 
 // watch is Watch with the yield function of its events; nil: that does not want more.
 func (g *Guard) watch(ctx context.Context, caller lock.Caller, pattern lock.Pattern, after lock.Revision, yield func(lock.Event) bool) error {
-	first := true
-	for {
-		changed := g.control.untilChange() // before Policy, so that no change is missed
-		policy := g.control.Policy()
+	var before *Policy // that was obeyed so far, and the caller as it knew it
+	var then lock.Caller
+	for first := true; ; first = false {
+		changed := g.control.untilChange() // before the policy, so that no change is missed
+		policy, now, err := g.control.present(ctx, caller)
+		if err != nil {
+			return err
+		}
 		since, err := g.since(ctx, policy)
 		if err != nil {
 			return err
 		}
-		if first && after <= since {
-			after = 0 // what it knows was seen by other rules
+		switch {
+		case first && after <= since, // what it knows was seen by other rules
+			!first && !policy.SeesSame(now, before, then):
+			after = 0
 		}
-		first = false
-		visible, err := g.visible(policy, caller, pattern)
+		before, then = policy, now
+		visible, err := g.visible(policy, now, pattern)
 		if err != nil {
 			return err
 		}
-		after, err = g.watchBy(ctx, policy, changed, caller, visible, after, yield)
+		after, err = g.watchBy(ctx, policy, changed, now, visible, after, yield)
 		if !errors.Is(err, errRulesChanged) {
 			return err
 		}
-		now := g.control.Policy()
-		again, err := g.control.Identify(ctx)
-		if err != nil {
-			return err
-		}
-		if !now.SeesSame(again, policy, caller) {
-			after = 0
-		}
-		caller = again
 	}
 }
 

@@ -19,19 +19,43 @@ import (
 // file that fit, the first gives the name, and all of them give groups. A proof that is
 // wrong or over is an *lock.Error with ErrUnauthenticated, never an anonymous caller.
 func (c *Control) Identify(ctx context.Context) (lock.Caller, error) {
-	e, p := EvidenceOf(ctx), c.Policy()
-	if e.Bearer != "" {
-		return c.identifyBearer(ctx, p, e)
-	}
+	return c.identifyBy(ctx, c.Policy())
+}
+
+// identifyBy is Identify by a policy.
+func (c *Control) identifyBy(ctx context.Context, p *Policy) (lock.Caller, error) {
+	e := EvidenceOf(ctx)
 	if last := e.identified.Load(); last != nil && last.policy == p && !isOver(last.caller.ExpireTime) {
 		return last.caller, nil
 	}
-	caller, err := p.identifyConnection(e)
+	var caller lock.Caller
+	var err error
+	if e.Bearer != "" {
+		caller, err = c.identifyBearer(ctx, p, e)
+	} else {
+		caller, err = p.identifyConnection(e)
+	}
 	if err != nil {
 		return lock.Caller{}, err
 	}
 	e.identified.Store(&identified{p, caller})
 	return caller, nil
+}
+
+// present returns the present policy, and the caller of a call as that policy knows it:
+// the groups that a policy gives say nothing under the rules of another, and the file may
+// have been read again since the call began. A caller whom Identify has not made is
+// returned as it is.
+func (c *Control) present(ctx context.Context, caller lock.Caller) (*Policy, lock.Caller, error) {
+	p := c.Policy()
+	switch last := EvidenceOf(ctx).identified.Load(); {
+	case last == nil:
+		return p, caller, nil
+	case last.policy == p:
+		return p, last.caller, nil
+	}
+	caller, err := c.identifyBy(ctx, p)
+	return p, caller, err
 }
 
 func isOver(end time.Time) bool { return !end.IsZero() && !time.Now().Before(end) }

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -150,4 +151,10 @@ func (r rule) allows(q Question) bool {
 }
 
 // May answers a question by the present policy.
-func (c *Control) May(asker lock.Caller, q Question) (Answer, error) { return c.Policy().May(asker, q) }
+func (c *Control) May(ctx context.Context, asker lock.Caller, q Question) (Answer, error) {
+	p, asker, err := c.present(ctx, asker)
+	if err != nil {
+		return Answer{}, err
+	}
+	return p.May(asker, q)
+}

@@ -14,11 +14,11 @@ func (s *Service) May(ctx context.Context, message *pylokv1.MayRequest) (*pylokv
 	return handle(ctx, s, message, (*Service).mayQuestion, s.askMay, (*Service).mayResponse)
 }
 
-func (s *Service) askMay(_ lock.Locks, _ context.Context, c lock.Caller, q access.Question) (access.Answer, error) {
+func (s *Service) askMay(_ lock.Locks, ctx context.Context, c lock.Caller, q access.Question) (access.Answer, error) {
 	if s.config.May == nil {
 		return (*access.Policy)(nil).May(c, q)
 	}
-	return s.config.May(c, q)
+	return s.config.May(ctx, c, q)
 }
 
 var verbs = map[pylokv1.Verb]access.Verb{

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -42,7 +43,7 @@ func TestMay(t *testing.T) {
 
 	var asked access.Question
 	refuse := false
-	s := New(nil, Config{May: func(_ lock.Caller, q access.Question) (access.Answer, error) {
+	s := New(nil, Config{May: func(_ context.Context, _ lock.Caller, q access.Question) (access.Answer, error) {
 		asked = q
 		if refuse {
 			return access.Answer{}, &lock.Error{Reason: lock.ErrPermissionDenied, Message: "no"}

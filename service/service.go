@@ -28,7 +28,7 @@ type Config struct {
 	Version string
 	// May answers whether the rules allow something. Nil: there are none, and all is
 	// allowed.
-	May func(lock.Caller, access.Question) (access.Answer, error)
+	May func(context.Context, lock.Caller, access.Question) (access.Answer, error)
 }
 
 // Service implements pylok.v1.LockService. Its errors carry their gRPC
