@@ -53,6 +53,6 @@ func startPylokd(ctx context.Context, s *settings, root, log string) (*process, 
 		}
 		address = after
 		return after != ""
-	}, nil, s.pylokd, append([]string{"--root", root, "--state-dir", stateOf(root), "--listen", "127.0.0.1:0", "--log-level", "warn"}, s.pylokdArgs...)...)
+	}, nil, s.pylokd, append([]string{"--root", root, "--state-dir", stateOf(root), "--listen", "127.0.0.1:0", "--socket", "none", "--log-level", "warn"}, s.pylokdArgs...)...)
 	return server, address, err
 }

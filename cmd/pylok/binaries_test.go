@@ -238,7 +238,7 @@ var readyLine = regexp.MustCompile(`(?m)^pylokd: serving (.*) on (127\.0\.0\.1:\
 
 // startServer runs pylokd on root and returns it and its address.
 func startServer(root string, environment []string, args ...string) (*process, string, error) {
-	args = append([]string{"--root", root, "--state-dir", root + ".state", "--listen", "127.0.0.1:0"}, args...)
+	args = append([]string{"--root", root, "--state-dir", root + ".state", "--listen", "127.0.0.1:0", "--socket", "none"}, args...)
 	p, err := start("pylokd", "", environment, filepath.Join(programs, "pylokd"), args...)
 	if err != nil {
 		return nil, "", err

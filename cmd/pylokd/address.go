@@ -8,8 +8,11 @@ import (
 )
 
 // address resolves the address to listen on, and refuses one that would open the
-// locks to the network by accident.
+// locks to the network by accident; nil: the socket alone is served.
 func (c *config) address() (*net.TCPAddr, error) {
+	if c.listen == none {
+		return nil, nil
+	}
 	address, err := resolve("--listen", c.listen)
 	if err != nil {
 		return nil, err

@@ -35,8 +35,15 @@ type config struct {
 	// for every damage and every lock whose file and history disagree, and
 	// changes nothing.
 	check bool
-	// listen is the address to serve on, HOST:PORT; port 0 takes a free one.
+	// listen is the address to serve on, HOST:PORT; port 0 takes a free one. None: the
+	// socket alone is served.
 	listen string
+	// socket is the path of a Unix socket to serve on too; empty or none: there is none.
+	socket string
+	// socketIsDefault says that nobody asked for it.
+	socketIsDefault bool
+	// socketMode says who may connect to it.
+	socketMode socketMode
 	// insecure lets listen be an address beyond loopback without TLS: who
 	// reaches it can read, take and break locks, and see others do so.
 	insecure bool
@@ -103,6 +110,9 @@ type config struct {
 // image may have a PYLOKD_VERSION of its own in the environment.
 var asked = []string{"help", "version", "check", "check-access"}
 
+// none, as a value of --listen or --socket, is no such place.
+const none = "none"
+
 // errDone: the command line asked for a text and has it.
 var errDone = errors.New("nothing to serve")
 
@@ -113,6 +123,8 @@ func parse(args []string, environment func(string) string) (c config, text strin
 		root:            defaultRoot(environment, os.Geteuid()),
 		stateDir:        defaultStateDir(environment, os.Geteuid()),
 		listen:          "127.0.0.1:5625",
+		socket:          defaultSocket(environment, os.Geteuid()),
+		socketMode:      0o666,
 		maxLocks:        2_000_000,
 		maxWaiters:      16_384,
 		maxWaitersTotal: 65_536,
@@ -143,7 +155,9 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.BoolVar(&c.acceptRestore, "accept-restore", false, "for one start: serve a root that was restored from an older copy, or whose journal is not complete, as it is, with tokens far above those from before")
 	flags.BoolVar(&c.rootMustExist, "root-must-exist", false, "do not make the root: refuse one that is missing or that was never served, for a volume that may not be mounted")
 	flags.BoolVar(&c.check, "check", false, "do not serve: print what is damaged or disagrees in the root and what a start would do about it, change nothing, exit 0 if there is nothing and 1 if there is")
-	flags.StringVar(&c.listen, "listen", c.listen, "serve on `HOST:PORT`; port 0 takes a free one")
+	flags.StringVar(&c.listen, "listen", c.listen, "serve on `HOST:PORT`; port 0 takes a free one; none: on the socket alone")
+	flags.StringVar(&c.socket, "socket", c.socket, "serve on the Unix socket `PATH` too, where the kernel says who calls; none: on no socket. The default is where pylok looks, $XDG_RUNTIME_DIR/pylok/pylok.sock, and for root /run/pylok/pylok.sock")
+	flags.Var(&c.socketMode, "socket-mode", "who may connect to the socket, as a file's `MODE`; everybody of this machine by default")
 	flags.StringVar(&c.tlsCert, "tls-cert", "", "speak TLS only, with the certificate in the PEM `FILE`")
 	flags.StringVar(&c.tlsKey, "tls-key", "", "PEM `FILE` of its key")
 	flags.StringVar(&c.tlsClientCA, "tls-client-ca", "", "take certificates of clients that an authority in the PEM `FILE` vouches for, as a proof of who asks; others are refused")
@@ -202,6 +216,7 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	if err != nil {
 		return c, "", err
 	}
+	c.socketIsDefault = !flags.Changed("socket") && environment("PYLOKD_SOCKET") == ""
 	c.stateDirIsDefault = !flags.Changed("state-dir") && environment("PYLOKD_STATE_DIR") == ""
 	if c.checkAccess == "" && flags.Changed("check-access") {
 		return c, "", usageError{errors.New("--check-access is empty; give the access file to look at")}
@@ -247,6 +262,8 @@ var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionT
 // validate finds values that cannot be meant.
 func (c *config) validate() error {
 	switch {
+	case c.listen == none && (c.socket == "" || c.socket == none):
+		return errors.New("--listen is none, and so is --socket: nobody could call")
 	case c.root == "":
 		return errors.New("neither HOME nor XDG_STATE_HOME is set, so say with --root which directory to serve")
 	case (c.tlsCert == "") != (c.tlsKey == ""):

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"runtime"
 	"time"
@@ -116,7 +117,7 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	if err != nil {
 		return err
 	}
-	if c.access == "" && !address.IP.IsLoopback() {
+	if c.access == "" && address != nil && !address.IP.IsLoopback() {
 		log.Warn("there is no access file, so whoever gets in from another machine may do everything, under any name; --access says who may do what")
 	}
 	stopProfiles, err := serveProfiles(c.pprof, log)
@@ -131,13 +132,19 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	if certs != nil {
 		certs.clientCAsChanged = s.door.VerifyClients
 	}
-	listener, err := listen("--listen", address)
+	listeners, err := c.listenAll(address, log)
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.door.Serve(listener) }()
-	fmt.Fprintf(stdout, "pylokd: serving %s on %s\n", s.store.Root(), listener.Addr())
+	ended := make(chan error, len(listeners))
+	for _, listener := range listeners {
+		go func() {
+			if err := s.door.Serve(listener); err != nil {
+				ended <- fmt.Errorf("serving on %s: %w", listener.Addr(), err)
+			}
+		}()
+	}
+	fmt.Fprintf(stdout, "pylokd: serving %s on %s\n", s.store.Root(), listeners[0].Addr())
 
 	go control.Run(ctx)
 	go func() { // beside the rest, for a file may hang
@@ -161,9 +168,33 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	case <-ctx.Done():
 		log.Info("stopping", "cause", context.Cause(ctx))
 	case err = <-ended:
-		err = fmt.Errorf("serving on %s: %w", address, err)
 	}
 	return errors.Join(err, within(stopLimit, s.close))
+}
+
+// listenAll opens all that is served on: the address, and the socket.
+func (c *config) listenAll(address *net.TCPAddr, log *slog.Logger) (listeners []net.Listener, err error) {
+	if address != nil {
+		listener, err := listen("--listen", address)
+		if err != nil {
+			return nil, err
+		}
+		listeners = append(listeners, listener)
+	}
+	socket, err := c.listenSocket(log)
+	if socket != nil {
+		listeners = append(listeners, socket)
+	}
+	if err == nil && len(listeners) == 0 {
+		err = errors.New("--listen is none, and there is no socket: nobody could call")
+	}
+	if err != nil {
+		for _, listener := range listeners {
+			err = errors.Join(err, listener.Close())
+		}
+		return nil, err
+	}
+	return listeners, nil
 }
 
 // usableStateDir returns the state directory. A default one that cannot be made is done

@@ -195,7 +195,7 @@ func tryStartWithin(t *testing.T, limit time.Duration, p *program, root string, 
 // launch starts a program and waits for nothing.
 func launch(t *testing.T, path, root string, args ...string) *daemon {
 	t.Helper()
-	args = append([]string{"--root", root, "--state-dir", root + ".state", "--listen", "127.0.0.1:0", "--log-level", "warn"}, args...)
+	args = append([]string{"--root", root, "--state-dir", root + ".state", "--listen", "127.0.0.1:0", "--socket", "none", "--log-level", "warn"}, args...)
 	d := &daemon{cmd: exec.Command(path, args...), root: root, log: &tail{ready: make(chan struct{})}, ended: make(chan struct{})}
 	d.cmd.Env = []string{"GORACE=atexit_sleep_ms=0 halt_on_error=1"}
 	d.cmd.Stdout, d.cmd.Stderr = (*stdout)(d.log), d.log

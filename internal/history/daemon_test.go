@@ -96,7 +96,7 @@ func startProcess(root string) (*process, error) {
 		return nil, err
 	}
 	p := &process{
-		cmd:   exec.Command(path, "--root", root, "--state-dir", root+".state", "--listen", "127.0.0.1:0", "--log-level", "warn"),
+		cmd:   exec.Command(path, "--root", root, "--state-dir", root+".state", "--listen", "127.0.0.1:0", "--socket", "none", "--log-level", "warn"),
 		ended: make(chan struct{}),
 	}
 	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")

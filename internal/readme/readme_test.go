@@ -47,7 +47,7 @@ func TestReadme(t *testing.T) {
 	}
 	home := t.TempDir()
 	bin, tools := programs(t)
-	server := startServer(t, filepath.Join(bin, "pylokd"), append(environ(), "HOME="+home), "", "--listen", "127.0.0.1:0")
+	server := startServer(t, filepath.Join(bin, "pylokd"), append(environ(), "HOME="+home), "", "--listen", "127.0.0.1:0", "--socket", "none")
 	environment := append(environ(),
 		"HOME="+home, "NO_COLOR=1", "TZ=UTC", "PYLOK_ADDRESS="+server.address,
 		"PATH="+bin+":"+tools+":"+os.Getenv("PATH"))

@@ -39,7 +39,7 @@ class Daemon:
         """Starts it."""
         program = os.environ["PYLOKD"]
         self.process = subprocess.Popen(
-            [program, "--root", self.root, "--state-dir", self.root + ".state", "--listen", self.address, *self._flags],
+            [program, "--root", self.root, "--state-dir", self.root + ".state", "--listen", self.address, "--socket", "none", *self._flags],
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,

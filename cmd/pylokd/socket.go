@@ -1,0 +1,124 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxSocketPath is how long the path of a Unix socket may be (unix(7)).
+const maxSocketPath = 107
+
+// defaultSocket is where pylok and the clients look for a server of this machine; empty:
+// there is no such place.
+func defaultSocket(environment func(string) string, uid int) string {
+	if uid == 0 {
+		return "/run/pylok/pylok.sock"
+	}
+	if dir := environment("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "pylok", "pylok.sock")
+	}
+	return ""
+}
+
+// socketMode is the mode of the socket: who may connect. It is a pflag.Value.
+type socketMode fs.FileMode
+
+// String implements pflag.Value.
+func (m *socketMode) String() string { return fmt.Sprintf("%04o", uint32(*m)) }
+
+// Type implements pflag.Value.
+func (m *socketMode) Type() string { return "MODE" }
+
+// Set implements pflag.Value.
+func (m *socketMode) Set(text string) error {
+	mode, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || mode > 0o777 {
+		return fmt.Errorf("%q is no mode such as 0666 or 0660", text)
+	}
+	*m = socketMode(mode)
+	return nil
+}
+
+// socketListener listens on a Unix socket, and has its path to itself.
+type socketListener struct {
+	*net.UnixListener
+	lock *os.File // locked as long as the socket is served
+}
+
+// Close implements net.Listener. It removes the socket.
+func (l *socketListener) Close() error {
+	return errors.Join(l.UnixListener.Close(), l.lock.Close())
+}
+
+// listenSocket opens the socket that the flags ask for; nil: none. A default one that
+// cannot be opened is done without.
+func (c *config) listenSocket(log *slog.Logger) (net.Listener, error) {
+	if c.socket == "" || c.socket == none {
+		return nil, nil
+	}
+	if c.socketIsDefault {
+		if err := os.MkdirAll(filepath.Dir(c.socket), 0o755); err != nil {
+			log.Warn("there is no socket, and callers of this machine have to give the address; --socket none says so too", "error", err)
+			return nil, nil
+		}
+	}
+	listener, err := openSocket(c.socket, fs.FileMode(c.socketMode))
+	switch {
+	case err == nil:
+		log.Info("serving on a socket", "path", c.socket)
+		return listener, nil
+	case c.socketIsDefault:
+		log.Warn("there is no socket, and callers of this machine have to give the address; --socket none says so too", "error", err)
+		return nil, nil
+	}
+	return nil, err
+}
+
+// openSocket listens on a Unix socket. One that a server has left is replaced, one that is
+// served is not: a lock on a file beside it says which.
+func openSocket(path string, mode fs.FileMode) (_ net.Listener, err error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("--socket %s: the path has %d bytes, and that of a socket may have %d", path, len(path), maxSocketPath)
+	}
+	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--socket %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			lock.Close()
+		}
+	}()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("--socket %s: another pylokd serves on it; choose another path for this one, or none", path)
+	} else if err != nil {
+		return nil, fmt.Errorf("--socket %s: locking the file beside it: %w", path, err)
+	}
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("--socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("--socket %s: something else than a socket is there", path)
+	default:
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("--socket: a server that is gone has left one: %w", err)
+		}
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("--socket: %w", err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, errors.Join(fmt.Errorf("--socket: %w", err), listener.Close())
+	}
+	return &socketListener{listener, lock}, nil
+}
