@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,10 @@ func TestDefaults(t *testing.T) {
 		pollInterval:    time.Second,
 		history:         retention{age: 90 * 24 * time.Hour, bytes: 1 << 30},
 		logFormat:       "text",
+		socket:          defaultSocket(environment(), os.Geteuid()),
+		socketMode:      0o666,
+		tlsClientCert:   "request",
+		tlsMinVersion:   "1.3",
 
 		maxRequestsPerSecond: 20_000,
 		maxCallsPerCaller:    32_768,
@@ -48,6 +53,7 @@ func TestDefaults(t *testing.T) {
 		idleTimeout:          15 * time.Minute,
 
 		stateDirIsDefault: true,
+		socketIsDefault:   true,
 	}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
