@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -50,9 +51,21 @@ type keyRing struct {
 	config    *tls.Config
 	clientCAs *x509.CertPool // nil: none
 	loadTime  time.Time
-	// notAfter is when the first of the server's certificate and of those that come with
-	// it ends; clientCAsNotAfter when the last of the client CAs does.
-	notAfter, clientCAsNotAfter time.Time
+	// notBefore is from when the server's certificate is valid, and notAfter when the first
+	// of it and of those that come with it ends; clientCAsNotAfter is when the last of the
+	// client CAs does.
+	notBefore, notAfter, clientCAsNotAfter time.Time
+}
+
+// check returns why clients refuse a certificate at a time, if they do.
+func (r *keyRing) check(now time.Time) error {
+	switch {
+	case now.Before(r.notBefore):
+		return fmt.Errorf("the server's certificate is valid only from %s on", r.notBefore.UTC().Format(time.RFC3339))
+	case now.After(r.notAfter):
+		return fmt.Errorf("the server's certificate, or one that comes with it, has ended at %s", r.notAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // warning is what the log has said of the end of a certificate.
@@ -100,12 +113,25 @@ func (s *certificates) files() []string {
 func (s *certificates) read() error {
 	s.stamps = stampsOf(s.files()) // before, so that a change meanwhile is seen as one
 	next, err := s.load()
+	before := s.current.Load()
+	if err == nil {
+		// One that clients refuse takes the place only of one that they refuse too. At the
+		// start it is better than no server: who comes by a Unix socket needs none.
+		now := time.Now()
+		invalid := next.check(now)
+		switch {
+		case before == nil && now.Before(next.notBefore): // warn tells of the end
+			s.log.Error("clients refuse the server until then", "error", invalid, "file", s.certFile)
+		case before != nil && invalid != nil && before.check(now) == nil:
+			err = fmt.Errorf("%s: %w", s.certFile, invalid)
+		}
+	}
 	s.failing.Store(err != nil)
 	if err != nil {
 		return err
 	}
 	s.failure, s.said = "", false
-	before := s.current.Swap(next)
+	s.current.Store(next)
 	if before != nil && s.clientCAsChanged != nil && next.clientCAs != nil && !next.clientCAs.Equal(before.clientCAs) {
 		s.clientCAsChanged(next.clientCAs)
 	}
@@ -122,8 +148,9 @@ func (s *certificates) load() (*keyRing, error) {
 		return nil, err
 	}
 	ring := &keyRing{
-		loadTime: time.Now(),
-		notAfter: chain[0].NotAfter,
+		loadTime:  time.Now(),
+		notBefore: chain[0].NotBefore,
+		notAfter:  chain[0].NotAfter,
 		config: &tls.Config{
 			Certificates: []tls.Certificate{*pair},
 			MinVersion:   s.minVersion,

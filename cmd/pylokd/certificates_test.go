@@ -274,6 +274,47 @@ func TestCertificateEnds(t *testing.T) {
 	says(t, r.log.String(), "the last of the client CAs ends in less than a week")
 }
 
+// TestCertificateOfAnotherTime: a certificate that is not valid now takes no valid one's
+// place; one that will be does when it is. A server starts with it all the same.
+func TestCertificateOfAnotherTime(t *testing.T) {
+	authority := testcert.New(t)
+	soon := time.Now().Add(2 * time.Second)
+	valid, ended, early := authority.Server(testcert.Options{}), authority.Server(testcert.Options{NotAfter: time.Now().Add(-time.Second)}), authority.Server(testcert.Options{NotBefore: soon})
+	r := read(t, authority.Server(testcert.Options{}), "", "request")
+	put := func(pair *testcert.Pair) {
+		t.Helper()
+		write(t, r.certFile, pair.CertPEM)
+		write(t, r.keyFile, pair.KeyPEM)
+		r.reload("SIGHUP")
+	}
+	put(valid)
+	for _, pair := range []*testcert.Pair{ended, early} {
+		put(pair)
+		r.shows(t, valid)
+		if !r.failing.Load() {
+			t.Error("a certificate of another time counts as read")
+		}
+	}
+	says(t, r.log.String(), "has ended at", "is valid only from")
+	for r.failing.Load() {
+		r.look(time.Now())
+	}
+	r.shows(t, early)
+
+	started := read(t, ended, "", "request")
+	says(t, started.log.String(), "has ended: clients refuse the server")
+	if n := strings.Count(started.log.String(), "\n"); n != 1 {
+		t.Errorf("of that the log has %d lines, want 1:\n%s", n, started.log)
+	}
+	says(t, read(t, authority.Server(testcert.Options{NotBefore: time.Now().Add(time.Hour)}), "", "request").log.String(), "clients refuse the server until then", "valid only from")
+	started.shows(t, ended)
+	started.log.Reset()
+	write(t, started.certFile, valid.CertPEM)
+	write(t, started.keyFile, valid.KeyPEM)
+	started.look(time.Now())
+	started.shows(t, valid)
+}
+
 // TestKeyThatEverybodyMayRead is one that the log warns of.
 func TestKeyThatEverybodyMayRead(t *testing.T) {
 	pair := testcert.New(t).Server(testcert.Options{})
