@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/access"
+	"github.com/pylok/pylok/access/bearer"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
 	"github.com/pylok/pylok/manager"
@@ -49,7 +50,7 @@ func newGuarded(t *testing.T, rules string, note access.Note) *guarded {
 		t.Fatal(err)
 	}
 	g := &guarded{t: t, inner: m, file: filepath.Join(t.TempDir(), "access.yaml")}
-	token, hash := access.NewToken()
+	token, hash := bearer.New()
 	g.token = token
 	g.write(rulesFor(hash, rules))
 	if g.control, err = access.NewControl(access.Config{File: g.file}); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pylok/pylok/access/bearer"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -180,7 +181,7 @@ func certificateFacts(leaf *x509.Certificate) map[string]string {
 
 // identifyBearer returns who has a bearer token.
 func (c *Control) identifyBearer(ctx context.Context, p *Policy, e *Evidence) (lock.Caller, error) {
-	if !strings.HasPrefix(e.Bearer, TokenPrefix) {
+	if !strings.HasPrefix(e.Bearer, bearer.Prefix) {
 		return c.identifyJWT(ctx, p, e)
 	}
 	var found *entry

@@ -15,6 +15,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/pylok/pylok/access/bearer"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -160,7 +161,7 @@ func (p *parser) plain(n *yaml.Node) {
 		p.fail(n, "an access file has no anchors (&) and no aliases (*): write it out; quote a text that begins with a *")
 	case n.Style&yaml.TaggedStyle != 0:
 		p.fail(n, "an access file has no tags (!)")
-	case n.Kind == yaml.ScalarNode && strings.HasPrefix(n.Value, TokenPrefix) && len(n.Value) > len(TokenPrefix):
+	case n.Kind == yaml.ScalarNode && strings.HasPrefix(n.Value, bearer.Prefix) && len(n.Value) > len(bearer.Prefix):
 		p.fail(n, "this is a token itself, which must not be in the file: take it back, make a new one with pylok token new, and put the line here that it prints")
 	}
 	for _, child := range n.Content {

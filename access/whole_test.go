@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pylok/pylok/access"
+	"github.com/pylok/pylok/access/bearer"
 	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
 	"github.com/pylok/pylok/manager"
@@ -18,7 +19,7 @@ import (
 // by the groups and the rules of the same file. By the groups of the one and the rules of
 // the other the caller may use b, which neither allows.
 func TestCallByOnePolicy(t *testing.T) {
-	token, hash := access.NewToken()
+	token, hash := bearer.New()
 	texts := [2]string{
 		"callers: [{name: ci, token: \"" + hash + "\", groups: [x]}, {name: no, unix: {user: \"1\"}, groups: [y]}]\nrules:\n" +
 			"  - {who: [\"group:x\"], may: [lock], locks: [a]}\n  - {who: [\"group:y\"], may: [break], locks: [b]}\n",

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/pylok/pylok/access"
+	"github.com/pylok/pylok/access/bearer"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/internal/testcert"
 	"github.com/pylok/pylok/lock/memstore"
@@ -70,7 +71,7 @@ func TestCallers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, hash := access.NewToken()
+	token, hash := bearer.New()
 	file := `
 callers:
   - {unix: {user: "` + me.Uid + `"}, groups: [here, all]}
