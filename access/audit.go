@@ -1,0 +1,235 @@
+package access
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// auditQueue is how many lines wait for the disk; more are dropped, and counted in
+	// the file.
+	auditQueue = 4096
+	// refusalsASecond and refusalsAtOnce are how many refusals are written; more are
+	// dropped likewise, lest who is refused fill the disk.
+	refusalsASecond, refusalsAtOnce = 50, 1000
+	// maxAuditText is how long a text in a line may be.
+	maxAuditText = 512
+	// auditGrace is how long Close waits for the disk.
+	auditGrace = 500 * time.Millisecond
+)
+
+// Audit writes what was refused, and what was done to the holds of others, to a file that
+// it appends to: one JSON object a line. It never holds anybody up: what the disk does not
+// take in time is dropped, and a line says how many were. The nil Audit writes nothing.
+type Audit struct {
+	path     string
+	logger   *slog.Logger
+	refusals *rate.Limiter
+
+	lines chan auditLine
+	ended chan struct{} // closed when the last line is written
+
+	mu      sync.Mutex
+	closed  bool
+	dropped int // since the file said so last
+	total   int // ever
+
+	file   *os.File // only the writer uses these
+	broken bool     // the last line could not be written
+}
+
+// auditLine is one object of the file, or with reopen the order to open it anew.
+type auditLine struct {
+	Time    time.Time `json:"time"`
+	Caller  string    `json:"caller,omitempty"`
+	Proof   string    `json:"proof,omitempty"`
+	Peer    string    `json:"peer,omitempty"`
+	Verb    string    `json:"verb,omitempty"`
+	Name    string    `json:"name,omitempty"`
+	Allowed bool      `json:"allowed"`
+	Reason  string    `json:"reason,omitempty"`
+	Dropped int       `json:"dropped,omitempty"`
+
+	reopen bool
+}
+
+// OpenAudit opens the file, which is made with mode 0600 if it is not there. An empty path:
+// no audit, nil.
+func OpenAudit(path string, logger *slog.Logger) (*Audit, error) {
+	if path == "" {
+		return nil, nil
+	}
+	a := &Audit{
+		path:     path,
+		logger:   logger,
+		refusals: rate.NewLimiter(refusalsASecond, refusalsAtOnce),
+		lines:    make(chan auditLine, auditQueue),
+		ended:    make(chan struct{}),
+	}
+	var err error
+	if a.file, err = openAuditFile(path); err != nil {
+		return nil, err
+	}
+	go a.write()
+	return a, nil
+}
+
+func openAuditFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the audit file: %w", err)
+	}
+	return f, nil
+}
+
+// Record writes what somebody asked for.
+func (a *Audit) Record(r Record) {
+	if a == nil {
+		return
+	}
+	verb := ""
+	if r.Verb != 0 {
+		verb = r.Verb.String()
+	}
+	a.add(auditLine{
+		Time:    r.Time.UTC().Truncate(time.Millisecond),
+		Caller:  short(r.Caller.Name),
+		Proof:   r.Caller.Proof,
+		Peer:    short(r.Caller.Peer),
+		Verb:    verb,
+		Name:    short(r.Name),
+		Allowed: r.Allowed,
+		Reason:  short(r.Reason),
+	})
+}
+
+func short(text string) string {
+	if len(text) > maxAuditText {
+		return text[:maxAuditText] + "..."
+	}
+	return text
+}
+
+// add queues a line, or counts it as dropped.
+func (a *Audit) add(line auditLine) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	if line.Allowed || line.reopen || a.refusals.Allow() {
+		line.Dropped = a.dropped
+		select {
+		case a.lines <- line:
+			a.dropped = 0
+			return
+		default:
+		}
+	}
+	a.dropped++
+	a.total++
+}
+
+// Reopen opens the file anew, as after it was moved away.
+func (a *Audit) Reopen() {
+	if a != nil {
+		a.add(auditLine{reopen: true})
+	}
+}
+
+// Dropped returns how many lines were dropped, ever.
+func (a *Audit) Dropped() int {
+	if a == nil {
+		return 0
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.total
+}
+
+// Close writes the lines that wait, unless that takes long, and closes the file.
+func (a *Audit) Close() error {
+	if a == nil {
+		return nil
+	}
+	a.mu.Lock()
+	if !a.closed {
+		a.closed = true
+		close(a.lines)
+	}
+	a.mu.Unlock()
+	select {
+	case <-a.ended:
+		return nil
+	case <-time.After(auditGrace):
+		return errors.New("the audit file's disk hangs; the last lines may be missing")
+	}
+}
+
+// write writes lines until the last.
+func (a *Audit) write() {
+	defer close(a.ended)
+	for line := range a.lines {
+		if line.reopen {
+			a.openAnew()
+			if line.Dropped == 0 {
+				continue
+			}
+		}
+		if dropped := line.Dropped; dropped > 0 {
+			a.append(map[string]any{"time": line.Time, "dropped": dropped})
+			line.Dropped = 0
+		}
+		if !line.reopen {
+			a.append(line)
+		}
+	}
+	if err := a.file.Close(); err != nil {
+		a.fail(err)
+	}
+}
+
+func (a *Audit) openAnew() {
+	file, err := openAuditFile(a.path)
+	if err != nil {
+		a.fail(err)
+		return
+	}
+	if err := a.file.Close(); err != nil {
+		a.fail(err)
+	}
+	a.file, a.broken = file, false
+	a.logger.Info("the audit file was opened anew", "file", a.path)
+}
+
+// append writes one object.
+func (a *Audit) append(object any) {
+	text, err := json.Marshal(object)
+	if err == nil {
+		_, err = a.file.Write(append(text, '\n'))
+	}
+	if err != nil {
+		a.fail(err)
+		a.mu.Lock()
+		a.dropped++
+		a.total++
+		a.mu.Unlock()
+		return
+	}
+	a.broken = false
+}
+
+// fail says once that the file cannot be written.
+func (a *Audit) fail(err error) {
+	if !a.broken {
+		a.logger.Error("the audit file cannot be written; lines are dropped until it can", "file", a.path, "error", err)
+	}
+	a.broken = true
+}
