@@ -27,9 +27,14 @@ func (n *Note) Load() ([]byte, error) {
 	return text, nil
 }
 
-// Save replaces the note's text. A crash leaves that or the one before.
+// Save replaces the note's text. When it returns nil the text survives a power cut; a crash
+// meanwhile leaves that or the one before.
 func (n *Note) Save(text []byte) error {
-	if err := writeWhole(n.store.files, n.name, text); err != nil {
+	err := writeWhole(n.store.files, n.name, text)
+	if err == nil {
+		err = n.store.files.SyncDir(ownDir)
+	}
+	if err != nil {
 		return fmt.Errorf("writing %s: %w", n.name, err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
@@ -115,6 +116,46 @@ func TestAccess(t *testing.T) {
 		p.stop(t)
 		if strings.Contains(p.stderr.String(), warning) {
 			t.Errorf("%q: it warns of a missing access file", args)
+		}
+	}
+}
+
+// TestAuditFile: what is refused, and for whom, and what is broken is in the audit file,
+// which is opened anew on SIGHUP; no token is.
+func TestAuditFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "audit.jsonl")
+	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--access", accessFile(t, anybodyMayView), "--audit-file", file)
+	c := p.client(t, insecure.NewCredentials())
+	if _, err := c.Lock(t.Context(), &pylokv1.LockRequest{Name: "a/b"}); status.Code(err) != codes.PermissionDenied {
+		t.Fatal(err)
+	}
+	const secret = "pylok_secret"
+	if _, err := c.Info(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+secret), &pylokv1.InfoRequest{}); status.Code(err) != codes.Unauthenticated {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	p.stderr.wait(t, "the audit file was opened anew")
+	if _, err := c.Unlock(t.Context(), &pylokv1.UnlockRequest{Name: "a/b", Force: true, Reason: "a test"}); status.Code(err) != codes.PermissionDenied {
+		t.Fatal(err)
+	}
+	p.stop(t)
+	for name, wants := range map[string][]string{
+		file + ".1": {`"caller":"anonymous"`, `"verb":"lock"`, `"name":"a/b"`, `"allowed":false`, "127.0.0.1", "not one of this server's"},
+		file:        {`"verb":"break"`, `"allowed":false`},
+	} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		says(t, string(text), wants...)
+		if strings.Contains(string(text)+p.stderr.String(), secret) {
+			t.Errorf("the token is in %s or in the log", name)
 		}
 	}
 }

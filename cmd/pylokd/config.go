@@ -64,6 +64,9 @@ type config struct {
 	// access is the file that says who callers are and what they may do. It is read at
 	// the start, on SIGHUP and when it has changed; empty: who gets in may do everything.
 	access string
+	// auditFile is appended to: a JSON object a line for what was refused, and for holds
+	// that were broken. It is opened anew on SIGHUP; empty: there is none.
+	auditFile string
 	// checkAccess is an access file to print the meaning or the errors of, instead of
 	// serving.
 	checkAccess string
@@ -165,6 +168,7 @@ func parse(args []string, environment func(string) string) (c config, text strin
 	flags.StringVar(&c.tlsMinVersion, "tls-min-version", c.tlsMinVersion, "speak no TLS older than `VERSION`, 1.3 or 1.2")
 	flags.BoolVar(&c.insecure, "insecure", false, "serve beyond loopback without TLS: who reaches the address can read, take and break locks")
 	flags.StringVar(&c.access, "access", "", "the YAML `FILE` says who callers are and what they may do; without it who gets in may do everything")
+	flags.StringVar(&c.auditFile, "audit-file", "", "append to `FILE` a line of JSON for each request that is refused for who asks, and for each hold that is broken; SIGHUP opens it anew")
 	flags.StringVar(&c.checkAccess, "check-access", "", "do not serve: print what the access `FILE` says, or what is wrong in it, exit 0 if it is good and 1 if it is not")
 	flags.IntVar(&c.maxLocks, "max-locks", c.maxLocks, "at most `N` locks are held at a time")
 	flags.IntVar(&c.maxWaiters, "max-waiters", c.maxWaiters, "at most `N` requests wait for one lock")

@@ -15,6 +15,7 @@ import (
 	"github.com/pylok/pylok/access"
 	"github.com/pylok/pylok/access/limits"
 	"github.com/pylok/pylok/filestore"
+	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/manager"
 	"github.com/pylok/pylok/service"
 )
@@ -25,8 +26,9 @@ type server struct {
 	config config
 	log    *slog.Logger
 	health *service.Health
-	// control has the present access file.
+	// control has the present access file, audit is told of what it refuses.
 	control *access.Control
+	audit   *access.Audit
 
 	store *filestore.Store
 	locks *manager.Manager
@@ -62,7 +64,7 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 	if err != nil {
 		return errors.Join(err, s.store.Close())
 	}
-	guard := access.NewGuard(s.locks, s.control, access.GuardConfig{})
+	guard := access.NewGuard(s.locks, s.control, access.GuardConfig{Record: s.audit.Record, Note: s.store.Note("access")})
 	s.limits = limits.New(guard, c.callerLimits(s.locks, s.log))
 	connections, perAddress := c.connectionLimits(openFiles())
 	if c.maxConnections > connections {
@@ -72,7 +74,7 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 		service.New(s.limits, service.Config{Root: s.store.Root(), Store: "file", Version: version(), May: s.control.May}),
 		service.ServerConfig{
 			Health:         s.health,
-			Identify:       s.control.Identify,
+			Identify:       s.identify,
 			Interceptors:   []service.Interceptor{service.LogCalls(s.log)},
 			Logger:         s.log,
 			TLS:            tls,
@@ -86,6 +88,15 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 	return nil
 }
 
+// identify returns who makes a call, and has the audit note whom it refuses.
+func (s *server) identify(ctx context.Context) (lock.Caller, error) {
+	caller, err := s.control.Identify(ctx)
+	if err != nil {
+		s.audit.Record(access.Record{Time: time.Now(), Caller: lock.Caller{Peer: access.EvidenceOf(ctx).Peer}, Reason: err.Error()})
+	}
+	return caller, err
+}
+
 // close ends what open has begun, the other way round.
 func (s *server) close() error {
 	s.health.Shutdown() // NOT_SERVING: balancers send nobody any more
@@ -94,7 +105,7 @@ func (s *server) close() error {
 	if !s.door.Stop(callsGrace) {
 		s.log.Warn("calls were still open after the grace and were cut off", "grace", callsGrace)
 	}
-	return s.store.Close()
+	return errors.Join(s.store.Close(), s.audit.Close())
 }
 
 // serve serves until ctx ends, and then stops cleanly. At each of hangups it reloads.
@@ -120,12 +131,16 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 	if c.access == "" && address != nil && !address.IP.IsLoopback() {
 		log.Warn("there is no access file, so whoever gets in from another machine may do everything, under any name; --access says who may do what")
 	}
+	audit, err := access.OpenAudit(c.auditFile, log)
+	if err != nil {
+		return err
+	}
 	stopProfiles, err := serveProfiles(c.pprof, log)
 	if err != nil {
 		return err
 	}
 	defer stopProfiles()
-	s := &server{config: c, log: log, health: service.NewHealth(), control: control}
+	s := &server{config: c, log: log, health: service.NewHealth(), control: control, audit: audit}
 	if err := s.open(ctx, tls); err != nil {
 		return err
 	}
@@ -154,6 +169,7 @@ func serve(ctx context.Context, c config, hangups <-chan os.Signal, stdout io.Wr
 			select {
 			case <-hangups:
 				reload(certs, control, log)
+				audit.Reopen()
 			case now := <-look.C:
 				if certs != nil {
 					certs.look(now)
