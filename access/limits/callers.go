@@ -3,7 +3,6 @@ package limits
 import (
 	"fmt"
 	"hash/maphash"
-	"math"
 	"net/netip"
 	"sync"
 	"time"
@@ -20,21 +19,23 @@ type key struct {
 	address netip.Prefix // of who proves nothing
 }
 
-// keyOf returns the key of a caller.
-func keyOf(c *lock.Caller) key {
-	if c.Name != "" && c.Name != lock.Anonymous {
-		return key{name: c.Name, proved: true}
-	}
+// keyOf returns the key of a caller, and whether the call comes from another machine.
+func keyOf(c *lock.Caller) (k key, isRemote bool) {
 	address, err := netip.ParseAddr(c.Peer)
-	if err != nil {
-		return key{name: c.Peer}
+	address = address.Unmap()
+	isRemote = err == nil && !address.IsLoopback()
+	switch {
+	case c.Name != "" && c.Name != lock.Anonymous:
+		return key{name: c.Name, proved: true}, isRemote
+	case err != nil:
+		return key{name: c.Peer}, false
 	}
 	bits := 32
-	if address = address.Unmap(); address.Is6() {
+	if address.Is6() {
 		bits = 64
 	}
 	prefix, _ := address.Prefix(bits) // which takes a zone off
-	return key{address: prefix}
+	return key{address: prefix}, isRemote
 }
 
 // String returns who it is, for messages.
@@ -52,12 +53,6 @@ func (k key) String() string {
 	return lock.Anonymous
 }
 
-// isRemote reports whether a call comes from another machine.
-func isRemote(peer string) bool {
-	address, err := netip.ParseAddr(peer)
-	return err == nil && !address.Unmap().IsLoopback()
-}
-
 // lane is what a call is for: calls of one lane are never refused because of those of the
 // other.
 type lane int
@@ -72,10 +67,10 @@ const (
 type caller struct {
 	who   string // for messages
 	shard *shard
-	rates [lanes]rateLimiter
 
 	// Guarded by shard.mu.
-	uses         int // open calls and holds: with none of either, and its rates as new, it may be forgotten
+	rates        [lanes]*rate.Limiter // nil: as new
+	uses         int                  // open calls and holds: with none of either, and its rates as new, it may be forgotten
 	calls        [lanes]int
 	waits        int
 	waitingBytes int
@@ -87,33 +82,9 @@ type caller struct {
 	reserved int // calls that may be granted a lock at once
 }
 
-// rateLimiter is a rate.Limiter that is made when it is needed first.
-type rateLimiter struct {
-	mu      sync.Mutex
-	limiter *rate.Limiter
-}
-
-// take takes one request, or returns how long it is until there is one to be taken.
-func (r *rateLimiter) take(perSecond float64, burst int) time.Duration {
-	r.mu.Lock()
-	if r.limiter == nil {
-		r.limiter = rate.NewLimiter(rate.Limit(perSecond), burst)
-	}
-	limiter := r.limiter
-	r.mu.Unlock()
-	now := time.Now()
-	if limiter.AllowN(now, 1) {
-		return 0
-	}
-	missing := 1 - limiter.TokensAt(now)
-	return max(time.Duration(math.Ceil(missing/perSecond*1000))*time.Millisecond, time.Millisecond)
-}
-
-// isNew reports whether it is as if it had just been made.
-func (r *rateLimiter) isNew(now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.limiter == nil || r.limiter.TokensAt(now) >= float64(r.limiter.Burst())
+// isNew reports whether a rate is as if nothing had been asked yet.
+func isNew(r *rate.Limiter, now time.Time) bool {
+	return r == nil || r.TokensAt(now) >= float64(r.Burst())
 }
 
 // shardCount is into how many parts the callers are divided, so that few calls want the
@@ -148,8 +119,9 @@ func newCallers(most int) *callers {
 	return c
 }
 
-// use returns the caller with a key, which stays until leave.
-func (c *callers) use(k key) *caller {
+// locked returns the caller with a key, whose shard's mu is held: the caller must give it
+// back. Who is not used then may be forgotten.
+func (c *callers) locked(k key) *caller {
 	s := &c.shards[maphash.Comparable(c.seed, k)%shardCount]
 	s.mu.Lock()
 	found := s.callers[k]
@@ -157,17 +129,20 @@ func (c *callers) use(k key) *caller {
 		found = &caller{who: k.String(), shard: s}
 		s.callers[k] = found
 	}
-	if found != nil {
-		found.uses++
+	if found == nil {
+		s.mu.Unlock()
+		found = &c.rest
+		found.shard.mu.Lock()
 	}
-	s.mu.Unlock()
-	if found != nil {
-		return found
-	}
-	c.rest.shard.mu.Lock()
-	c.rest.uses++
-	c.rest.shard.mu.Unlock()
-	return &c.rest
+	return found
+}
+
+// use returns the caller with a key, which stays until leave.
+func (c *callers) use(k key) *caller {
+	found := c.locked(k)
+	found.uses++
+	found.shard.mu.Unlock()
+	return found
 }
 
 // leave ends a use.
@@ -189,7 +164,7 @@ func (s *shard) forget(now time.Time) bool {
 	s.lookAgain = now.Add(forgetEvery)
 	before := len(s.callers)
 	for k, c := range s.callers {
-		if c.uses == 0 && c.rates[asking].isNew(now) && c.rates[keeping].isNew(now) {
+		if c.uses == 0 && isNew(c.rates[asking], now) && isNew(c.rates[keeping], now) {
 			delete(s.callers, k)
 		}
 	}
@@ -207,13 +182,20 @@ func (c *callers) forget() {
 	}
 }
 
-// known returns how many are told apart.
-func (c *callers) known() (n int) {
+// count returns how many callers are told apart, and how many calls all have open.
+func (c *callers) count() (known, calls int) {
+	add := func(c *caller) { calls += c.calls[asking] + c.calls[keeping] }
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		n += len(s.callers)
+		known += len(s.callers)
+		for _, c := range s.callers {
+			add(c)
+		}
 		s.mu.Unlock()
 	}
-	return n
+	c.rest.shard.mu.Lock()
+	add(&c.rest)
+	c.rest.shard.mu.Unlock()
+	return known, calls
 }

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -55,7 +58,7 @@ type Limits struct {
 	callers *callers
 	holds   holds
 
-	current struct{ calls, waits, waitingBytes, watches, scans atomic.Int64 }
+	current struct{ waits, waitingBytes, watches, scans atomic.Int64 }
 	refused struct{ rate, calls, waits, watches, holds atomic.Uint64 }
 
 	stop       context.CancelFunc
@@ -133,15 +136,16 @@ func (l *Limits) forgetAlways(ctx context.Context) {
 
 // Stats returns what is counted, for metrics.
 func (l *Limits) Stats() Stats {
+	known, calls := l.callers.count()
 	return Stats{
 		Open: Open{
-			Calls:        int(l.current.calls.Load()),
+			Calls:        calls,
 			Waits:        int(l.current.waits.Load()),
 			WaitingBytes: int(l.current.waitingBytes.Load()),
 			Watches:      int(l.current.watches.Load()),
 			Scans:        int(l.current.scans.Load()),
 			Holds:        l.holds.count(),
-			Callers:      l.callers.known(),
+			Callers:      known,
 		},
 		Refused: Refused{
 			Rate:    l.refused.rate.Load(),
@@ -156,55 +160,54 @@ func (l *Limits) Stats() Stats {
 // retryCalls is when to ask again who has too many calls open.
 const retryCalls = time.Second
 
-// begin counts a call of a caller, from Locks.use, until end.
-func (l *Limits) begin(c *caller, which lane, peer string) error {
-	if l.config.Rate > 0 && isRemote(peer) {
-		if wait := c.rates[which].take(l.config.Rate, l.config.Burst); wait > 0 {
+// enter begins a call that asks for something, as far as the caller's rate and its open
+// calls allow; its end ends it.
+func (l *Limits) enter(from *lock.Caller) (*caller, error) {
+	k, isRemote := keyOf(from)
+	c := l.callers.locked(k)
+	return c, l.begin(c, asking, isRemote)
+}
+
+// begin begins a call of a caller whose shard's mu is held, and gives that back.
+func (l *Limits) begin(c *caller, which lane, isRemote bool) error {
+	open := c.calls[which]
+	if l.config.MaxCalls > 0 && open >= l.config.MaxCalls {
+		c.shard.mu.Unlock()
+		l.refused.calls.Add(1)
+		return &lock.Error{
+			Reason:     lock.ErrRateLimited,
+			Message:    fmt.Sprintf("%s has %d calls open, the most that one caller may at a time; nothing changed, ask again when some have ended", c.who, open),
+			RetryAfter: retryCalls,
+		}
+	}
+	if l.config.Rate > 0 && isRemote {
+		if c.rates[which] == nil {
+			c.rates[which] = rate.NewLimiter(rate.Limit(l.config.Rate), l.config.Burst)
+		}
+		if now := time.Now(); !c.rates[which].AllowN(now, 1) {
+			missing := 1 - c.rates[which].TokensAt(now)
+			c.shard.mu.Unlock()
 			l.refused.rate.Add(1)
+			after := max(time.Duration(math.Ceil(missing/l.config.Rate*1000))*time.Millisecond, time.Millisecond)
 			return &lock.Error{
 				Reason:     lock.ErrRateLimited,
-				Message:    fmt.Sprintf("%s asks more often than the %g times a second that one caller may; nothing changed, ask again in %v", c.who, l.config.Rate, wait),
-				RetryAfter: wait,
+				Message:    fmt.Sprintf("%s asks more often than the %g times a second that one caller may; nothing changed, ask again in %v", c.who, l.config.Rate, after),
+				RetryAfter: after,
 			}
 		}
 	}
-	c.shard.mu.Lock()
-	open := c.calls[which]
-	if l.config.MaxCalls == 0 || open < l.config.MaxCalls {
-		c.calls[which]++
-		c.shard.mu.Unlock()
-		l.current.calls.Add(1)
-		return nil
-	}
+	c.calls[which]++
+	c.uses++
 	c.shard.mu.Unlock()
-	l.refused.calls.Add(1)
-	return &lock.Error{
-		Reason:     lock.ErrRateLimited,
-		Message:    fmt.Sprintf("%s has %d calls open, the most that one caller may at a time; nothing changed, ask again when some have ended", c.who, open),
-		RetryAfter: retryCalls,
-	}
+	return nil
 }
 
-func (l *Limits) end(c *caller, which lane) {
+// end ends a call that begin has begun.
+func (c *caller) end(which lane) {
 	c.shard.mu.Lock()
 	c.calls[which]--
+	c.uses--
 	c.shard.mu.Unlock()
-	l.current.calls.Add(-1)
-}
-
-// enter begins a call that asks for something; leave ends it.
-func (l *Limits) enter(from *lock.Caller) (*caller, error) {
-	c := l.callers.use(keyOf(from))
-	if err := l.begin(c, asking, from.Peer); err != nil {
-		c.leave()
-		return nil, err
-	}
-	return c, nil
-}
-
-func (l *Limits) leave(c *caller) {
-	l.end(c, asking)
-	c.leave()
 }
 
 // Lock implements lock.Locks.
@@ -213,7 +216,7 @@ func (l *Limits) Lock(ctx context.Context, from lock.Caller, request lock.LockRe
 	if err != nil {
 		return lock.Grant{}, err
 	}
-	defer l.leave(c)
+	defer c.end(asking)
 	if request.Wait > 0 {
 		bytes := len(request.Name.String()) + request.Data.Size() + len(request.Holder) + len(request.RequestID)
 		if err := l.beginWait(c, bytes); err != nil {
@@ -291,17 +294,18 @@ func (l *Limits) mayHold(ctx context.Context, c *caller, from lock.Caller, reque
 
 // keep asks for the renewal or the release of a hold.
 func keep[Request, Answer any](ctx context.Context, l *Limits, from lock.Caller, token lock.Token, request Request, ask func(lock.Locks, context.Context, lock.Caller, Request) (Answer, error)) (answer Answer, err error) {
-	k := keyOf(&from)
+	k, isRemote := keyOf(&from)
 	c := l.callers.use(k)
 	defer c.leave()
 	which := asking
 	if token != 0 && l.holds.mayBeOf(c, token, !k.proved) {
 		which = keeping
 	}
-	if err := l.begin(c, which, from.Peer); err != nil {
+	c.shard.mu.Lock()
+	if err := l.begin(c, which, isRemote); err != nil {
 		return answer, err
 	}
-	defer l.end(c, which)
+	defer c.end(which)
 	return ask(l.inner, ctx, from, request)
 }
 
@@ -325,7 +329,7 @@ func (l *Limits) Status(ctx context.Context, from lock.Caller, name lock.Name) (
 	if err != nil {
 		return lock.Lock{}, err
 	}
-	defer l.leave(c)
+	defer c.end(asking)
 	return l.inner.Status(ctx, from, name)
 }
 
@@ -335,7 +339,7 @@ func (l *Limits) List(ctx context.Context, from lock.Caller, p lock.Pattern, aft
 	if err != nil {
 		return nil, 0, false, err
 	}
-	defer l.leave(c)
+	defer c.end(asking)
 	done, err := l.scan(ctx, c)
 	if err != nil {
 		return nil, 0, false, err
@@ -350,7 +354,7 @@ func (l *Limits) History(ctx context.Context, from lock.Caller, q lock.HistoryQu
 	if err != nil {
 		return lock.HistoryPage{}, err
 	}
-	defer l.leave(c)
+	defer c.end(asking)
 	done, err := l.scan(ctx, c)
 	if err != nil {
 		return lock.HistoryPage{}, err
@@ -391,7 +395,7 @@ func (l *Limits) Watch(ctx context.Context, from lock.Caller, p lock.Pattern, af
 			yield(lock.Event{}, err)
 			return
 		}
-		defer l.leave(c)
+		defer c.end(asking)
 		if err := l.beginWatch(c); err != nil {
 			yield(lock.Event{}, err)
 			return
