@@ -109,6 +109,17 @@ func (n *numbered) next(context.Context) (client.Bearer, error) {
 	return client.Bearer{Token: fmt.Sprint("t", n.asked), ExpireTime: time.Now().Add(n.life)}, nil
 }
 
+// info asks a server what it is and whom it takes one for.
+func info(t *testing.T, address string, options client.Options) (client.Info, error) {
+	t.Helper()
+	c, err := client.Dial(address, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.Info(t.Context())
+}
+
 // static is a source of one token.
 func static(token string) client.BearerSource {
 	return func(context.Context) (client.Bearer, error) { return client.Bearer{Token: token}, nil }

@@ -4,7 +4,7 @@
 // because the Hold renews it, until its Release or its loss, which ends the work that
 // is bound to it and says why.
 //
-//	c, err := client.Dial(client.DefaultAddress, client.Options{})
+//	c, err := client.Dial("", client.Options{}) // this machine's server
 //	if err != nil {
 //		return err
 //	}
@@ -50,12 +50,34 @@
 //
 //   - a [*lock.Error] when the server refused: errors.Is(err, lock.ErrLockHeld)
 //     and its like tell why, errors.As finds the lock's present state;
-//   - an [*UnreachableError] when there was no answer;
+//   - an [*UnreachableError] when there was no answer; where that is for TLS, it is
+//     ErrServerSpeaksTLS or another of its kind;
+//   - a [*CredentialError] when the bearer token could not be had, or must not go to
+//     that server, so that nothing was sent;
 //   - one that wraps context.Canceled or context.DeadlineExceeded when the call's
 //     context ended first; a Renew or an Unlock may have been carried out;
 //   - an [*OutcomeUnknownError] when a lock may have been taken and no server tells;
 //   - a [*LostError] from the methods of a Hold that is lost;
 //   - else a gRPC status, for faults that are nobody's business to handle.
+//
+// # Who asks
+//
+// Over a Unix socket the server knows who asks from the kernel. Over TCP it knows by a
+// client certificate in Options.TLS, which TLSFiles makes of files, or by Options.Bearer:
+// a secret in a file ([TokenFile]), the OIDC token of a CI job ([JobToken]), or what a
+// function of yours returns. A token is fetched anew shortly before its end, and once more
+// when the server does not take it, so that a Hold and a Watch go on for longer than their
+// tokens. It goes over TLS that is checked, and to a socket on which root or this user
+// listens, and nowhere else unless Options.Insecure says so.
+//
+//	bearer, ok := client.JobToken("locks.example.com")
+//	if !ok {
+//		bearer = client.TokenFile("/etc/deploy/pylok.token")
+//	}
+//	c, err := client.Dial("locks.example.com:5625", client.Options{TLS: &tls.Config{}, Bearer: bearer})
+//
+// [Client.Info] tells whom the server takes one for, and the caller of a lock is whose it
+// is, whatever its holder says.
 //
 // # Sending again
 //

@@ -49,16 +49,6 @@ func serveOn(t *testing.T, listener net.Listener, options ...grpc.ServerOption) 
 	t.Cleanup(server.Stop)
 }
 
-func info(t *testing.T, address string, options client.Options) (client.Info, error) {
-	t.Helper()
-	c, err := client.Dial(address, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.Info(t.Context())
-}
-
 // TestSocket: an address can be a Unix socket, whatever its path has in it.
 func TestSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b%20#?é", "pylok.sock")

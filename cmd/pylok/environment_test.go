@@ -12,8 +12,9 @@ import (
 const nowhere = "127.0.0.1:1"
 
 // leaveEnvironment makes the tests independent of who runs them, and how: no variable
-// of pylok's or of a CI job's is there, no config file and no socket is found, and the programs that the tests start do not ignore the signals
-// that nohup, or a shell for what runs in its background, has this process ignore.
+// of pylok's or of a CI job's is there, no config file and no socket is found, and the
+// programs that the tests start do not ignore the signals that nohup, or a shell for what
+// runs in its background, has this process ignore.
 func leaveEnvironment() {
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PYLOK") || strings.HasPrefix(name, "ACTIONS_ID_TOKEN") {

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +69,7 @@ func run(ctx context.Context) error {
 }
 
 func dial() (*client.Client, error) {
-	return client.Dial(cmp.Or(os.Getenv("PYLOK_ADDRESS"), client.DefaultAddress), client.Options{})
+	return client.Dial(os.Getenv("PYLOK_ADDRESS"), client.Options{})
 }
 
 func document(backend, status string) lock.Data {
