@@ -43,7 +43,9 @@ from pylok.messages import EventCause as EventCause
 from pylok.messages import EventType as EventType
 from pylok.messages import Info as Info
 from pylok.messages import Lock as Lock
+from pylok.messages import Permission as Permission
 from pylok.messages import Released as Released
+from pylok.messages import Verb as Verb
 from pylok.original import (
     DirectoryError as DirectoryError,
 )

@@ -31,10 +31,13 @@ from pylok.messages import (
     EventCause,
     Info,
     Lock,
+    Permission,
     Released,
+    Verb,
     event_from_message,
     info_from_message,
     lock_from_message,
+    permission_from_message,
     released_from_message,
 )
 from pylok.probe import explain
@@ -278,6 +281,14 @@ class Client:
     def info(self) -> Info:
         """Returns what the server is."""
         return info_from_message(self._call(self._stub.Info, pb.InfoRequest())[0])
+
+    def may(self, verb: Verb | str, name: str = "", *, caller: str = "") -> Permission:
+        """Asks whether the server's rules allow something, such as `"lock"`, to who asks.
+        What they do not allow is an answer and no error. The name is left out for
+        `"admin"`. With a caller's name, or `group:NAME`, the question is about that one,
+        and needs the right admin."""
+        request = requests.may(verb, name, caller)
+        return permission_from_message(self._call(self._stub.May, request)[0])
 
     def close(self) -> None:
         """Ends all calls and the connection. Holds stay held until they expire."""

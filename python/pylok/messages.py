@@ -41,6 +41,9 @@ class Lock:
     """Why the lock file could not be read, in words; empty when it could."""
     warnings: tuple[str, ...] = ()
     """What in the lock file does not count, a sentence each."""
+    caller: str = ""
+    """Whose the hold is: the name that the server authenticated, such as `unix:alice`.
+    Empty: it did not tell the caller apart from others."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,42 @@ class Info:
     """The revision of the last change."""
     start_time: datetime.datetime | None
     """When the server started, in UTC."""
+    caller: str = ""
+    """Who asks, by the name that the server authenticated; `anonymous` or empty: the
+    call came without a proof."""
+    proof: str = ""
+    """How the name was proved: socket, token, oidc or certificate; empty: not at all."""
+    groups: tuple[str, ...] = ()
+    """The groups that the server's access file puts the caller in, sorted."""
+
+
+class Verb(enum.IntEnum):
+    """What a rule of the server's access file allows. The numbers are the proto's."""
+
+    VIEW = 1
+    """See the lock: status, list, watch, history."""
+    LOCK = 2
+    """Take it, wait for it, renew and release one's own hold of it."""
+    BREAK = 3
+    """End or replace the hold of somebody else."""
+    FREEZE = 4
+    """Freeze the lock and all below it, and go through such a freeze."""
+    ADMIN = 5
+    """What concerns the server and not one lock."""
+
+
+@dataclass(frozen=True)
+class Permission:
+    """What the rules of a server say of a caller, a verb and a lock."""
+
+    allowed: bool
+    """Whether they allow it. A server without an access file allows everything."""
+    caller: str
+    """Whom it concerns; empty: the server does not tell callers apart."""
+    groups: tuple[str, ...]
+    """The groups of that caller, as far as the server knows them."""
+    why: str
+    """A sentence that says which rule allows it, or who would be allowed."""
 
 
 def _time(message: Any, name: str) -> datetime.datetime | None:
@@ -161,6 +200,7 @@ def _lock_fields(message: pb.Lock) -> dict[str, Any]:
         waiters=message.waiters,
         problem=message.problem,
         warnings=tuple(message.warnings),
+        caller=message.caller,
     )
 
 
@@ -185,4 +225,17 @@ def info_from_message(message: pb.InfoResponse) -> Info:
         store=message.store,
         revision=message.revision,
         start_time=_time(message, "start_time"),
+        caller=message.caller,
+        proof=message.proof,
+        groups=tuple(message.groups),
+    )
+
+
+def permission_from_message(message: pb.MayResponse) -> Permission:
+    """Returns the Permission that a message stands for."""
+    return Permission(
+        allowed=message.allowed,
+        caller=message.caller,
+        groups=tuple(message.groups),
+        why=message.why,
     )

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pylok.connection import UNDO_TTL
 from pylok.data import to_struct
-from pylok.messages import EventCause
+from pylok.messages import EventCause, Verb
 from pylok.v1 import lock_service_pb2 as pb
 
 Seconds = float | datetime.timedelta
@@ -108,6 +108,19 @@ def history(
         request.after_time.CopyFrom(_timestamp("after_time", after_time))
     if before_time is not None:
         request.before_time.CopyFrom(_timestamp("before_time", before_time))
+    return request
+
+
+def may(verb: Verb | str, name: str, caller: str) -> pb.MayRequest:
+    """Returns the request for what the rules say."""
+    if isinstance(verb, str):
+        words = {v.name.lower(): v for v in Verb}
+        if verb not in words:
+            raise ValueError(f"{verb!r} is no verb; there are {', '.join(words)}")
+        verb = words[verb]
+    request = pb.MayRequest(name=name)
+    setattr(request, "verb", int(verb))
+    setattr(request, "as", caller)  # a word of Python
     return request
 
 

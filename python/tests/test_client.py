@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import tempfile
 import threading
 import time
 import unittest
@@ -178,6 +179,52 @@ class Calls(DaemonTest):
         self.assertEqual((info.root, info.store), (self.daemon.root, "file"))
         assert info.start_time
         self.assertTrue(info.version)
+
+
+class Access(unittest.TestCase):
+    """What a server with an access file tells of who asks and what that one may do."""
+
+    def test_may(self) -> None:
+        """The answers of both clients are those of the rules."""
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(
+                "callers: [{unix: {}, groups: [ops]}]\n"
+                "rules:\n"
+                "  - {who: [anonymous], may: [lock, admin], locks: ['a/**']}\n"
+                "  - {who: ['group:ops'], may: [break], locks: ['**']}\n"
+            )
+            file.flush()
+            daemon = Daemon("--access", file.name)
+            self.addCleanup(daemon.close)
+        with pylok.Client(daemon.address) as client:
+            info = client.info()
+            self.assertEqual((info.caller, info.proof, info.groups), ("anonymous", "", ()))
+            allowed = client.may("lock", "a/b")
+            self.assertEqual(
+                allowed,
+                pylok.Permission(
+                    True, "anonymous", (), "the rule on line 3 of the access file allows it to anonymous"
+                ),
+            )
+            refused = client.may(pylok.Verb.BREAK, "a/b")
+            self.assertFalse(refused.allowed)
+            self.assertIn("who is in the group ops may", refused.why)
+            self.assertTrue(client.may("admin").allowed)
+            other = client.may("break", "a/b", caller="group:ops")
+            self.assertEqual((other.allowed, other.groups), (True, ("ops",)))
+            with self.assertRaisesRegex(ValueError, "view, lock, break"):
+                client.may("look", "a/b")
+            with self.assertRaises(pylok.InvalidNameError):
+                client.may("lock")
+            with self.assertRaises(pylok.PermissionDeniedError):
+                client.status("c")
+            self.assertEqual(client.lock("a/b").caller, "")
+
+        async def ask() -> pylok.Permission:
+            async with pylok.aio.Client(daemon.address) as client:
+                return await client.may("lock", "a/b")
+
+        self.assertEqual(asyncio.run(ask()), allowed)
 
 
 class Addresses(unittest.TestCase):

@@ -34,10 +34,13 @@ from pylok.messages import (
     EventCause,
     Info,
     Lock,
+    Permission,
     Released,
+    Verb,
     event_from_message,
     info_from_message,
     lock_from_message,
+    permission_from_message,
     released_from_message,
 )
 from pylok.probe import explain
@@ -237,6 +240,11 @@ class Client:
         """Returns what the server is."""
         response, _ = await self._call("Info", pb.InfoRequest())
         return info_from_message(response)
+
+    async def may(self, verb: Verb | str, name: str = "", *, caller: str = "") -> Permission:
+        """Asks whether the server's rules allow something, as pylok.Client.may does."""
+        response, _ = await self._call("May", requests.may(verb, name, caller))
+        return permission_from_message(response)
 
     async def close(self) -> None:
         """Ends all calls and the connection. Holds stay held until they expire."""
