@@ -1,0 +1,304 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/pylok/pylok/access/bearer"
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/internal/testcert"
+	"github.com/pylok/pylok/internal/testissuer"
+)
+
+// proof is a way to prove who one is, with the name that the server then knows.
+type proof struct {
+	what   string // and the first segment of the locks that this one may do something to
+	caller string
+	client pylokv1.LockServiceClient
+}
+
+// verbs of the access file, and what each allows besides itself.
+var verbs = map[string][]string{
+	"view":   {"view"},
+	"lock":   {"lock", "view"},
+	"break":  {"break", "view"},
+	"freeze": {"freeze", "view"},
+	"admin":  {"admin"},
+	"":       {},
+}
+
+// rpcs are all requests about one lock, or about locks among which it is, and the verb that
+// the lock needs. A request about many is not refused: it reports whether the lock was in
+// the answer.
+var rpcs = []struct {
+	what, verb string
+	ask        func(context.Context, pylokv1.LockServiceClient, string) (visible bool, err error)
+}{
+	{"Lock", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Lock(ctx, &pylokv1.LockRequest{Name: name})
+		return true, err
+	}},
+	{"Lock with wait", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Lock(ctx, &pylokv1.LockRequest{Name: name, Wait: durationpb.New(time.Millisecond)})
+		return true, err
+	}},
+	{"Lock with overwrite", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Lock(ctx, &pylokv1.LockRequest{Name: name, Holder: "root", Overwrite: true})
+		return true, err
+	}},
+	{"Renew", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Renew(ctx, &pylokv1.RenewRequest{Name: name, Token: 1, Expiry: &pylokv1.RenewRequest_Ttl{Ttl: durationpb.New(time.Hour)}})
+		return true, err
+	}},
+	{"Unlock", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Unlock(ctx, &pylokv1.UnlockRequest{Name: name, Holder: "root"})
+		return true, err
+	}},
+	{"Unlock with force", "break", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Unlock(ctx, &pylokv1.UnlockRequest{Name: name, Token: 1, Force: true, Reason: "a test"})
+		return true, err
+	}},
+	{"Status", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Status(ctx, &pylokv1.StatusRequest{Name: name})
+		return true, err
+	}},
+	{"List of the name", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		return inList(ctx, c, name, name)
+	}},
+	{"List", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		return inList(ctx, c, name, "**")
+	}},
+	{"Watch of the name", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		return inWatch(ctx, c, name, name)
+	}},
+	{"Watch", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		return inWatch(ctx, c, name, "")
+	}},
+	{"History of the name", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		return inHistory(ctx, c, name, name)
+	}},
+	{"History", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		return inHistory(ctx, c, name, "**")
+	}},
+}
+
+func inList(ctx context.Context, c pylokv1.LockServiceClient, name, pattern string) (found bool, err error) {
+	request := &pylokv1.ListRequest{Pattern: pattern, PageSize: 7}
+	for more := true; more && err == nil; more = request.PageToken != "" {
+		var page *pylokv1.ListResponse
+		page, err = c.List(ctx, request)
+		found = found || slices.ContainsFunc(page.GetLocks(), func(l *pylokv1.Lock) bool { return l.Name == name })
+		request.PageToken = page.GetNextPageToken()
+	}
+	return found, err
+}
+
+func inHistory(ctx context.Context, c pylokv1.LockServiceClient, name, pattern string) (found bool, err error) {
+	request := &pylokv1.HistoryRequest{Pattern: pattern, PageSize: 7}
+	for more := true; more && err == nil; more = request.PageToken != "" {
+		var page *pylokv1.HistoryResponse
+		page, err = c.History(ctx, request)
+		found = found || slices.ContainsFunc(page.GetEvents(), func(e *pylokv1.Event) bool { return e.Lock.GetName() == name })
+		request.PageToken = page.GetNextPageToken()
+	}
+	return found, err
+}
+
+func inWatch(ctx context.Context, c pylokv1.LockServiceClient, name, pattern string) (found bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.Watch(ctx, &pylokv1.WatchRequest{Pattern: pattern})
+	for err == nil {
+		var response *pylokv1.WatchResponse
+		if response, err = stream.Recv(); err != nil {
+			break
+		}
+		found = found || response.Event.Lock.GetName() == name
+		if response.Event.Type == pylokv1.EventType_EVENT_TYPE_SYNCED {
+			return found, nil
+		}
+	}
+	return found, err
+}
+
+// proofs starts servers and returns a client with each proof, and the callers of an access
+// file that has a group for each.
+func proofs(t *testing.T) (all []proof, locks pylokv1.LockServiceClient) {
+	t.Helper()
+	issuer := testissuer.New(t)
+	authority := testcert.New(t)
+	server := authority.Server(testcert.Options{})
+	secret, hash := bearer.New()
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "pylok.sock")
+
+	var file strings.Builder
+	fmt.Fprintf(&file, `callers:
+  - {unix: {user: "%d"}, groups: [socket]}
+  - {unix: {user: "4711"}, groups: [another]}
+  - {name: ci, token: %q, groups: [token]}
+  - {name: "job:{repository} run {run_id}", jwt: {issuer: %q, audience: pylok.corp, claims: {repository_owner_id: "1234"}}, groups: [oidc]}
+  - {certificate: {uri: "spiffe://corp/deploy/*"}, groups: [certificate]}
+  - {name: root, token: "sha256:%x", groups: [root]}
+rules:
+  - {who: ["group:root"], may: [lock, break, freeze], locks: ["**"]}
+`, os.Geteuid(), hash, issuer.URL, sha256.Sum256([]byte("pylok_root")))
+	for _, who := range []string{"socket", "another", "token", "oidc", "certificate", "anonymous"} {
+		for verb := range verbs {
+			word := "group:" + who
+			if who == "anonymous" {
+				word = who
+			}
+			switch verb {
+			case "":
+			case "admin":
+				fmt.Fprintf(&file, "  - {who: [%q], may: [admin]}\n", word)
+			default:
+				fmt.Fprintf(&file, "  - {who: [%q], may: [%s], locks: [%q]}\n", word, verb, who+"/"+verb+"/**")
+			}
+		}
+	}
+	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--socket", socket, "--access", accessFile(t, file.String()),
+		"--tls-cert", server.CertFile, "--tls-key", server.KeyFile, "--tls-client-ca", authority.CertFile)
+
+	add := func(what, caller, target string, transport credentials.TransportCredentials, token string, more ...grpc.DialOption) pylokv1.LockServiceClient {
+		options := append(more, grpc.WithTransportCredentials(transport))
+		if token != "" {
+			withToken := func(ctx context.Context) context.Context {
+				return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+			}
+			options = append(options,
+				grpc.WithUnaryInterceptor(func(ctx context.Context, method string, request, response any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+					return invoke(withToken(ctx), method, request, response, conn, options...)
+				}),
+				grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, stream grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+					return stream(withToken(ctx), desc, conn, method, options...)
+				}))
+		}
+		conn, err := grpc.NewClient(target, options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		client := pylokv1.NewLockServiceClient(conn)
+		if what != "root" {
+			all = append(all, proof{what, caller, client})
+		}
+		return client
+	}
+	encrypted := func(certificates ...tls.Certificate) credentials.TransportCredentials {
+		return credentials.NewTLS(&tls.Config{RootCAs: authority.Pool(), Certificates: certificates})
+	}
+	spiffe := authority.Client(testcert.Options{URIs: []string{"spiffe://corp/deploy/web"}}).TLS()
+	jwt := issuer.Token(map[string]any{"aud": "pylok.corp", "repository": "o/r", "run_id": "4711", "repository_owner_id": "1234"})
+	issuer.Rotate()
+	rotated := issuer.Token(map[string]any{"aud": "pylok.corp", "repository": "o/r", "run_id": "4712", "repository_owner_id": "1234"})
+
+	unix := "unix://" + socket
+	add("anonymous", "anonymous", "dns:///"+p.address, encrypted(), "")
+	add("certificate", "cert:spiffe://corp/deploy/web", "dns:///"+p.address, encrypted(spiffe), "")
+	add("token", "token:ci", "dns:///"+p.address, encrypted(), secret)
+	add("token", "token:ci", unix, insecure.NewCredentials(), secret)
+	add("token", "token:ci", "dns:///"+p.address, encrypted(spiffe), secret)
+	add("oidc", "job:o/r run 4712", "dns:///"+p.address, encrypted(), rotated)
+	add("socket", "", unix, insecure.NewCredentials(), "")
+	if os.Geteuid() == 0 {
+		letIn(t, dir)
+		add("another", "unix:4711", "passthrough:///x", insecure.NewCredentials(), "",
+			grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return dialAs(socket, 4711) }))
+	}
+	locks = add("root", "", unix, insecure.NewCredentials(), "pylok_root")
+
+	// What is wrong is no proof, and nobody anonymous either.
+	for what, token := range map[string]string{
+		"a token of a key that is withdrawn": jwt,
+		"a token of nobody":                  "pylok_nobody",
+		"a token for others":                 issuer.Token(map[string]any{"aud": "others", "repository": "o/r", "run_id": "1", "repository_owner_id": "1234"}),
+		"a token of another owner":           issuer.Token(map[string]any{"aud": "pylok.corp", "repository": "o/r", "run_id": "1", "repository_owner_id": "5"}),
+		"a token that is over":               issuer.Token(map[string]any{"aud": "pylok.corp", "repository": "o/r", "run_id": "1", "repository_owner_id": "1234", "exp": time.Now().Add(-time.Hour).Unix()}),
+	} {
+		client := add("root", "", unix, insecure.NewCredentials(), token)
+		for _, rpc := range rpcs {
+			if _, err := rpc.ask(t.Context(), client, "x"); status.Code(err) != codes.Unauthenticated {
+				t.Errorf("%s with %s: %v, want %v", rpc.what, what, err, codes.Unauthenticated)
+			}
+		}
+	}
+	return all, locks
+}
+
+// letIn lets other users through the directories that a test has made.
+func letIn(t *testing.T, dir string) {
+	t.Helper()
+	for up := dir; up != os.TempDir() && up != "/"; up = filepath.Dir(up) {
+		if err := os.Chmod(up, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestMatrix is every proof, every verb and every RPC, over real connections: a request is
+// answered where the rules allow its verb to that caller for that lock, and nowhere else.
+func TestMatrix(t *testing.T) {
+	all, root := proofs(t)
+	for i, p := range all {
+		if info, err := p.client.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil || p.caller != "" && info.Caller != p.caller {
+			t.Errorf("by %s the server knows %q (%v), want %q", p.what, info.GetCaller(), err, p.caller)
+		}
+		for _, whose := range []string{p.what, "root"} { // and the locks of nobody whom the rules name
+			for verb, allowed := range verbs {
+				for _, rpc := range rpcs {
+					name := fmt.Sprintf("%s/%s/%d/%s", whose, cmp.Or(verb, "none"), i, strings.ReplaceAll(rpc.what, " ", "-"))
+					held, err := root.Lock(t.Context(), &pylokv1.LockRequest{Name: name, Holder: "root"})
+					if err != nil {
+						t.Fatal(err)
+					}
+					want := whose == p.what && slices.Contains(allowed, rpc.verb)
+					visible, err := rpc.ask(t.Context(), p.client, name)
+					isWide := slices.Contains([]string{"List", "Watch", "History"}, rpc.what)
+					switch denied := status.Code(err) == codes.PermissionDenied; {
+					case errors.Is(err, io.EOF), status.Code(err) == codes.Unauthenticated, status.Code(err) == codes.Internal, status.Code(err) == codes.InvalidArgument:
+						t.Errorf("%s of %s by %s: %v", rpc.what, name, p.what, err)
+					case isWide && (err != nil || visible != want):
+						t.Errorf("%s by %s: the lock %s is in the answer: %t, %v; want %t", rpc.what, p.what, name, visible, err, want)
+					case !isWide && denied == want:
+						t.Errorf("%s of %s by %s: %v; want refused: %t", rpc.what, name, p.what, err, !want)
+					case !isWide && denied && bytes.Contains([]byte(err.Error()), []byte("held")):
+						t.Errorf("%s of %s by %s tells of the hold: %v", rpc.what, name, p.what, err)
+					}
+					if verb != "admin" && verb != "" {
+						words := map[string]pylokv1.Verb{"view": pylokv1.Verb_VERB_VIEW, "lock": pylokv1.Verb_VERB_LOCK, "break": pylokv1.Verb_VERB_BREAK}
+						if answer, err := p.client.May(t.Context(), &pylokv1.MayRequest{Verb: words[rpc.verb], Name: name}); err != nil || answer.Allowed != want {
+							t.Errorf("May %s %s by %s: %v, %v; want %t", rpc.verb, name, p.what, answer, err, want)
+						}
+					}
+					now, err := root.Status(t.Context(), &pylokv1.StatusRequest{Name: name})
+					if err != nil || now.Lock.Token != held.Lock.Token || now.Lock.Caller != "token:root" {
+						t.Errorf("%s by %s has changed root's hold of %s to %v, %v", rpc.what, p.what, name, now, err)
+					}
+				}
+			}
+		}
+	}
+}
