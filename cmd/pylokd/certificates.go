@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -40,9 +41,11 @@ type certificates struct {
 
 	// The rest is of who reads, who must hold mu.
 	mu      sync.Mutex
-	stamps  []os.FileInfo // of the files, before they were read last
-	failure string        // of the newest read; empty: it succeeded
-	said    bool          // whether the log says failure
+	stamps  []os.FileInfo     // of the files, before they were read last
+	content [sha256.Size]byte // of the files, likewise
+	settled bool              // whether stamps tell every change since
+	failure string            // of the newest read; empty: it succeeded
+	said    bool              // whether the log says failure
 	warned  map[string]warning
 }
 
@@ -93,10 +96,11 @@ func newCertificates(c *config, log *slog.Logger) (*certificates, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.read(); err != nil {
+	now := time.Now()
+	if err := s.read(now); err != nil {
 		return nil, err
 	}
-	s.warn(time.Now())
+	s.warn(now)
 	return s, nil
 }
 
@@ -110,14 +114,13 @@ func (s *certificates) files() []string {
 }
 
 // read reads the files. With an error all stays what it is. The caller must hold mu.
-func (s *certificates) read() error {
-	s.stamps = stampsOf(s.files()) // before, so that a change meanwhile is seen as one
-	next, err := s.load()
+func (s *certificates) read(now time.Time) error {
+	s.stamp() // before, so that a change meanwhile is seen as one
+	next, err := s.load(now)
 	before := s.current.Load()
 	if err == nil {
 		// One that clients refuse takes the place only of one that they refuse too. At the
 		// start it is better than no server: who comes by a Unix socket needs none.
-		now := time.Now()
 		invalid := next.check(now)
 		switch {
 		case before == nil && now.Before(next.notBefore): // warn tells of the end
@@ -142,13 +145,13 @@ func (s *certificates) read() error {
 }
 
 // load makes a keyRing of the files.
-func (s *certificates) load() (*keyRing, error) {
+func (s *certificates) load(now time.Time) (*keyRing, error) {
 	pair, chain, err := readPair(s.certFile, s.keyFile)
 	if err != nil {
 		return nil, err
 	}
 	ring := &keyRing{
-		loadTime:  time.Now(),
+		loadTime:  now,
 		notBefore: chain[0].NotBefore,
 		notAfter:  chain[0].NotAfter,
 		config: &tls.Config{
@@ -185,13 +188,14 @@ func (s *certificates) load() (*keyRing, error) {
 func (s *certificates) reload(cause string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.read(); err != nil {
+	now := time.Now()
+	if err := s.read(now); err != nil {
 		s.failure, s.said = err.Error(), true
 		s.log.Error(cause+": the certificates stay those that were read before", "error", err)
 		return
 	}
 	s.sayRead(cause)
-	s.warn(time.Now())
+	s.warn(now)
 }
 
 // sayRead says that the files were read again.
@@ -212,10 +216,10 @@ func (s *certificates) look(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.warn(now)
-	if s.failure == "" && sameStamps(s.stamps, stampsOf(s.files())) {
+	if s.failure == "" && !s.changed() {
 		return
 	}
-	err := s.read()
+	err := s.read(now)
 	if err == nil {
 		s.sayRead("files have changed")
 		return
@@ -263,6 +267,49 @@ func (s *certificates) config() *tls.Config {
 		MinVersion:             s.minVersion,
 		SessionTicketsDisabled: true,
 	}
+}
+
+// clockGrain is how far apart two changes of a file are at the least, for its modification
+// time to tell them on every file system.
+const clockGrain = 2 * time.Second
+
+// stamp notes what tells the files from themselves after a change. The caller must hold
+// mu.
+func (s *certificates) stamp() {
+	began := time.Now()
+	s.stamps, s.settled = stampsOf(s.files()), true
+	for _, stamp := range s.stamps {
+		s.settled = s.settled && stamp != nil && began.Sub(stamp.ModTime()) > clockGrain
+	}
+	s.content = contentOf(s.files())
+}
+
+// changed reports whether the files are others than at the stamp. The caller must hold mu.
+func (s *certificates) changed() bool {
+	switch {
+	case !sameStamps(s.stamps, stampsOf(s.files())):
+		return true
+	case s.settled:
+		return false
+	}
+	before := s.content
+	s.stamp()
+	return s.content != before
+}
+
+// contentOf returns a digest of what stands in files. Pipes are left out: those can be
+// read only once.
+func contentOf(files []string) [sha256.Size]byte {
+	all := sha256.New()
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		fmt.Fprintln(all, len(text), err)
+		all.Write(text)
+	}
+	return [sha256.Size]byte(all.Sum(nil))
 }
 
 // stampsOf returns what tells files from themselves at other times; nil for one that

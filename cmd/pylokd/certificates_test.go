@@ -237,6 +237,31 @@ func TestRenewal(t *testing.T) {
 		look(r)
 		r.shows(t, pairs[1])
 	})
+	t.Run("in the same moment", func(t *testing.T) {
+		// The modification time and the size are those of before.
+		before, after := authority.Server(testcert.Options{}), authority.Server(testcert.Options{})
+		r := read(t, before, "", "request")
+		now, err := os.Stat(before.CertFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := max(len(before.CertPEM), len(after.CertPEM)) + 1
+		put := func(pair *testcert.Pair) {
+			t.Helper()
+			write(t, r.certFile, append(bytes.Clone(pair.CertPEM), bytes.Repeat([]byte("\n"), size-len(pair.CertPEM))...))
+			write(t, r.keyFile, pair.KeyPEM)
+			for _, file := range r.files() {
+				if err := os.Chtimes(file, now.ModTime(), now.ModTime()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		put(before)
+		r.reload("SIGHUP")
+		put(after)
+		look(r)
+		r.shows(t, after)
+	})
 	t.Run("nothing new", func(t *testing.T) {
 		r := read(t, authority.Server(testcert.Options{}), "", "request")
 		before := r.current.Load()
@@ -278,7 +303,7 @@ func TestCertificateEnds(t *testing.T) {
 // place; one that will be does when it is. A server starts with it all the same.
 func TestCertificateOfAnotherTime(t *testing.T) {
 	authority := testcert.New(t)
-	soon := time.Now().Add(2 * time.Second)
+	soon := time.Now().Add(day)
 	valid, ended, early := authority.Server(testcert.Options{}), authority.Server(testcert.Options{NotAfter: time.Now().Add(-time.Second)}), authority.Server(testcert.Options{NotBefore: soon})
 	r := read(t, authority.Server(testcert.Options{}), "", "request")
 	put := func(pair *testcert.Pair) {
@@ -296,9 +321,9 @@ func TestCertificateOfAnotherTime(t *testing.T) {
 		}
 	}
 	says(t, r.log.String(), "has ended at", "is valid only from")
-	for r.failing.Load() {
-		r.look(time.Now())
-	}
+	r.look(soon.Add(-time.Minute))
+	r.shows(t, valid)
+	r.look(soon.Add(time.Minute))
 	r.shows(t, early)
 
 	started := read(t, ended, "", "request")

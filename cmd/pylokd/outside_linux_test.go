@@ -279,6 +279,19 @@ func TestCertificateThatHangs(t *testing.T) {
 	})
 }
 
+// TestKeyFromAPipe starts a server whose key comes by a pipe, as by a shell's <(...).
+func TestKeyFromAPipe(t *testing.T) {
+	cert, key, pool := certificate(t)
+	inner := command(t, nil)
+	p := &process{Cmd: exec.Command("bash", "-c", `exec "$0" --root "$1" --listen 127.0.0.1:0 --tls-cert "$2" --tls-key <(cat "$3")`, inner.Path, t.TempDir(), cert, key), stderr: &output{}, ended: make(chan struct{})}
+	p.Env, p.Stderr = inner.Env, p.stderr
+	p.begin(t)
+	if _, err := p.client(t, credentials.NewTLS(&tls.Config{RootCAs: pool})).Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
+		t.Error(err)
+	}
+	p.stop(t)
+}
+
 // TestLimitsOfTheStop: whatever hangs, the server ends within the time that --help tells.
 func TestLimitsOfTheStop(t *testing.T) {
 	if most := stopLimit + 3*sayLimit; most >= 10*time.Second {
@@ -445,25 +458,38 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken") 
 // without a word to it: the next look finds them.
 func TestCertificatesThatEnd(t *testing.T) {
 	authority, next := testcert.New(t), testcert.New(t)
-	soon := time.Now().Add(3 * time.Second)
-	server, renewed := authority.Server(testcert.Options{NotAfter: soon}), authority.Server(testcert.Options{})
-	short, lasting := authority.Client(testcert.Options{CommonName: "short", NotAfter: soon}), authority.Client(testcert.Options{CommonName: "lasting"})
+	renewed, lasting := authority.Server(testcert.Options{}), authority.Client(testcert.Options{CommonName: "lasting"})
 	clientCA := filepath.Join(t.TempDir(), "ca.pem")
 	write(t, clientCA, authority.CertPEM)
-	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", server.CertFile, "--tls-key", server.KeyFile, "--tls-client-ca", clientCA, "--tls-client-cert", "require")
+	var p *process
+	dial := func(pair *testcert.Pair) pylokv1.LockServiceClient {
+		return p.client(t, credentials.NewTLS(&tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{pair.TLS()}}))
+	}
 	info := func(pair *testcert.Pair) error {
-		_, err := p.client(t, credentials.NewTLS(&tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{pair.TLS()}})).Info(t.Context(), &pylokv1.InfoRequest{})
+		_, err := dial(pair).Info(t.Context(), &pylokv1.InfoRequest{})
 		return err
 	}
+	// Certificates that last until clients have connected, however slow the machine is.
+	var server, short *testcert.Pair
+	var connected, ending pylokv1.LockServiceClient
+	for life := 3 * time.Second; ; life *= 2 {
+		soon := time.Now().Add(life)
+		server, short = authority.Server(testcert.Options{NotAfter: soon}), authority.Client(testcert.Options{CommonName: "short", NotAfter: soon})
+		p = start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", server.CertFile, "--tls-key", server.KeyFile, "--tls-client-ca", clientCA, "--tls-client-cert", "require")
+		connected, ending = dial(lasting), dial(short)
+		_, err := connected.Info(t.Context(), &pylokv1.InfoRequest{})
+		if err == nil {
+			_, err = ending.Info(t.Context(), &pylokv1.InfoRequest{})
+		}
+		if err == nil {
+			break
+		}
+		if life > startTimeout {
+			t.Fatal(err)
+		}
+		p.stop(t)
+	}
 	p.stderr.wait(t, "ends in less than a week")
-	connected := p.client(t, credentials.NewTLS(&tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{lasting.TLS()}}))
-	if _, err := connected.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
-		t.Fatal(err)
-	}
-	ending := p.client(t, credentials.NewTLS(&tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{short.TLS()}}))
-	if _, err := ending.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil {
-		t.Fatal(err)
-	}
 	for {
 		if err := info(lasting); err != nil {
 			says(t, err.Error(), "expired")
