@@ -161,9 +161,10 @@ func proofs(t *testing.T) (all []proof, locks pylokv1.LockServiceClient) {
   - {name: "job:{repository} run {run_id}", jwt: {issuer: %q, audience: pylok.corp, claims: {repository_owner_id: "1234"}}, groups: [oidc]}
   - {certificate: {uri: "spiffe://corp/deploy/*"}, groups: [certificate]}
   - {name: root, token: "sha256:%x", groups: [root]}
+  - {name: root, token: "sha256:%x", expires: 2020-01-01, groups: [root]}
 rules:
   - {who: ["group:root"], may: [lock, break, freeze], locks: ["**"]}
-`, os.Geteuid(), hash, issuer.URL, sha256.Sum256([]byte("pylok_root")))
+`, os.Geteuid(), hash, issuer.URL, sha256.Sum256([]byte("pylok_root")), sha256.Sum256([]byte("pylok_old")))
 	for _, who := range []string{"socket", "another", "token", "oidc", "certificate", "anonymous"} {
 		for verb := range verbs {
 			word := "group:" + who
@@ -234,6 +235,7 @@ rules:
 	for what, token := range map[string]string{
 		"a token of a key that is withdrawn": jwt,
 		"a token of nobody":                  "pylok_nobody",
+		"a token that has expired":           "pylok_old",
 		"a token for others":                 issuer.Token(map[string]any{"aud": "others", "repository": "o/r", "run_id": "1", "repository_owner_id": "1234"}),
 		"a token of another owner":           issuer.Token(map[string]any{"aud": "pylok.corp", "repository": "o/r", "run_id": "1", "repository_owner_id": "5"}),
 		"a token that is over":               issuer.Token(map[string]any{"aud": "pylok.corp", "repository": "o/r", "run_id": "1", "repository_owner_id": "1234", "exp": time.Now().Add(-time.Hour).Unix()}),
