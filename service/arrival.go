@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 )
 
@@ -23,7 +25,8 @@ type arrivals struct {
 
 	mu       sync.Mutex
 	calls    map[*arrival]struct{}
-	sweeping bool // a sweep is scheduled
+	places   tally // those of each place
+	sweeping bool  // a sweep is scheduled
 }
 
 // arrival is the context of a call whose request is to arrive.
@@ -31,6 +34,7 @@ type arrival struct {
 	context.Context
 	cancel context.CancelFunc
 	began  time.Time
+	place  place
 }
 
 // arrivalKey is the key of a call's *arrival in its context.
@@ -44,12 +48,19 @@ func (a *arrival) Value(key any) any {
 	return a.Context.Value(key)
 }
 
+// mostArrivals is how many calls of one place may have begun without their requests, at a
+// time. Clients send these with the headers, as a rule.
+const mostArrivals = 16384
+
 // begin is a tap.ServerInHandle that limits the arrival of a call's request.
 func (a *arrivals) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
-	call := &arrival{began: time.Now()}
-	call.Context, call.cancel = context.WithCancel(ctx)
+	call := &arrival{began: time.Now(), place: placeOfCall(ctx)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !a.places.add(call.place, mostArrivals) {
+		return nil, status.Errorf(codes.ResourceExhausted, "%d calls from %v have begun and not sent their requests, the most that one place may", mostArrivals, call.place)
+	}
+	call.Context, call.cancel = context.WithCancel(ctx)
 	if a.calls == nil {
 		a.calls = make(map[*arrival]struct{})
 	}
@@ -73,7 +84,7 @@ func (a *arrivals) sweep() {
 			call.cancel()
 		}
 		if call.Err() != nil {
-			delete(a.calls, call)
+			a.forget(call)
 		}
 	}
 	a.sweeping = len(a.calls) > 0
@@ -84,11 +95,19 @@ func (a *arrivals) sweep() {
 	}
 }
 
+// forget forgets a call, if it was not before. The caller must hold mu.
+func (a *arrivals) forget(call *arrival) {
+	if _, known := a.calls[call]; known {
+		delete(a.calls, call)
+		a.places.remove(call.place)
+	}
+}
+
 // end ends the limit of a call whose request is here.
 func (a *arrivals) end(ctx context.Context) {
 	if call, ok := ctx.Value(arrivalKey{}).(*arrival); ok {
 		a.mu.Lock()
-		delete(a.calls, call)
+		a.forget(call)
 		a.mu.Unlock()
 	}
 }

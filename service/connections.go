@@ -1,15 +1,19 @@
 package service
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/peer"
 
 	"github.com/pylok/pylok/access"
 )
@@ -25,7 +29,7 @@ type connections struct {
 
 	mu     sync.Mutex
 	open   map[*connection]struct{}
-	places map[place]int // how many are open from each
+	places tally // how many are open from each
 	closed bool
 	stats  ConnectionStats // but Open and Places
 	// How many were refused since the log said so last, and when that was: for all, and
@@ -82,10 +86,10 @@ func (c *connections) add(conn *connection) bool {
 		return false
 	}
 	if c.open == nil {
-		c.open, c.places = make(map[*connection]struct{}), make(map[place]int)
+		c.open = make(map[*connection]struct{})
 	}
 	c.open[conn] = struct{}{}
-	c.places[conn.place]++
+	c.places.add(conn.place, math.MaxInt)
 	return true
 }
 
@@ -113,9 +117,7 @@ func (c *connections) remove(conn *connection) {
 		return // closed before
 	}
 	delete(c.open, conn)
-	if c.places[conn.place]--; c.places[conn.place] == 0 {
-		delete(c.places, conn.place)
-	}
+	c.places.remove(conn.place)
 }
 
 // ConnectionStats are what is counted of connections.
@@ -161,6 +163,42 @@ func placeOf(conn net.Conn) place {
 	}
 	prefix, _ := address.Prefix(bits)
 	return place{address: prefix}
+}
+
+// placeOfCall returns where a call comes from.
+func placeOfCall(ctx context.Context) place {
+	if p, ok := peer.FromContext(ctx); ok {
+		if address, ok := p.Addr.(*remoteAddress); ok {
+			return address.connection.place
+		}
+	}
+	return place{}
+}
+
+// tally counts something by the places that it comes from. Its zero value counts nothing
+// yet.
+type tally map[place]int
+
+// add adds one, unless there are as many from the place as may be.
+func (t *tally) add(p place, most int) bool {
+	if (*t)[p] >= most {
+		return false
+	}
+	if *t == nil {
+		*t = make(tally)
+	}
+	(*t)[p]++
+	return true
+}
+
+// remove takes away one that was added.
+func (t *tally) remove(p place) {
+	if (*t)[p]--; (*t)[p] == 0 {
+		delete(*t, p)
+	}
+	if len(*t) == 0 {
+		*t = nil // a map that was large stays so
+	}
 }
 
 // isRoot reports whether it is the user that the place of all others must not keep out.

@@ -1,15 +1,24 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 )
 
 // dialFrom connects from an address of this machine, and reports whether the server keeps
@@ -135,3 +144,73 @@ func (addressed) Close() error                       { return nil }
 func (addressed) SetDeadline(time.Time) error        { return nil }
 func (addressed) SetReadDeadline(t time.Time) error  { return nil }
 func (addressed) SetWriteDeadline(t time.Time) error { return nil }
+
+// TestCallsOfOnePlace begins more calls than one place may without their requests, and
+// opens more streams of health checks: those beyond are refused, another place's are not,
+// and in the end nothing is left that counts.
+func TestCallsOfOnePlace(t *testing.T) {
+	r := serve(t, setup{})
+	far := r.dial(t, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).DialContext(ctx, "tcp", address)
+	}))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	watch := func(conn *grpc.ClientConn) error {
+		stream, err := healthv1.NewHealthClient(conn).Watch(ctx, &healthv1.HealthCheckRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	for range mostAside {
+		if err := watch(far); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := watch(far); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one stream more: %v", err)
+	}
+	if err := watch(r.conn); err != nil {
+		t.Errorf("from another place: %v", err)
+	}
+	if _, err := pylokv1.NewLockServiceClient(far).Status(t.Context(), &pylokv1.StatusRequest{Name: "a"}); err != nil {
+		t.Errorf("a call of locks: %v", err)
+	}
+	stop()
+	for {
+		r.server.aside.mu.Lock()
+		open := len(r.server.aside.open)
+		r.server.aside.mu.Unlock()
+		if open == 0 {
+			break
+		}
+		runtime.Gosched()
+	}
+
+	var a arrivals
+	a.limit = time.Hour
+	var begun []context.Context
+	for range mostArrivals {
+		call, err := a.begin(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun = append(begun, call)
+	}
+	if _, err := a.begin(t.Context(), nil); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one call more: %v", err)
+	}
+	elsewhere := &connection{place: place{isUser: true, uid: 1}}
+	other := peer.NewContext(t.Context(), &peer.Peer{Addr: &remoteAddress{connection: elsewhere}})
+	call, err := a.begin(other, nil)
+	if err != nil {
+		t.Errorf("of another place: %v", err)
+	}
+	for _, call := range append(begun, call) {
+		a.end(call)
+		a.end(call) // a stream ends it with each message
+	}
+	if len(a.calls) != 0 || len(a.places) != 0 {
+		t.Errorf("%d calls of %d places are kept, want none", len(a.calls), len(a.places))
+	}
+}

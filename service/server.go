@@ -96,6 +96,7 @@ const (
 type Server struct {
 	grpc        *grpc.Server
 	connections connections
+	aside       aside
 	stopping    chan struct{} // closed by Stop
 	stop        sync.Once
 }
@@ -181,6 +182,11 @@ func (s *Server) endAtStop(service any, stream grpc.ServerStream, info *grpc.Str
 	if strings.HasPrefix(info.FullMethod, "/"+pylokv1.LockService_ServiceDesc.ServiceName+"/") {
 		return handler(service, stream) // ends with the locks' own
 	}
+	from := placeOfCall(stream.Context())
+	if !s.aside.begin(from) {
+		return status.Errorf(codes.ResourceExhausted, "%d streams of health checks and reflection are open from %v, the most that may be from one place", mostAside, from)
+	}
+	defer s.aside.end(from)
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	ended := make(chan error, 1)
@@ -191,6 +197,29 @@ func (s *Server) endAtStop(service any, stream grpc.ServerStream, info *grpc.Str
 	case <-s.stopping:
 		return status.Error(codes.Unavailable, "the server is shutting down")
 	}
+}
+
+// mostAside is how many streams beside the locks' own, of health checks and of reflection,
+// one place may have open: more than clients behind one address that check each of their
+// connections.
+const mostAside = 4096
+
+// aside counts those streams by place.
+type aside struct {
+	mu   sync.Mutex
+	open tally
+}
+
+func (a *aside) begin(from place) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open.add(from, mostAside)
+}
+
+func (a *aside) end(from place) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open.remove(from)
 }
 
 // stoppingStream is a stream with a context that ends when the server stops.
