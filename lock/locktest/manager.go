@@ -33,6 +33,7 @@ func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
 		{name: "UnlockTells", test: testUnlockTells},
 		{name: "UnlockTellsNext", test: testUnlockTellsNext},
 		{name: "Actors", test: testActors},
+		{name: "Callers", test: testCallers},
 		{name: "Warnings", test: testWarnings},
 		{name: "Renew", test: testRenew},
 		{name: "CallerGone", test: testCallerGone},
