@@ -22,7 +22,7 @@ type LockRequest struct {
 	// 128 bytes; empty: the request is not sent again.
 	RequestID string
 	// Overwrite replaces a hold that is anonymous or has the same non-empty
-	// Holder.
+	// Holder, and is no other caller's.
 	Overwrite bool
 	// MayBreak lets Overwrite replace the hold of another caller too. A guard sets it for
 	// who has that right; a door never does.

@@ -128,12 +128,15 @@ class LockServiceServicer(object):
         """Lock takes a lock, exclusively. The first rule that fits decides:
 
         1. The lock is free: granted, with a new token.
-        2. It is held, and request_id equals the hold's: the answer is the same
-        hold again. So a caller that lost the answer retries safely.
-        3. It is held, overwrite is set, and the hold is anonymous or has the
-        request's holder (not empty): a new hold replaces it, with a new token.
-        That is two events, UNLOCKED and LOCKED, both made by this request, and one
-        step: the lock is not free in between, and waiters go on waiting.
+        2. It is held, and request_id equals the hold's, and so does the caller: the
+        answer is the same hold again. So a caller that lost the answer retries
+        safely.
+        3. It is held, overwrite is set, the hold is anonymous or has the request's
+        holder (not empty), and it is no other caller's: a new hold replaces it,
+        with a new token. That is two events, UNLOCKED and LOCKED, both made by
+        this request, and one step: the lock is not free in between, and waiters go
+        on waiting. Who has the right to break holds may replace another caller's
+        so too; the cause of both events is then FORCED.
         4. Otherwise the request waits its turn, first in first out, for at most
         wait; without wait, or when wait runs out, it is refused.
 
@@ -170,14 +173,16 @@ class LockServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Unlock(self, request, context):
-        """Unlock releases a hold; the next waiter then gets the lock. With token it
-        releases exactly that hold. Without, it releases a hold that is anonymous
-        or has the request's holder (not empty). With force, and a reason, it breaks
-        any hold, or only that of token when token is set too.
+        """Unlock releases a hold of the caller, or one without a caller; the next waiter
+        then gets the lock. With token it releases exactly that hold. Without, it
+        releases a hold that is anonymous or has the request's holder (not empty). With
+        force, and a reason, it breaks any hold, whoever's it is, or only that of token
+        when token is set too.
 
         Errors:
-        - NOT_HOLDER (code FAILED_PRECONDITION): the present hold has another
-        token, or without token another holder. Nothing changed.
+        - NOT_HOLDER (code FAILED_PRECONDITION): the present hold is another
+        caller's, or has another token, or without token another holder. Nothing
+        changed.
         - NOT_LOCKED (code NOT_FOUND): the lock is free.
         - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
         - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
@@ -197,14 +202,15 @@ class LockServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Renew(self, request, context):
-        """Renew pushes a hold's deadline out, and replaces its data when data is set.
+        """Renew pushes the deadline of a hold of the caller, or of one without a caller,
+        out, and replaces its data when data is set.
         New data is an event of type UPDATED with a new revision; a new expiry alone
         is no event and makes no revision.
 
         Errors:
         - NOT_HOLDER (code FAILED_PRECONDITION): token is not that of the present
-        hold, or the hold has expired. The lock is lost: stop the work that it
-        protects.
+        hold, or the hold has expired, or is another caller's. The lock is lost:
+        stop the work that it protects.
         - NOT_LOCKED (code NOT_FOUND): the lock is free, and the hold did not
         expire: somebody released or broke it. It is lost likewise.
         - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
