@@ -25,9 +25,10 @@ const (
 	ErrInvalidArgument Reason = "INVALID_ARGUMENT"
 	// ErrDataTooLarge: the lock file would be larger than 64 KiB.
 	ErrDataTooLarge Reason = "DATA_TOO_LARGE"
-	// ErrTooManyWaiters: the queue for the lock is full.
+	// ErrTooManyWaiters: the queue for the lock is full, or as many requests wait, of all
+	// or of the caller, as may.
 	ErrTooManyWaiters Reason = "TOO_MANY_WAITERS"
-	// ErrTooManyLocks: the store holds as many locks as it may.
+	// ErrTooManyLocks: the store holds as many locks as it may, or the caller does.
 	ErrTooManyLocks Reason = "TOO_MANY_LOCKS"
 	// ErrLockFile: the operating system does not let the store change this one lock's
 	// file, or make it; nothing changed.
@@ -41,7 +42,8 @@ const (
 	ErrUnauthenticated Reason = "UNAUTHENTICATED"
 	// ErrPermissionDenied: the rules do not allow the caller to do this.
 	ErrPermissionDenied Reason = "PERMISSION_DENIED"
-	// ErrRateLimited: the caller asks more often than it may; RetryAfter says when to
+	// ErrRateLimited: the caller asks more often than it may, or has as many calls open as
+	// it may; RetryAfter says when to
 	// ask again.
 	ErrRateLimited Reason = "RATE_LIMITED"
 	// ErrTooManyWatches: the caller, or the server, has as many watches as may be.

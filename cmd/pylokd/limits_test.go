@@ -1,6 +1,12 @@
 package main
 
-import "testing"
+import (
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
 
 // Some descriptors are always left for the store, and connections for other addresses.
 func TestConnectionLimits(t *testing.T) {
@@ -23,5 +29,43 @@ func TestConnectionLimits(t *testing.T) {
 		if all, perAddress := c.connectionLimits(test.files); all != test.all || perAddress != test.perAddress {
 			t.Errorf("%+v: got %d and %d", test, all, perAddress)
 		}
+	}
+}
+
+// docs/limits.md names every flag of a limit, with its default.
+func TestLimitsPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, help, err := parse([]string{"--help"}, environment("HOME", "/h"))
+	if !errors.Is(err, errDone) {
+		t.Fatal(err)
+	}
+	rows := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| ([^ |]+)").FindAllStringSubmatch(string(page), -1) {
+		rows[row[1]] = row[2]
+	}
+	if len(rows) < 10 {
+		t.Fatalf("the page has only %v", rows)
+	}
+	looked := 0
+	for _, text := range strings.Split(strings.Join(strings.Fields(help), " "), " --") {
+		flag, text, _ := strings.Cut(text, " ")
+		if !strings.HasPrefix(flag, "max-") && flag != "idle-timeout" || flag == "max-wait" { // which is a rule for a request
+			continue
+		}
+		looked++
+		value, found := rows[flag]
+		if !found {
+			t.Errorf("--%s is not on the page", flag)
+		}
+		value = strings.ReplaceAll(value, ",", "")
+		if _, byDefault, ok := strings.Cut(text, "(default "); ok && flag != "idle-timeout" && strings.TrimSuffix(byDefault, ")") != value {
+			t.Errorf("--%s is %s by default, and the page says %s", flag, strings.TrimSuffix(byDefault, ")"), value)
+		}
+	}
+	if looked < 10 {
+		t.Errorf("only %d flags were looked at", looked)
 	}
 }

@@ -1209,8 +1209,8 @@ export declare const EventCauseSchema: GenEnum<EventCause>;
  *     wrong or over. Nothing changed.
  *   - PERMISSION_DENIED (code PERMISSION_DENIED): the server's rules do not allow the
  *     caller to do this. Nothing changed. It says nothing of the lock.
- *   - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may.
- *     google.rpc.RetryInfo says when to ask again. Nothing changed.
+ *   - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may,
+ *     or has as many calls open as it may. google.rpc.RetryInfo says when to ask again. Nothing changed.
  *   - SHUTTING_DOWN (code UNAVAILABLE): the server is stopping. Nothing changed.
  *   - Without a reason, code INTERNAL: a fault in the server, whose log has the
  *     cause.
@@ -1258,10 +1258,10 @@ export declare const LockService: GenService<{
    *   - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): the lock file would be larger
    *     than 64 KiB.
    *   - TOO_MANY_WAITERS (code RESOURCE_EXHAUSTED): the queue is full, or as many
-   *     requests wait for all locks together as may. One that is sent again while it
+   *     requests wait for all locks together, or of this caller, as may. One that is sent again while it
    *     waits counts again.
    *   - TOO_MANY_LOCKS (code RESOURCE_EXHAUSTED): the server holds as many locks
-   *     as it may.
+   *     as it may, or the caller does.
    *   - LOCK_FILE_FAILED (code FAILED_PRECONDITION): the operating system does not
    *     let the server change this one lock's file, or make it: the message says
    *     why. Nothing changed.
@@ -1390,6 +1390,8 @@ export declare const LockService: GenService<{
    *
    * Errors:
    *   - INVALID_ARGUMENT (code INVALID_ARGUMENT): pattern breaks a rule.
+   *   - TOO_MANY_WATCHES (code RESOURCE_EXHAUSTED): the caller, or the server, has as
+   *     many watches open as may be.
    *
    * @generated from rpc pylok.v1.LockService.Watch
    */

@@ -244,8 +244,8 @@ export const EventCause = /*@__PURE__*/
  *     wrong or over. Nothing changed.
  *   - PERMISSION_DENIED (code PERMISSION_DENIED): the server's rules do not allow the
  *     caller to do this. Nothing changed. It says nothing of the lock.
- *   - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may.
- *     google.rpc.RetryInfo says when to ask again. Nothing changed.
+ *   - RATE_LIMITED (code RESOURCE_EXHAUSTED): the caller asks more often than it may,
+ *     or has as many calls open as it may. google.rpc.RetryInfo says when to ask again. Nothing changed.
  *   - SHUTTING_DOWN (code UNAVAILABLE): the server is stopping. Nothing changed.
  *   - Without a reason, code INTERNAL: a fault in the server, whose log has the
  *     cause.
