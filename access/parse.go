@@ -205,6 +205,16 @@ func (p *parser) list(n *yaml.Node, what string) []*yaml.Node {
 	return n.Content
 }
 
+// seen are the texts of a list so far.
+type seen map[string]bool
+
+// again reports whether a text has been there, and is from then on.
+func (s seen) again(text string) bool {
+	before := s[text]
+	s[text] = true
+	return before
+}
+
 // text returns a value that is a text, and whether there is one.
 func (p *parser) text(n *yaml.Node, what string) (string, bool) {
 	switch {
@@ -257,6 +267,7 @@ func (p *parser) entry(n *yaml.Node) *entry {
 		}
 		p.fail(at, "%v", err)
 	}
+	groups := make(seen)
 	for _, g := range p.list(values["groups"], "groups") {
 		if group, ok := p.text(g, "a group"); ok {
 			switch {
@@ -264,7 +275,7 @@ func (p *parser) entry(n *yaml.Node) *entry {
 				p.fail(g, "%s goes before a group in who alone; here it is %q", groupPrefix, strings.TrimPrefix(group, groupPrefix))
 			case strings.ContainsAny(group, " *,:") || badName(group) != "":
 				p.fail(g, "%q cannot be a group: it has a space, a comma, a colon, a * or a control character", group)
-			case slices.Contains(e.groups, group):
+			case groups.again(group):
 				p.fail(g, "%q is there twice", group)
 			}
 			e.groups = append(e.groups, group)
@@ -427,6 +438,7 @@ func (p *parser) rule(n *yaml.Node, everybody people) rule {
 		p.fail(n, "a rule needs who and may, and locks: whom it allows what, and for which locks")
 		return r
 	}
+	words, verbs, patterns := make(seen), make(seen), make(seen)
 	for _, w := range p.list(values["who"], "who") {
 		who, ok := p.text(w, "a word of who")
 		if !ok {
@@ -434,7 +446,7 @@ func (p *parser) rule(n *yaml.Node, everybody people) rule {
 		}
 		if problem := everybody.nobody(who); problem != "" && !everybody.unknown {
 			p.fail(w, "%s", problem)
-		} else if slices.Contains(r.who, who) {
+		} else if words.again(who) {
 			p.fail(w, "%q is there twice", who)
 		}
 		r.who = append(r.who, who)
@@ -450,7 +462,7 @@ func (p *parser) rule(n *yaml.Node, everybody people) rule {
 			p.fail(m, "%v", err)
 			continue
 		}
-		if slices.Contains(r.may, verb) {
+		if verbs.again(word) {
 			p.fail(m, "%q is there twice", word)
 		}
 		concernsLocks = concernsLocks || verb != Admin
@@ -466,7 +478,7 @@ func (p *parser) rule(n *yaml.Node, everybody people) rule {
 			p.fail(l, "%v", err)
 			continue
 		}
-		if slices.ContainsFunc(r.locks, func(other lock.Pattern) bool { return other.String() == text }) {
+		if patterns.again(text) {
 			p.fail(l, "%q is there twice", text)
 		}
 		r.locks = append(r.locks, pattern)
@@ -489,21 +501,20 @@ func (p *parser) rule(n *yaml.Node, everybody people) rule {
 type people struct {
 	entries   []*entry
 	groups    map[string]bool
-	templates []template // of the entries, each once
-	unknown   bool       // not all entries could be read
+	templates map[string][]template // of the entries, each once, by the word of its names
+	unknown   bool                  // not all entries could be read
 }
 
 func newPeople(entries []*entry) people {
-	p := people{entries: entries, groups: make(map[string]bool)}
-	seen := make(map[string]bool)
+	p := people{entries: entries, groups: make(map[string]bool), templates: make(map[string][]template)}
+	texts := make(seen)
 	for _, e := range entries {
 		for _, group := range e.groups {
 			p.groups[group] = true
 		}
-		if !seen[e.name.text] {
-			p.templates = append(p.templates, e.name)
+		if word := e.name.word(); !texts.again(e.name.text) {
+			p.templates[word] = append(p.templates[word], e.name)
 		}
-		seen[e.name.text] = true
 	}
 	return p
 }
@@ -529,17 +540,15 @@ func (p people) nobody(who string) string {
 	if rest != "" && (word == unixWord || word == certificateWord) {
 		return "" // also without an entry
 	}
-	for _, t := range p.templates {
-		if t.canBe(who) {
-			return ""
-		}
+	if slices.ContainsFunc(p.templates[word], func(t template) bool { return t.canBe(who) }) {
+		return ""
 	}
 	if p.groups[who] {
 		return fmt.Sprintf("nobody can be %q; %q is meant?", who, groupPrefix+who)
 	}
-	for _, t := range p.templates {
-		if _, name, _ := strings.Cut(t.text, ":"); name == who {
-			return fmt.Sprintf("nobody can be %q; %q is meant?", who, t.text)
+	for _, e := range p.entries {
+		if _, name, _ := strings.Cut(e.name.text, ":"); name == who {
+			return fmt.Sprintf("nobody can be %q; %q is meant?", who, e.name.text)
 		}
 	}
 	return fmt.Sprintf("nobody can be %q; give group:NAME, a caller's whole name such as unix:alice or token:ci, anonymous, or * for every caller of this file", who)

@@ -321,3 +321,23 @@ func FuzzParsePolicy(f *testing.F) {
 		}
 	})
 }
+
+// TestLargeFile: as much as a file may have is read in a time that grows with it.
+func TestLargeFile(t *testing.T) {
+	list := func(element string) string {
+		var b strings.Builder
+		for i := 0; b.Len() < MaxFileBytes-2000; i++ {
+			fmt.Fprintf(&b, element, i)
+		}
+		return b.String()
+	}
+	for what, text := range map[string]string{
+		"locks":  "rules: [{who: [anonymous], may: [view], locks: [" + list("a%d,") + "]}]",
+		"who":    "rules: [{may: [view], locks: [a], who: [" + list("\"unix:%d\",") + "]}]",
+		"groups": "rules: []\ncallers: [{unix: {}, groups: [" + list("a%d,") + "]}]",
+	} {
+		if _, err := ParsePolicy([]byte(text), "f"); err != nil {
+			t.Errorf("%s: %.200v", what, err)
+		}
+	}
+}
