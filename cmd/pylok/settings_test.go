@@ -16,6 +16,7 @@ import (
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/internal/testcert"
+	"github.com/pylok/pylok/internal/testissuer"
 )
 
 // mirror answers Info with what it was told of the caller: the authorization, or the name
@@ -120,6 +121,13 @@ contexts:
 `
 	write(filepath.Join(dir, "config.yaml"), config)
 	ca := []string{"--ca", authority.CertFile}
+	job := func(more ...string) map[string]string { // of GitHub
+		variables := testissuer.New(t).Job(map[string]any{})
+		for i := 0; i < len(more); i += 2 {
+			variables[more[i]] = more[i+1]
+		}
+		return variables
+	}
 	for _, test := range []struct {
 		name      string
 		variables map[string]string
@@ -141,6 +149,13 @@ contexts:
 		{"as run hands it on", map[string]string{"PYLOK_ADDRESS": secure, "PYLOK_CONTEXT": "home"}, nil, "Bearer of-home"},
 		{"plaintext", map[string]string{"PYLOK_TOKEN_FILE": variable}, []string{"--context", "open"}, "whoever does would get the bearer token"},
 		{"plaintext that is meant", map[string]string{"PYLOK_TOKEN_FILE": variable, "PYLOK_INSECURE": "true"}, []string{"--context", "open"}, "Bearer of-variable"},
+		{"a job", job("PYLOK_ADDRESS", secure, "PYLOK_CA", authority.CertFile), nil, "Bearer eyJ"},
+		{"a job of GitLab", map[string]string{"PYLOK_ADDRESS": secure, "PYLOK_CA": authority.CertFile, "PYLOK_ID_TOKEN": "of-gitlab"}, nil, "Bearer of-gitlab"},
+		{"a job with a token of its own", job("PYLOK_ADDRESS", secure, "PYLOK_CA", authority.CertFile), []string{"--token-file", flag}, "Bearer of-flag"},
+		{"a job that is not to say who it is", job("PYLOK_ADDRESS", secure, "PYLOK_CA", authority.CertFile, "PYLOK_CI_TOKEN", "off"), nil, ""},
+		{"a job without TLS", job("PYLOK_ADDRESS", plain), nil, ""},
+		{"a job without TLS that is meant", job("PYLOK_ADDRESS", plain), []string{"--insecure"}, ""},
+		{"a job with a wrong switch", job("PYLOK_ADDRESS", secure, "PYLOK_CA", authority.CertFile), []string{"--ci-token", "on"}, `--ci-token is "on"; it can be auto or off`},
 		{"no such context", nil, []string{"--context", "prd"}, `there is no context "prd" in `},
 		{"no such file", nil, append(ca, "--address", secure, "--token-file", "/nowhere/token"), "--token-file: stat /nowhere/token"},
 		{"no switch", map[string]string{"PYLOK_TLS": "yes please"}, nil, `PYLOK_TLS is "yes please"; it can be true or false`},
@@ -152,7 +167,11 @@ contexts:
 			}
 			got := run1(t, append([]string{"info", "-o", "json"}, test.args...)...)
 			if test.want == "" || strings.HasPrefix(test.want, "Bearer") {
-				got.want(t, exitDone, `"caller":"`+test.want+`"`)
+				end := `"`
+				if strings.HasSuffix(test.want, "eyJ") {
+					end = ""
+				}
+				got.want(t, exitDone, `"caller":"`+test.want+end)
 				return
 			}
 			got.want(t, exitUsage, test.want)
