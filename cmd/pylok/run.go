@@ -116,9 +116,6 @@ cannot be executed or found.
 	return cmd
 }
 
-// ownHolder names this process, so that two on one machine are told apart.
-func ownHolder() string { return client.DefaultHolder() + "/" + strconv.Itoa(os.Getpid()) }
-
 // runArgs is for NAME -- COMMAND [ARG]...
 func runArgs(cmd *cobra.Command, args []string) error {
 	const form = "pylok run NAME -- COMMAND [ARG]..."

@@ -265,3 +265,6 @@ func (p *program) holderFlag(cmd *cobra.Command, usage, otherwiseText string, ot
 		return otherwise()
 	}
 }
+
+// ownHolder names this process, so that two on one machine are told apart.
+func ownHolder() string { return client.DefaultHolder() + "/" + strconv.Itoa(os.Getpid()) }

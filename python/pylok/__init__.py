@@ -16,6 +16,7 @@ import os as _os
 _os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from pylok.client import Client as Client
+from pylok.errors import CredentialError as CredentialError
 from pylok.errors import DataTooLargeError as DataTooLargeError
 from pylok.errors import Error as Error
 from pylok.errors import ForkedError as ForkedError

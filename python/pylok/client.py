@@ -73,25 +73,28 @@ class Client:
         holder: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
+        token_file: str | None = None,
         patience: Seconds | None = None,
     ) -> None:
         """Makes a client without waiting for the server.
 
-        address is HOST:PORT; default PYLOK_ADDRESS, else 127.0.0.1:5625. holder is
-        who its holds belong to; default user@host. credentials turn TLS on:
-        grpc.ssl_channel_credentials(). Without them only this machine is connected
-        to, unless insecure. patience is how long a server that has answered before and
+        address is HOST:PORT or unix:///PATH; default PYLOK_ADDRESS, else the socket of
+        this machine's server if there is one, else 127.0.0.1:5625. holder is who its
+        holds belong to; default PYLOK_HOLDER, else user@host. credentials turn TLS on:
+        grpc.ssl_channel_credentials(); default what PYLOK_TLS, PYLOK_CA, PYLOK_CERT and
+        PYLOK_KEY say. Without them only this machine is connected to, unless insecure or
+        PYLOK_INSECURE. token_file has a bearer token that says who asks; default
+        PYLOK_TOKEN_FILE. It goes only over TLS, or to a socket on which root or this user
+        listens; with insecure over this machine's loopback too. patience is how long a server that has answered before and
         has gone away is waited for, as for a restart; default 10 s. A lock's wait goes on
         to its end, a hold until it is lost, a watch without end.
         """
-        self.address = address or connection.default_address()
+        self._endpoint = connection.Endpoint(address, credentials, insecure, token_file)
+        self.address = self._endpoint.address
         self.holder = connection.default_holder() if holder is None else holder
-        connection.check_address(
-            self.address, encrypted=credentials is not None, insecure=insecure
-        )
-        self._encrypted = credentials is not None
+        self._encrypted = self._endpoint.encrypted
         self._channel = connection.make_channel(
-            grpc.insecure_channel, grpc.secure_channel, self.address, credentials
+            grpc.insecure_channel, grpc.secure_channel, self._endpoint
         )
         make_stub: Any = LockServiceStub  # generated without types
         self._stub = make_stub(self._channel)

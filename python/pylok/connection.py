@@ -7,16 +7,19 @@ import getpass
 import ipaddress
 import os
 import socket
+import urllib.parse
 import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
+from pylok import proof
 from pylok.errors import ForkedError
 
 DEFAULT_ADDRESS = "127.0.0.1:5625"
-"""Where a server listens unless it was told otherwise: LOCK on a keypad."""
+"""Where a server listens unless it was told otherwise, beside its socket: LOCK on a
+keypad."""
 
 TIMEOUT = 10.0
 """Seconds that the server has to answer, the wait for a lock not counted."""
@@ -49,7 +52,7 @@ class Settings:
     """What it takes to make a Client, in a form that can go to another process."""
 
     address: str
-    """HOST:PORT."""
+    """HOST:PORT, or unix:///PATH."""
     tls: bool = False
     """Whether to speak TLS."""
     root_certificates: bytes | None = None
@@ -64,13 +67,41 @@ class Settings:
 
 
 def default_address() -> str:
-    """Returns the address that PYLOK_ADDRESS gives, else DEFAULT_ADDRESS."""
+    """Returns the address that PYLOK_ADDRESS gives, else DEFAULT_ADDRESS, for those who
+    are to be told apart from nobody: over a socket a hold would be its user's alone."""
     return os.environ.get("PYLOK_ADDRESS") or DEFAULT_ADDRESS
 
 
+_SYSTEM_SOCKET = "/run/pylok/pylok.sock"
+
+
+def find_address() -> str:
+    """Returns where this machine's own server is looked for when nobody says where: its
+    Unix socket if there is one, and no TLS is asked for, else DEFAULT_ADDRESS. A socket
+    that is there is the address whether a server answers on it or not: another one at
+    DEFAULT_ADDRESS may serve other locks."""
+    if proof.environment_credentials() is not None:
+        return DEFAULT_ADDRESS
+    sockets = [_SYSTEM_SOCKET]
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.geteuid() != 0 and os.path.isabs(runtime):  # of another user, where root comes from su
+        sockets.insert(0, os.path.join(runtime, "pylok", "pylok.sock"))
+    for path in sockets:
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass  # it may be there
+        return f"{_SOCKET}{path}"
+    return DEFAULT_ADDRESS
+
+
 def default_holder() -> str:
-    """Returns user@host, or uid-1234@host for a user who has no name here, as in many
-    containers."""
+    """Returns PYLOK_HOLDER; else user@host, or uid-1234@host for a user who has no name
+    here, as in many containers."""
+    if holder := os.environ.get("PYLOK_HOLDER"):
+        return holder
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no such user in the system's list
@@ -78,12 +109,100 @@ def default_holder() -> str:
     return f"{user}@{socket.gethostname() or 'somewhere'}"
 
 
-def make_channel(
-    make_insecure: Any,
-    make_secure: Any,
-    address: str,
-    credentials: grpc.ChannelCredentials | None,
-) -> Any:
+class Endpoint:
+    """A server and how to talk to it: what a client is given, and else what the
+    environment says."""
+
+    def __init__(
+        self,
+        address: str | None,
+        credentials: grpc.ChannelCredentials | None,
+        insecure: bool,
+        token_file: str | None,
+    ) -> None:
+        """Raises ValueError for what must not be."""
+        insecure = insecure or proof.environment_switch("PYLOK_INSECURE")
+        address = address or os.environ.get("PYLOK_ADDRESS")
+        if address is None or address == "":
+            address = DEFAULT_ADDRESS if credentials is not None else find_address()
+        self.socket = socket_path(address)
+        if self.socket is None:
+            self.address = address
+            if credentials is None:
+                credentials = proof.environment_credentials()
+        elif credentials is not None:
+            raise ValueError(f"{address} is a Unix socket, which has no TLS and needs none")
+        else:
+            self.address = f"{_SOCKET}{self.socket}"
+        self.encrypted = credentials is not None
+        if self.socket is None:
+            check_address(self.address, encrypted=self.encrypted, insecure=insecure)
+        token_file = token_file or os.environ.get("PYLOK_TOKEN_FILE")
+        self.credentials = self._with_token(credentials, insecure, token_file)
+
+    def _with_token(
+        self, credentials: grpc.ChannelCredentials | None, insecure: bool, token_file: str | None
+    ) -> grpc.ChannelCredentials | None:
+        """Returns credentials that give each call the token."""
+        if not token_file:
+            return credentials
+        check: Any = _no_check
+        if self.socket is not None:
+            check = proof.Listener(self.socket).check
+            credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
+        elif credentials is None:
+            if not insecure or not is_loopback(split_address(self.address)[0]):
+                raise ValueError(
+                    f"without TLS nothing tells who listens at {self.address}, and whoever does would "
+                    "get the bearer token; give credentials or PYLOK_TLS, use the server's socket, or "
+                    "insecure=True for this machine"
+                )
+            credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP)
+        plugin = proof.Plugin(proof.TokenFile(token_file), check)
+        return grpc.composite_channel_credentials(
+            credentials, grpc.metadata_call_credentials(plugin, "pylok")
+        )
+
+    def target(self) -> str:
+        """Returns the address as gRPC takes it."""
+        if self.socket is None:
+            return self.address
+        return f"unix:{urllib.parse.quote(self.socket)}"
+
+
+def _no_check() -> None:
+    """Is for connections that TLS has checked, or that nobody can."""
+
+
+_SOCKET = "unix://"
+_LONGEST_SOCKET = 107  # bytes; see unix(7)
+
+
+def socket_path(address: str) -> str | None:
+    """Returns the absolute path of the Unix socket that an address means: unix:///PATH,
+    unix:PATH, or a path that begins with / or a dot. None: it means something else."""
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        if path.startswith("//"):
+            path = path.removeprefix("//")
+            if not path.startswith("/"):
+                raise ValueError(f"the address {address!r} has no absolute path after unix://")
+    elif address.startswith(("/", "./", "../")):
+        path = address
+    else:
+        return None
+    if not path or "\0" in path:
+        raise ValueError(f"the address {address!r} has no path of a socket")
+    path = os.path.abspath(path)
+    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise ValueError(
+            f"the socket {path} has a path of {len(os.fsencode(path))} bytes; "
+            f"the system allows {_LONGEST_SOCKET}"
+        )
+    return path
+
+
+def make_channel(make_insecure: Any, make_secure: Any, endpoint: Endpoint) -> Any:
     """Makes a channel with the two functions of grpc or of grpc.aio."""
     global _used_by
     if is_forked() and os.environ.get("GRPC_ENABLE_FORK_SUPPORT") == "0":
@@ -104,12 +223,12 @@ def make_channel(
         # take more room as a message.
         ("grpc.max_receive_message_length", 256 << 20),
     ]
-    if is_loopback(split_address(address)[0]):
+    if endpoint.socket is not None or is_loopback(split_address(endpoint.address)[0]):
         options.append(("grpc.enable_http_proxy", 0))
-    if credentials is not None:
-        channel = make_secure(address, credentials, options=options)
+    if endpoint.credentials is not None:
+        channel = make_secure(endpoint.target(), endpoint.credentials, options=options)
     else:
-        channel = make_insecure(address, options=options)
+        channel = make_insecure(endpoint.target(), options=options)
     return not_for_children(channel)
 
 
@@ -167,7 +286,7 @@ def check_address(address: str, *, encrypted: bool, insecure: bool) -> None:
     plaintext unless the caller insists."""
     host, port = split_address(address)
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"the address {address!r} is not HOST:PORT, such as {DEFAULT_ADDRESS}")
+        raise ValueError(f"the address {address!r} is not HOST:PORT, such as {DEFAULT_ADDRESS}, and not unix:///PATH of a socket")
     if not encrypted and not insecure and not is_loopback(host):
         raise ValueError(
             f"{address} is another machine, and without TLS anyone on the way could read and "

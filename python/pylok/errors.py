@@ -30,6 +30,10 @@ class Error(Exception):
     is none. Empty: the outcome is known, or the request was no other."""
 
 
+class CredentialError(Error):
+    """A bearer token could not be had, or must not go to that server. Nothing was sent."""
+
+
 class LockHeldError(Error):
     """The lock is held by someone else, also after a wait."""
 
@@ -186,6 +190,9 @@ _LARGEST_FILE = 64 << 10  # bytes of a lock file
 # gRPC tells only so that a call has failed for want of a connection.
 _NO_CONNECTION = "failed to connect to all addresses"
 
+# How gRPC begins the details of an UNAVAILABLE for a call whose token pylok.proof refused.
+_NO_TOKEN = "Getting metadata from plugin failed with error: "
+
 _DOMAIN = "pylok"  # of the ErrorInfo details that are the service's own
 
 
@@ -220,6 +227,8 @@ def from_rpc_error(error: grpc.RpcError, address: str, request: Any = None) -> E
             f"the data for {request.name} are too large to send, {request.data.ByteSize()} bytes; a "
             f"lock file has at most {_LARGEST_FILE}: keep the bulk elsewhere and lock with a link to it"
         )
+    elif text.startswith(_NO_TOKEN):
+        made = CredentialError(text.removeprefix(_NO_TOKEN))
     elif code == grpc.StatusCode.UNAVAILABLE:
         made = unreachable = UnreachableError(
             f"no answer from the server at {address}: {text}; is pylokd running there? "

@@ -1,13 +1,14 @@
 """The original library's functions, over the service.
 
 The lock files are the server's: a directory is one on the server, at or under its
-root. The server is the one that PYLOK_ADDRESS gives as HOST:PORT, 127.0.0.1:5625
+root. The server is the one that PYLOK_ADDRESS gives, 127.0.0.1:5625
 without it, or the one of configure.
 
 What the original did unsafely is safe here. ensure_unlock_state is one step with
 taking the lock, so of many callers one gets it. What others hold by name, with the
 command line or pylok.Client, is neither overwritten nor unlocked. Locks taken here
-are anonymous, so that anyone can unlock them, as ever.
+are anonymous, so that anyone can unlock them, as ever; over the server's socket, for
+which PYLOK_ADDRESS can be unix:///PATH, they are their user's.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 
-from pylok.connection import split_address
+from pylok.connection import socket_path, split_address
 from pylok.errors import Error, UnreachableError
 
 _WITHIN = 1.0  # seconds for which a server is listened to
@@ -20,7 +20,7 @@ _TYPE, _SETTINGS = 3, 4
 
 def explain(error: Error, address: str, *, encrypted: bool) -> Error:
     """Returns error, which says so if the server does not speak as the client does."""
-    if not isinstance(error, UnreachableError) or error.sent:
+    if not isinstance(error, UnreachableError) or error.sent or socket_path(address) is not None:
         return error
     host, port = split_address(address)
     try:

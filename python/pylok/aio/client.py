@@ -65,16 +65,14 @@ class Client:
         holder: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
+        token_file: str | None = None,
         patience: Seconds | None = None,
     ) -> None:
         """Makes a client without waiting for the server; the arguments are those of
         pylok.Client."""
-        self.address = address or connection.default_address()
+        self._endpoint = connection.Endpoint(address, credentials, insecure, token_file)
+        self.address = self._endpoint.address
         self.holder = connection.default_holder() if holder is None else holder
-        connection.check_address(
-            self.address, encrypted=credentials is not None, insecure=insecure
-        )
-        self._credentials = credentials
         self._opened: tuple[Any, Any] | None = None  # channel and stub, of the running loop
         self._maker = connection.Maker()
         self._server = Server(patience)
@@ -269,7 +267,7 @@ class Client:
         self._maker.check("this client")
         if self._opened is None:
             channel = connection.make_channel(
-                grpc.aio.insecure_channel, grpc.aio.secure_channel, self.address, self._credentials
+                grpc.aio.insecure_channel, grpc.aio.secure_channel, self._endpoint
             )
             make_stub: Any = LockServiceStub  # generated without types
             self._opened = channel, make_stub(channel)
@@ -395,7 +393,7 @@ class Client:
     async def _explained(self, error: Error) -> Error:
         """Returns error, which says why there is no connection, if that can be found
         out."""
-        encrypted = self._credentials is not None
+        encrypted = self._endpoint.encrypted
         return await asyncio.to_thread(explain, error, self.address, encrypted=encrypted)
 
     async def _renew_hold(self, name: str, token: int, timeout: float) -> Lock:

@@ -1,0 +1,140 @@
+"""What proves who asks: certificates and bearer tokens in files, as the environment gives
+them, and which servers a token may go to."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+_LARGEST_TOKEN_FILE = 64 << 10
+
+
+class NoTokenError(Exception):
+    """A bearer token cannot be had, or must not go to that server. gRPC gives its text to
+    the call, and pylok.errors makes a CredentialError of that."""
+
+
+def environment_switch(name: str) -> bool:
+    """Returns whether a variable is true; ValueError where it is neither that nor false."""
+    text = os.environ.get(name, "")
+    if text.lower() not in ("", "0", "1", "true", "false", "t", "f"):
+        raise ValueError(f"{name} is {text!r}; it can be true or false")
+    return text.lower() in ("1", "true", "t")
+
+
+def environment_credentials() -> grpc.ChannelCredentials | None:
+    """Returns the TLS that PYLOK_TLS, PYLOK_CA, PYLOK_CERT and PYLOK_KEY ask for, or None.
+    Without PYLOK_CA the usual authorities vouch for the server. PYLOK_TLS=false is none,
+    whatever the others say."""
+    files = [os.environ.get(name, "") for name in ("PYLOK_CA", "PYLOK_CERT", "PYLOK_KEY")]
+    if os.environ.get("PYLOK_TLS"):
+        wanted = environment_switch("PYLOK_TLS")
+    else:
+        wanted = any(files)
+    if not wanted:
+        return None
+    if bool(files[1]) != bool(files[2]):
+        raise ValueError("PYLOK_CERT and PYLOK_KEY go together")
+    ca, certificate, key = (_read(path) if path else None for path in files)
+    return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+class TokenFile:
+    """The bearer token in a file, which is read again when it has changed."""
+
+    def __init__(self, path: str) -> None:
+        """Reads nothing yet."""
+        self.path = path
+        self._lock = threading.Lock()
+        self._seen: tuple[int, ...] | None = None
+        self._token = ""
+
+    def token(self) -> str:
+        """Returns the token, without the white space around it."""
+        with self._lock:
+            try:
+                state = os.stat(self.path)
+                seen = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+                if seen != self._seen:
+                    self._seen = None
+                    with open(self.path, "rb") as file:
+                        text = file.read(_LARGEST_TOKEN_FILE + 1)
+                    self._token = self._checked(text)
+                    self._seen = seen
+            except OSError as error:
+                raise NoTokenError(f"the file with the bearer token: {error}") from None
+            return self._token
+
+    def _checked(self, text: bytes) -> str:
+        token = text.strip()
+        if not token or len(text) > _LARGEST_TOKEN_FILE:
+            raise NoTokenError(f"{self.path} is empty, or too long for a bearer token")
+        if any(byte <= 0x20 or byte >= 0x7F for byte in token):
+            raise NoTokenError(f"{self.path} has a character in it that no bearer token has")
+        return token.decode("ascii")
+
+
+class Listener:
+    """Who listens on a Unix socket, as the kernel says. A bearer token goes to root and to
+    this process's own user alone."""
+
+    def __init__(self, path: str) -> None:
+        """Looks at nothing yet."""
+        self._path = path
+        self._trusted: tuple[int, ...] | None = None  # the socket that was found good
+
+    def check(self) -> None:
+        """Raises NoTokenError where somebody else listens. It is gRPC that connects, so
+        this looks at the socket that is there now, and again when there is another."""
+        try:
+            state = os.stat(self._path)
+            present = (state.st_dev, state.st_ino, state.st_ctime_ns)
+            if present == self._trusted:
+                return
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(1)
+                connection.connect(self._path)
+                credentials = connection.getsockopt(
+                    socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+                )
+        except OSError:
+            return  # nobody gets anything; gRPC says what is wrong
+        except AttributeError:
+            raise NoTokenError(
+                "nobody knows here who would get the bearer token: that is known on Linux only"
+            ) from None
+        _, uid, _ = struct.unpack("3i", credentials)
+        if uid not in (0, os.geteuid()):
+            raise NoTokenError(
+                f"the socket {self._path} belongs to the user {uid}, and the bearer token goes only "
+                "to root or to yourself: leave it out, for a socket knows who you are without"
+            )
+        self._trusted = present
+
+
+class Plugin(grpc.AuthMetadataPlugin):  # type: ignore[misc]
+    """Gives each call its bearer token."""
+
+    def __init__(self, file: TokenFile, check: Callable[[], None]) -> None:
+        """check raises NoTokenError where the token must not go."""
+        self._file = file
+        self._check = check
+
+    def __call__(self, context: Any, callback: Any) -> None:
+        """Implements grpc.AuthMetadataPlugin."""
+        try:
+            self._check()
+            callback((("authorization", f"Bearer {self._file.token()}"),), None)
+        except Exception as error:
+            callback((), error)
