@@ -85,7 +85,10 @@ class Client:
         PYLOK_KEY say. Without them only this machine is connected to, unless insecure or
         PYLOK_INSECURE. token_file has a bearer token that says who asks; default
         PYLOK_TOKEN_FILE. It goes only over TLS, or to a socket on which root or this user
-        listens; with insecure over this machine's loopback too. patience is how long a server that has answered before and
+        listens; with insecure over this machine's loopback too. Where the environment turns
+        TLS on and an address is given, a CI job without another proof says who it is by
+        its OIDC token: GitHub's, for PYLOK_AUDIENCE or else the server's host, or GitLab's
+        in PYLOK_ID_TOKEN; PYLOK_CI_TOKEN=off turns that off. patience is how long a server that has answered before and
         has gone away is waited for, as for a restart; default 10 s. A lock's wait goes on
         to its end, a hold until it is lost, a watch without end.
         """

@@ -123,6 +123,9 @@ class Endpoint:
         """Raises ValueError for what must not be."""
         insecure = insecure or proof.environment_switch("PYLOK_INSECURE")
         address = address or os.environ.get("PYLOK_ADDRESS")
+        # A job says by itself who it is where TLS of the environment says to whom, and an
+        # address was given, and no other proof is meant.
+        by_job = bool(address) and credentials is None and not os.environ.get("PYLOK_CERT")
         if address is None or address == "":
             address = DEFAULT_ADDRESS if credentials is not None else find_address()
         self.socket = socket_path(address)
@@ -138,13 +141,17 @@ class Endpoint:
         if self.socket is None:
             check_address(self.address, encrypted=self.encrypted, insecure=insecure)
         token_file = token_file or os.environ.get("PYLOK_TOKEN_FILE")
-        self.credentials = self._with_token(credentials, insecure, token_file)
+        source: Any = proof.TokenFile(token_file) if token_file else None
+        if source is None and by_job and self.encrypted and proof.JobToken.is_there():
+            host = split_address(self.address)[0]
+            source = proof.JobToken(os.environ.get("PYLOK_AUDIENCE") or host)
+        self.credentials = self._with_token(credentials, insecure, source)
 
     def _with_token(
-        self, credentials: grpc.ChannelCredentials | None, insecure: bool, token_file: str | None
+        self, credentials: grpc.ChannelCredentials | None, insecure: bool, source: Any
     ) -> grpc.ChannelCredentials | None:
         """Returns credentials that give each call the token."""
-        if not token_file:
+        if source is None:
             return credentials
         check: Any = _no_check
         if self.socket is not None:
@@ -158,7 +165,7 @@ class Endpoint:
                     "insecure=True for this machine"
                 )
             credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP)
-        plugin = proof.Plugin(proof.TokenFile(token_file), check)
+        plugin = proof.Plugin(source, check)
         return grpc.composite_channel_credentials(
             credentials, grpc.metadata_call_credentials(plugin, "pylok")
         )

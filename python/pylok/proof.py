@@ -3,10 +3,16 @@ them, and which servers a token may go to."""
 
 from __future__ import annotations
 
+import base64
+import http.client
+import json
 import os
 import socket
 import struct
 import threading
+import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +91,92 @@ class TokenFile:
         return token.decode("ascii")
 
 
+class JobToken:
+    """The OIDC token of the CI job that this process runs in: GitLab's PYLOK_ID_TOKEN, or
+    what GitHub gives a job that asks with its own secret, fetched anew before it ends."""
+
+    def __init__(self, audience: str) -> None:
+        """audience is whom GitHub's tokens are for."""
+        self._audience = audience
+        self._lock = threading.Lock()
+        self._token = ""
+        self._renew = 0.0  # when the next one is asked for, on the wall clock
+        self._end = 0.0
+
+    @staticmethod
+    def is_there() -> bool:
+        """Reports whether this is such a job, and PYLOK_CI_TOKEN is not off."""
+        switch = os.environ.get("PYLOK_CI_TOKEN") or "auto"
+        if switch not in ("auto", "off"):
+            raise ValueError(f"PYLOK_CI_TOKEN is {switch!r}; it can be auto or off")
+        github = os.environ.get(_REQUEST_URL) and os.environ.get(_REQUEST_TOKEN)
+        return switch == "auto" and bool(os.environ.get("PYLOK_ID_TOKEN") or github)
+
+    def token(self) -> str:
+        """Returns the token."""
+        if given := os.environ.get("PYLOK_ID_TOKEN"):
+            return given.strip()
+        with self._lock:
+            if time.time() < self._renew:
+                return self._token
+            try:
+                asked = time.time()
+                token = self._fetch()
+                life = _life(token)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                if time.time() < self._end:
+                    return self._token
+                raise NoTokenError(
+                    f"no OIDC token of this GitHub job for the audience {self._audience!r}: {error}"
+                ) from None
+            self._token, self._end = token, asked + life
+            self._renew = self._end - min(30, life / 4)
+            return token
+
+    def _fetch(self) -> str:
+        url = urllib.parse.urlsplit(os.environ[_REQUEST_URL])
+        local = url.scheme == "http" and url.hostname in ("localhost", "127.0.0.1", "::1")
+        if not url.netloc or not (url.scheme == "https" or local):
+            raise ValueError(f"{_REQUEST_URL} is not the address of an HTTPS server")
+        query = urllib.parse.parse_qsl(url.query) + [("audience", self._audience)]
+        request = urllib.request.Request(
+            url._replace(query=urllib.parse.urlencode(query)).geturl(),
+            headers={"Authorization": f"Bearer {os.environ[_REQUEST_TOKEN]}"},
+        )
+        with urllib.request.build_opener(_NoRedirection()).open(request, timeout=5) as response:
+            answer = json.loads(response.read(1 << 20))
+        token = answer.get("value") if isinstance(answer, dict) else None
+        if not isinstance(token, str):
+            raise ValueError(f"{url.netloc} answers without a token")
+        return token
+
+
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    """Follows none: the request has a secret."""
+
+    def redirect_request(self, *args: Any, **options: Any) -> None:
+        """Makes a redirection an error."""
+        return None
+
+
+_REQUEST_URL = "ACTIONS_ID_TOKEN_REQUEST_URL"
+_REQUEST_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+
+
+def _life(token: str) -> float:
+    """Returns for how many seconds a JWT that was issued just now counts, which is right
+    also where the clocks here and there differ. Its signature is for the server to check."""
+    try:
+        part = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        life = float(claims["exp"]) - float(claims.get("iat") or time.time())
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise ValueError("the answer has no usable token") from None
+    if not 0 < life < 366 * 24 * 3600:
+        raise ValueError("the token says nothing usable of its end")
+    return life
+
+
 class Listener:
     """Who listens on a Unix socket, as the kernel says. A bearer token goes to root and to
     this process's own user alone."""
@@ -126,15 +218,15 @@ class Listener:
 class Plugin(grpc.AuthMetadataPlugin):  # type: ignore[misc]
     """Gives each call its bearer token."""
 
-    def __init__(self, file: TokenFile, check: Callable[[], None]) -> None:
+    def __init__(self, source: TokenFile | JobToken, check: Callable[[], None]) -> None:
         """check raises NoTokenError where the token must not go."""
-        self._file = file
+        self._source = source
         self._check = check
 
     def __call__(self, context: Any, callback: Any) -> None:
         """Implements grpc.AuthMetadataPlugin."""
         try:
             self._check()
-            callback((("authorization", f"Bearer {self._file.token()}"),), None)
+            callback((("authorization", f"Bearer {self._source.token()}"),), None)
         except Exception as error:
             callback((), error)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
+import http.server
+import json
 import os
 import socket
 import subprocess
@@ -16,7 +19,7 @@ from unittest import mock
 import grpc
 
 import pylok
-from pylok import aio, connection
+from pylok import aio, connection, proof
 from tests.daemon import Daemon
 
 TOKENS = {name: f"pylok_s3cret-of-{name}" for name in ("alice", "bob")}
@@ -36,6 +39,13 @@ def environment(**variables: str) -> None:
         if not name.startswith("PYLOK_TEST_"):
             del os.environ[name]
     os.environ.update(variables)
+
+
+def jwt(**claims: object) -> str:
+    """Returns a token with life seconds, which nobody has signed."""
+    life = int(str(claims.pop("life")))
+    text = json.dumps({"iat": 500, "exp": 500 + life, **claims}).encode()
+    return f"e30.{base64.urlsafe_b64encode(text).decode().rstrip('=')}.c2ln"
 
 
 class ProofTest(unittest.TestCase):
@@ -228,6 +238,69 @@ class Certificates(ProofTest):
             pylok.Client()
         os.environ["PYLOK_KEY"] = self.path("client.key")
         self.assertEqual(self.caller(), "cert:deployer")
+
+    def test_job(self) -> None:
+        """A GitHub job asks for tokens with its secret, and again when one is about to end."""
+        asked: list[tuple[str | None, str]] = []
+        answers = iter(f"{{\"value\": \"{jwt(life=life, n=n)}\"}}" for n, life in enumerate((1, 3600)))
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append((self.headers["Authorization"], self.path))
+                answer = next(answers, None)
+                self.send_response(200 if answer else 403)
+                self.end_headers()
+                self.wfile.write((answer or "no s3cret").encode())
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        environment(
+            ACTIONS_ID_TOKEN_REQUEST_URL=f"http://127.0.0.1:{server.server_port}/token?api-version=2.0",
+            ACTIONS_ID_TOKEN_REQUEST_TOKEN="s3cret",
+        )
+        self.assertTrue(proof.JobToken.is_there())
+        with mock.patch.dict(os.environ, PYLOK_CI_TOKEN="off"):
+            self.assertFalse(proof.JobToken.is_there())
+        job = proof.JobToken("a b&c")
+        with mock.patch("pylok.proof.time.time") as clock:
+            clock.return_value = 1000.0
+            first = job.token()
+            self.assertEqual((job.token(), len(asked)), (first, 1))
+            clock.return_value = 1000.8
+            second = job.token()
+            self.assertNotEqual(second, first)
+            clock.return_value = 1000.8 + 3590
+            self.assertEqual(job.token(), second)  # GitHub refuses, and that one has not ended
+            clock.return_value = 1000.8 + 3601
+            with self.assertRaises(proof.NoTokenError) as caught:
+                job.token()
+        self.assertRegex(str(caught.exception), "audience 'a b&c': HTTP Error 403")
+        self.assertNotIn("s3cret", str(caught.exception))
+        self.assertEqual(asked[0], ("Bearer s3cret", "/token?api-version=2.0&audience=a+b%26c"))
+        with mock.patch.dict(os.environ, PYLOK_ID_TOKEN=" of-gitlab\n"):
+            self.assertEqual(job.token(), "of-gitlab")
+
+    def test_job_is_by_itself(self) -> None:
+        """Only where the environment turns TLS on, and no other proof is meant."""
+        with mock.patch.dict(os.environ, PYLOK_ID_TOKEN="of-gitlab", PYLOK_ADDRESS="localhost:1"):
+            for variables, meant in (
+                ({"PYLOK_TLS": "true"}, True),
+                ({}, False),
+                ({"PYLOK_TLS": "true", "PYLOK_ADDRESS": ""}, False),
+                ({"PYLOK_TLS": "true", "PYLOK_CI_TOKEN": "off"}, False),
+                ({"PYLOK_TLS": "true", "PYLOK_TOKEN_FILE": self.path("alice.token")}, False),
+            ):
+                with self.subTest(variables), mock.patch.dict(os.environ, variables):
+                    with mock.patch.object(proof.JobToken, "__init__", return_value=None) as made:
+                        connection.Endpoint(None, None, False, None)
+                    self.assertEqual(made.called, meant)
 
     def test_plaintext(self) -> None:
         """A token over loopback without TLS is for those who say so."""
