@@ -2,6 +2,7 @@ package readme
 
 import (
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -29,8 +30,15 @@ func TestSecurity(t *testing.T) {
 	}
 	bin, tools := programs(t)
 	home, dir, runtime := t.TempDir(), t.TempDir(), t.TempDir()
+	// Beside what the page's servers listen on: a socket of the test's own, whoever runs it.
+	socket := filepath.Join(runtime, "pylok.sock")
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
 	environment := append(environ(),
 		"HOME="+home, "NO_COLOR=1", "TZ=UTC", "XDG_RUNTIME_DIR="+runtime,
+		"PYLOKD_SOCKET="+socket, "PYLOK_ADDRESS=unix://"+socket,
 		"PATH="+bin+":"+tools+":"+os.Getenv("PATH"))
 	port := "0"
 	local := func(text string) string {
@@ -43,8 +51,7 @@ func TestSecurity(t *testing.T) {
 			running.stop(t)
 		}
 		args := strings.Fields(local(command))[1:]
-		// Beside the page's: a socket of the test's own, whoever runs it.
-		running = startServer(t, filepath.Join(bin, "pylokd"), append(environment, "PYLOKD_SOCKET="+filepath.Join(runtime, "pylok.sock")), dir, args...)
+		running = startServer(t, filepath.Join(bin, "pylokd"), environment, dir, args...)
 		_, port, _ = strings.Cut(running.address, ":")
 		return "pylokd: serving " + running.root + " on " + running.address + "\n"
 	}
@@ -64,7 +71,7 @@ func TestSecurity(t *testing.T) {
 			script = ""
 		}
 		got += run(t, environment, dir, local(script))
-		got = strings.NewReplacer("localhost:"+port, hostInPage+":"+portInPage, "localhost", hostInPage, dir, "~").Replace(got)
+		got = strings.NewReplacer("localhost:"+port, hostInPage+":"+portInPage, "localhost", hostInPage, dir, "~", "unix:"+me.Username+" ", "unix:alice ", "unix:"+me.Username+"\n", "unix:alice\n").Replace(got)
 		got, want = serving.ReplaceAllString(normalize(got), "serving"), serving.ReplaceAllString(normalize(want), "serving")
 		if got != want {
 			t.Fatalf("block %d of docs/security.md:\n%s\ngot:\n%s\nwant:\n%s", i+1, commands, got, want)
