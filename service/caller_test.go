@@ -1,12 +1,16 @@
 package service
 
 import (
+	"bytes"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"os"
 	"os/user"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -62,6 +66,25 @@ func listenOn(t *testing.T, network, address string) net.Listener {
 		t.Fatal(err)
 	}
 	return listener
+}
+
+// logText is a log that is read while others write it.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // TestCallers asks the server who asks, over each kind of connection, with and without an
@@ -123,7 +146,9 @@ rules: []
 				address = filepath.Join(t.TempDir(), "s")
 			}
 			listener := listenOn(t, test.network, address)
-			serveFor(t, test.access, ServerConfig{TLS: test.server}, listener)
+			log := &logText{}
+			debug := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			serveFor(t, test.access, ServerConfig{TLS: test.server, Interceptors: []Interceptor{LogCalls(debug)}}, listener)
 			target := "dns:///" + listener.Addr().String()
 			if test.network == "unix" {
 				target = "unix://" + address
@@ -145,6 +170,12 @@ rules: []
 				if got.GetCaller() != test.want.GetCaller() || got.GetProof() != test.want.GetProof() || !slices.Equal(got.GetGroups(), test.want.GetGroups()) {
 					t.Errorf("the server takes the caller for %q by %q in %q, want %q by %q in %q", got.GetCaller(), got.GetProof(), got.GetGroups(), test.want.GetCaller(), test.want.GetProof(), test.want.GetGroups())
 				}
+			}
+			if want := test.want.GetCaller(); want != "" && !strings.Contains(log.String(), "caller="+want) {
+				t.Errorf("the log does not say who called, %s:\n%s", want, log)
+			}
+			if strings.Contains(log.String(), token) {
+				t.Errorf("the log has the token:\n%s", log)
 			}
 		})
 	}

@@ -111,7 +111,7 @@ func levelOf(code codes.Code, err error) slog.Level {
 
 // callAttrs says who asked for what.
 func callAttrs(ctx context.Context, method string, request any) []slog.Attr {
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs, slog.String("method", method))
 	add := func(key, text string) {
 		if len(text) > maxLoggedBytes {
@@ -130,7 +130,10 @@ func callAttrs(ctx context.Context, method string, request any) []slog.Attr {
 	if r, ok := request.(interface{ GetHolder() string }); ok {
 		add("holder", r.GetHolder())
 	}
-	if p, ok := peer.FromContext(ctx); ok {
+	caller, _ := callerOf(ctx)
+	add("caller", caller.Name)
+	add("proof", caller.Proof)
+	if p, ok := peer.FromContext(ctx); ok && caller.Proof != "socket" { // of which there is one
 		add("peer", p.Addr.String())
 	}
 	return attrs
