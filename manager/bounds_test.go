@@ -3,6 +3,7 @@ package manager_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,5 +160,28 @@ func TestHistoriesAtATime(t *testing.T) {
 			t.Errorf("who waits when the Manager is closed: %v", err)
 		}
 		close(store.end)
+	})
+}
+
+// Data that no lock file has room for are refused before anybody waits with them, so that
+// they take no memory of those who can be granted the lock.
+func TestDataThatCannotFitDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := manage(t, open(t))
+		mustLock(t, m, lock.LockRequest{Name: nameA})
+		data, err := lock.NewData(map[string]any{"msg": strings.Repeat("x", 200<<10)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 300 {
+			began := time.Now()
+			_, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Data: data, Wait: time.Hour})
+			if !errors.Is(err, lock.ErrDataTooLarge) || time.Since(began) > 0 {
+				t.Fatalf("got %v after %v, want %v at once", err, time.Since(began), lock.ErrDataTooLarge)
+			}
+		}
+		if l, err := m.Status(t.Context(), lock.Caller{}, nameA); err != nil || l.Waiters != 0 {
+			t.Errorf("%d wait (%v), want none", l.Waiters, err)
+		}
 	})
 }

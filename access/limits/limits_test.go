@@ -587,3 +587,43 @@ func TestNoLimits(t *testing.T) {
 		}
 	})
 }
+
+// A rate that is in use is not forgotten to make room for others.
+func TestRateIsNotForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l, _ := limited(t, Config{Rate: 1, Burst: 2, MaxCallers: shardCount})
+		ask := func(who lock.Caller) error {
+			_, err := l.Status(t.Context(), who, name(1))
+			return err
+		}
+		for ask(far) == nil {
+		}
+		for i := range 1000 {
+			ask(lock.Caller{Peer: fmt.Sprintf("2001:db8:%x::1", i)})
+		}
+		refusal(t, ask(far), lock.ErrRateLimited, "anonymous at 192.0.2.1 ")
+	})
+}
+
+// A hold that was released before the events told of it does not count when they do.
+func TestReleaseBeforeItsEvent(t *testing.T) {
+	h := holds{callers: newCallers(1000), by: make(map[lock.Token]*caller), released: make(map[lock.Token]bool)}
+	c := h.callers.use(key{name: alice.Name, proved: true})
+	defer c.leave()
+	var fresh map[lock.Token]bool
+	granted := lock.Lock{Name: name(1), Token: 5, Revision: 5, Caller: alice.Name}
+	h.asked(c, false, 5)
+	if c.holds != 1 {
+		t.Fatalf("%d holds after a grant", c.holds)
+	}
+	h.ended(5)
+	h.hear(lock.Event{Type: lock.Locked, Revision: 5, Lock: granted}, &fresh)
+	if c.holds != 0 {
+		t.Errorf("%d holds when the grant is told that was released, want none", c.holds)
+	}
+	h.hear(lock.Event{Type: lock.Unlocked, Revision: 6, Lock: granted}, &fresh)
+	h.asked(c, false, 5) // an answer that comes late
+	if c.holds != 0 || len(h.by) != 0 || len(h.released) != 0 {
+		t.Errorf("%d holds, %v, %v, want none", c.holds, h.by, h.released)
+	}
+}
