@@ -21,7 +21,7 @@ const (
 	anybodyMayBreak = "rules:\n  - {who: [anonymous], may: [break], locks: [\"a/**\"]}\n"
 )
 
-func accessFile(t *testing.T, text string) string {
+func accessFile(t testing.TB, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "access.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -102,7 +102,7 @@ func (o *output) wait(t *testing.T, want string) {
 	}
 }
 
-func command(t *testing.T, env []string, args ...string) *exec.Cmd {
+func command(t testing.TB, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
@@ -119,7 +119,7 @@ func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 }
 
 // start starts a pylokd and waits until it serves.
-func start(t *testing.T, env []string, args ...string) *process {
+func start(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: command(t, env, args...), stderr: &output{}, ended: make(chan struct{})}
 	p.Stderr = p.stderr
@@ -128,7 +128,7 @@ func start(t *testing.T, env []string, args ...string) *process {
 }
 
 // begin starts the process and waits until it serves.
-func (p *process) begin(t *testing.T) {
+func (p *process) begin(t testing.TB) {
 	t.Helper()
 	reader, writer, err := os.Pipe()
 	if err != nil {
