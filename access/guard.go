@@ -88,7 +88,10 @@ func (g *Guard) record(caller lock.Caller, v Verb, name string, allowed bool, re
 
 // Lock implements lock.Locks: it asks for Lock. Who may Break may also overwrite the hold of
 // another caller.
+//
+// A wait ends when a new access file does not let the caller lock any more.
 func (g *Guard) Lock(ctx context.Context, caller lock.Caller, request lock.LockRequest) (lock.Grant, error) {
+	changed := g.control.untilChange() // before the policy, so that no change is missed
 	p, caller, err := g.control.present(ctx, caller)
 	if err == nil {
 		err = g.allow(p, caller, Lock, request.Name)
@@ -97,7 +100,60 @@ func (g *Guard) Lock(ctx context.Context, caller lock.Caller, request lock.LockR
 		return lock.Grant{}, err
 	}
 	request.MayBreak = request.Overwrite && p != nil && p.Allows(caller, Break, request.Name)
-	return g.inner.Lock(ctx, caller, request)
+	if request.Wait <= 0 || p == nil {
+		return g.inner.Lock(ctx, caller, request)
+	}
+	w := &wait{guard: g, caller: caller, name: request.Name}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	w.follow(changed)
+	defer w.end()
+	grant, err := g.inner.Lock(w.ctx, caller, request)
+	if refusal, ok := errors.AsType[*lock.Error](context.Cause(w.ctx)); ok && errors.Is(err, context.Canceled) {
+		err = refusal
+	}
+	return grant, err
+}
+
+// wait is a request that stands in line, as long as the rules let it.
+type wait struct {
+	guard  *Guard
+	caller lock.Caller
+	name   lock.Name
+	ctx    context.Context
+	cancel context.CancelCauseFunc // with the refusal
+
+	mu    sync.Mutex
+	stop  func() bool // ends the following of the present policy
+	ended bool
+}
+
+// follow asks the rules again when the policy changes.
+func (w *wait) follow(changed context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.stop = context.AfterFunc(changed, w.again)
+	}
+}
+
+func (w *wait) again() {
+	if w.ctx.Err() != nil {
+		return
+	}
+	changed := w.guard.control.untilChange()
+	if _, err := w.guard.allowed(w.ctx, w.caller, Lock, w.name); err != nil {
+		w.cancel(err)
+		return
+	}
+	w.follow(changed)
+}
+
+func (w *wait) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	w.stop()
+	w.cancel(nil)
 }
 
 // Unlock implements lock.Locks: it asks for Lock, and with Force, whoever has the hold, for

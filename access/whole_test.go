@@ -3,10 +3,14 @@ package access_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pylok/pylok/access"
 	"github.com/pylok/pylok/access/bearer"
@@ -152,4 +156,65 @@ func TestCallByOnePolicy(t *testing.T) {
 		close(stop)
 		callers.Wait()
 	})
+}
+
+// TestWaitEndsWithTheRight: who stands in line stays there while new access files let it,
+// and leaves it when one does not.
+func TestWaitEndsWithTheRight(t *testing.T) {
+	const mayLock = "  - {who: [\"group:ci\"], may: [lock], locks: [\"%s/**\"]}\n"
+	g := newGuarded(t, fmt.Sprintf(mayLock, "a"), nil)
+	n := lock.MustParseName("a/b")
+	ctx := access.WithEvidence(t.Context(), &access.Evidence{Bearer: g.token})
+	caller, err := g.control.Identify(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	somebody := lock.Caller{Name: "unix:somebody"}
+	wait := func(line int) chan error {
+		answer := make(chan error, 1)
+		go func() {
+			_, err := g.Lock(ctx, caller, lock.LockRequest{Name: n, Holder: "ci", Wait: time.Hour})
+			answer <- err
+		}()
+		for {
+			l, err := g.inner.Status(ctx, somebody, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.Waiters == line {
+				return answer
+			}
+			runtime.Gosched()
+		}
+	}
+	for _, last := range []string{"a", "other"} {
+		held, err := g.inner.Lock(ctx, somebody, lock.LockRequest{Name: n, Holder: "somebody"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.change(fmt.Sprintf(mayLock, "a"))
+		answer := wait(1)
+		for _, also := range []string{"b", "c"} { // the right stays
+			g.change(fmt.Sprintf(mayLock, "a") + fmt.Sprintf(mayLock, also))
+		}
+		g.change(fmt.Sprintf(mayLock, last))
+		if last == "other" {
+			if err := <-answer; !errors.Is(err, lock.ErrPermissionDenied) || !strings.Contains(err.Error(), "token:ci") {
+				t.Errorf("the right is gone: got %v, want PERMISSION_DENIED", err)
+			}
+			if l, err := g.inner.Status(ctx, somebody, n); err != nil || l.Token != held.Lock.Token || l.Waiters != 0 {
+				t.Errorf("afterwards: %+v, %v", l, err)
+			}
+			continue
+		}
+		if _, err := g.inner.Unlock(ctx, somebody, lock.UnlockRequest{Name: n, Token: held.Lock.Token}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answer; err != nil {
+			t.Errorf("the right is there: got %v, want the lock", err)
+		}
+		if _, err := g.inner.Unlock(ctx, somebody, lock.UnlockRequest{Name: n, Force: true, Reason: "r"}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
