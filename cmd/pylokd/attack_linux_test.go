@@ -82,7 +82,7 @@ func (p *process) clientFrom(t *testing.T, from string) pylokv1.LockServiceClien
 func TestAttack(t *testing.T) {
 	p := start(t, nil, "--root", t.TempDir(), "--listen", "127.0.0.1:0", "--socket", "none", "--log-level", "error",
 		"--max-connections", "60", "--max-connections-per-address", "20",
-		"--max-calls-per-caller", "300", "--max-waits-per-caller", "100", "--max-watches-per-caller", "50", "--max-holds-per-caller", "200")
+		"--max-calls-per-caller", "200", "--max-waits-per-caller", "100", "--max-watches-per-caller", "50", "--max-holds-per-caller", "200")
 	victim := p.client(t, insecure.NewCredentials())
 	cycle := func(name string) error {
 		held, err := victim.Lock(t.Context(), &pylokv1.LockRequest{Name: name, Holder: "victim", Wait: durationpb.New(time.Minute)})
@@ -126,22 +126,22 @@ func TestAttack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flood(80, func(client pylokv1.LockServiceClient, _ int) error { // watches
+	flood(55, func(client pylokv1.LockServiceClient, _ int) error { // watches
 		stream, err := client.Watch(ctx, &pylokv1.WatchRequest{})
 		for err == nil {
 			_, err = stream.Recv()
 		}
 		return err
 	})
-	flood(120, func(client pylokv1.LockServiceClient, _ int) error { // waits that could be granted
+	flood(105, func(client pylokv1.LockServiceClient, _ int) error { // waits that could be granted
 		_, err := client.Lock(ctx, &pylokv1.LockRequest{Name: "held", Wait: durationpb.New(time.Hour), Data: some})
 		return err
 	})
-	flood(4, func(client pylokv1.LockServiceClient, _ int) error { // and waits that could not
+	flood(2, func(client pylokv1.LockServiceClient, _ int) error { // and waits that could not
 		_, err := client.Lock(ctx, &pylokv1.LockRequest{Name: "held", Wait: durationpb.New(time.Hour), Data: large})
 		return err
 	})
-	flood(200, func(client pylokv1.LockServiceClient, _ int) error {
+	flood(60, func(client pylokv1.LockServiceClient, _ int) error {
 		_, err := client.History(ctx, &pylokv1.HistoryRequest{})
 		return err
 	})
@@ -160,18 +160,18 @@ func TestAttack(t *testing.T) {
 	})
 
 	all := []string{"TOO_MANY_WATCHES", "TOO_MANY_WAITERS", "DATA_TOO_LARGE", "RATE_LIMITED", "TOO_MANY_LOCKS"}
-	for i, deadline := 0, time.Now().Add(startTimeout); i < 50 || len(refused.lacks(all...)) > 0; i++ {
+	for i, deadline := 0, time.Now().Add(startTimeout); i < 20 || len(refused.lacks(all...)) > 0; i++ {
 		if err := cycle(fmt.Sprintf("victim/%d", i)); err != nil {
 			t.Fatalf("beside the attack: %v", err)
 		}
-		if time.Now().After(deadline) {
+		if len(refused.lacks(all...)) > 0 && time.Now().After(deadline) {
 			t.Fatalf("no call was refused with %q; of the others %v", refused.lacks(all...), refused.of)
 		}
 	}
 	if _, err := p.clientFrom(t, "127.0.0.3").Status(t.Context(), &pylokv1.StatusRequest{Name: "held"}); err != nil {
 		t.Errorf("from a third address: %v", err)
 	}
-	if grown := p.rss(t) - before; grown > 256<<20 {
+	if grown := p.rss(t) - before; grown > 512<<20 { // of which the race detector takes the most
 		t.Errorf("the server has grown by %d bytes", grown)
 	}
 	stop()
