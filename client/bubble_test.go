@@ -142,13 +142,16 @@ func (b *bubble) intercept(ctx context.Context, request any, info *grpc.UnarySer
 
 func (b *bubble) interceptStream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	b.record(path.Base(info.FullMethod))
-	if b.noWatch != nil {
+	b.mu.Lock()
+	noWatch := b.noWatch
+	b.mu.Unlock()
+	if noWatch != nil {
 		for _, event := range b.watchTells {
 			if err := stream.SendMsg(&pylokv1.WatchResponse{Event: event}); err != nil {
 				return err
 			}
 		}
-		return b.noWatch
+		return noWatch
 	}
 	time.Sleep(b.watchDelay)
 	return handler(service, stream)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -189,6 +190,7 @@ func TestOutcomeStaysUnknown(t *testing.T) {
 					test.lose(b)
 					if test.cancel {
 						cancel()
+						synctest.Wait() // the caller leaves before the answer comes
 					}
 				})
 				begun := time.Now()
