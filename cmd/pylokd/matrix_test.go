@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -48,13 +49,43 @@ var verbs = map[string][]string{
 	"":       {},
 }
 
+type rpc struct {
+	what, verb string
+	ask        func(context.Context, pylokv1.LockServiceClient, string) (visible bool, err error)
+}
+
+// aboutNoLock are the requests that look at no lock, and that everybody may make who has no
+// wrong proof.
+var aboutNoLock = []rpc{
+	{"Info", "", func(ctx context.Context, c pylokv1.LockServiceClient, _ string) (bool, error) {
+		_, err := c.Info(ctx, &pylokv1.InfoRequest{})
+		return true, err
+	}},
+	{"May", "", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.May(ctx, &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW, Name: name})
+		return true, err
+	}},
+}
+
+// TestMatrixIsWhole: each RPC of the contract is in it.
+func TestMatrixIsWhole(t *testing.T) {
+	var asked []string
+	for _, rpc := range append(slices.Clone(rpcs), aboutNoLock...) {
+		method, _, _ := strings.Cut(rpc.what, " ")
+		asked = append(asked, method)
+	}
+	service := pylokv1.File_pylok_v1_lock_service_proto.Services().ByName("LockService")
+	for i := range service.Methods().Len() {
+		if method := string(service.Methods().Get(i).Name()); !slices.Contains(asked, method) {
+			t.Errorf("the matrix does not have %s", method)
+		}
+	}
+}
+
 // rpcs are all requests about one lock, or about locks among which it is, and the verb that
 // the lock needs. A request about many is not refused: it reports whether the lock was in
 // the answer.
-var rpcs = []struct {
-	what, verb string
-	ask        func(context.Context, pylokv1.LockServiceClient, string) (visible bool, err error)
-}{
+var rpcs = []rpc{
 	{"Lock", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
 		_, err := c.Lock(ctx, &pylokv1.LockRequest{Name: name})
 		return true, err
@@ -146,7 +177,7 @@ func inWatch(ctx context.Context, c pylokv1.LockServiceClient, name, pattern str
 // file that has a group for each.
 func proofs(t *testing.T) (all []proof, locks pylokv1.LockServiceClient) {
 	t.Helper()
-	issuer := testissuer.New(t)
+	issuer, stranger := testissuer.New(t), testissuer.New(t)
 	authority := testcert.New(t)
 	server := authority.Server(testcert.Options{})
 	secret, hash := bearer.New()
@@ -231,8 +262,15 @@ rules:
 	}
 	locks = add("root", "", unix, insecure.NewCredentials(), "pylok_root")
 
-	// What is wrong is no proof, and nobody anonymous either.
+	// What is wrong is no proof, and nobody anonymous either, whatever the connection proves.
+	good := map[string]any{"aud": "pylok.corp", "repository": "o/r", "run_id": "1", "repository_owner_id": "1234"}
+	inTheNameOf := maps.Clone(good)
+	inTheNameOf["iss"] = issuer.URL
 	for what, token := range map[string]string{
+		"a token that is cut":                secret[:len(secret)-1],
+		"a token of a stranger":              stranger.Token(good),
+		"a stranger's in the issuer's name":  stranger.Token(inTheNameOf),
+		"a token without what the name says": issuer.Token(map[string]any{"aud": "pylok.corp", "repository_owner_id": "1234"}),
 		"a token of a key that is withdrawn": jwt,
 		"a token of nobody":                  "pylok_nobody",
 		"a token that has expired":           "pylok_old",
@@ -240,10 +278,16 @@ rules:
 		"a token of another owner":           issuer.Token(map[string]any{"aud": "pylok.corp", "repository": "o/r", "run_id": "1", "repository_owner_id": "5"}),
 		"a token that is over":               issuer.Token(map[string]any{"aud": "pylok.corp", "repository": "o/r", "run_id": "1", "repository_owner_id": "1234", "exp": time.Now().Add(-time.Hour).Unix()}),
 	} {
-		client := add("root", "", unix, insecure.NewCredentials(), token)
-		for _, rpc := range rpcs {
-			if _, err := rpc.ask(t.Context(), client, "x"); status.Code(err) != codes.Unauthenticated {
-				t.Errorf("%s with %s: %v, want %v", rpc.what, what, err, codes.Unauthenticated)
+		for _, client := range []pylokv1.LockServiceClient{
+			add("root", "", unix, insecure.NewCredentials(), token),
+			add("root", "", "dns:///"+p.address, encrypted(spiffe), token),
+		} {
+			for _, rpc := range append(slices.Clone(rpcs), aboutNoLock...) {
+				if _, err := rpc.ask(t.Context(), client, "x"); status.Code(err) != codes.Unauthenticated {
+					t.Errorf("%s with %s: %v, want %v", rpc.what, what, err, codes.Unauthenticated)
+				} else if strings.Contains(err.Error(), token) {
+					t.Errorf("%s with %s: the refusal has the token", rpc.what, what)
+				}
 			}
 		}
 	}
@@ -264,9 +308,15 @@ func letIn(t *testing.T, dir string) {
 // answered where the rules allow its verb to that caller for that lock, and nowhere else.
 func TestMatrix(t *testing.T) {
 	all, root := proofs(t)
+	if _, err := root.May(t.Context(), &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW, Name: "x", As: "group:token"}); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("who is no admin asks for others: %v", err)
+	}
 	for i, p := range all {
 		if info, err := p.client.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil || p.caller != "" && info.Caller != p.caller {
 			t.Errorf("by %s the server knows %q (%v), want %q", p.what, info.GetCaller(), err, p.caller)
+		}
+		if _, err := p.client.May(t.Context(), &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW, Name: "x", As: "group:root"}); err != nil {
+			t.Errorf("by %s an admin may not ask for others: %v", p.what, err)
 		}
 		for _, whose := range []string{p.what, "root"} { // and the locks of nobody whom the rules name
 			for verb, allowed := range verbs {
@@ -288,6 +338,16 @@ func TestMatrix(t *testing.T) {
 						t.Errorf("%s of %s by %s: %v; want refused: %t", rpc.what, name, p.what, err, !want)
 					case !isWide && denied && bytes.Contains([]byte(err.Error()), []byte("held")):
 						t.Errorf("%s of %s by %s tells of the hold: %v", rpc.what, name, p.what, err)
+					}
+					if free := name + "-free"; !want && !isWide {
+						_, freeErr := rpc.ask(t.Context(), p.client, free)
+						of := func(err error, name string) string {
+							s := status.Convert(err)
+							return strings.ReplaceAll(fmt.Sprint(s.Code(), s.Message(), s.Details()), name, "NAME")
+						}
+						if ofHeld, ofFree := of(err, name), of(freeErr, free); ofHeld != ofFree {
+							t.Errorf("%s by %s tells a held lock from a free one: %s, %s", rpc.what, p.what, ofHeld, ofFree)
+						}
 					}
 					if verb != "admin" && verb != "" {
 						words := map[string]pylokv1.Verb{"view": pylokv1.Verb_VERB_VIEW, "lock": pylokv1.Verb_VERB_LOCK, "break": pylokv1.Verb_VERB_BREAK}
