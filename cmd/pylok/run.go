@@ -42,7 +42,8 @@ has a ttl and is renewed while the command runs, so that a crash leaves no lock
 behind. Signals go on to the command and the processes it has started, and its exit
 code comes back (128 and the number for a signal). PYLOK_NAME and PYLOK_TOKEN in its
 environment are the lock's name and the hold's token: send the token along to what
-the lock protects.
+the lock protects. PYLOK_ADDRESS, PYLOK_CONTEXT and the variables of the flags that were
+given have pylok there talk to the same server in the same way.
 
 When the hold cannot be renewed, because the server cannot be reached, the command
 gets SIGTERM --grace before the hold ends, and SIGKILL before it has ended: nobody

@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
@@ -143,8 +144,12 @@ class JobToken:
             url._replace(query=urllib.parse.urlencode(query)).geturl(),
             headers={"Authorization": f"Bearer {os.environ[_REQUEST_TOKEN]}"},
         )
-        with urllib.request.build_opener(_NoRedirection()).open(request, timeout=5) as response:
-            answer = json.loads(response.read(1 << 20))
+        try:
+            with urllib.request.build_opener(_NoRedirection()).open(request, timeout=5) as response:
+                answer = json.loads(response.read(1 << 20))
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise ValueError(f"{url.netloc} answers {error.code} {error.reason}") from None
         token = answer.get("value") if isinstance(answer, dict) else None
         if not isinstance(token, str):
             raise ValueError(f"{url.netloc} answers without a token")
