@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"crypto/x509"
+	"strings"
 	"sync/atomic"
 
 	"github.com/pylok/pylok/lock"
@@ -21,10 +22,36 @@ type Evidence struct {
 	Certificates []*x509.Certificate
 	// Bearer is the token of the call's authorization; empty: none was sent.
 	Bearer string
+	// Problem is what is wrong with the call's authorization; empty: nothing. Who has sent
+	// one that cannot be read is refused, and is not whom the connection shows.
+	Problem string
 	// Peer is the client's address: an IP address without a port, or the socket's path.
 	Peer string
 
 	identified atomic.Pointer[identified] // what was made of it last
+}
+
+// Authorized returns the Evidence of a call on a connection, which e is of: e itself if the
+// call has no authorization, else another one that has its token, or why there is none.
+// Values are all of the call's values of authorization.
+func (e *Evidence) Authorized(values []string) *Evidence {
+	if len(values) == 0 {
+		return e
+	}
+	call := &Evidence{Peer: e.Peer}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	token = strings.TrimSpace(token)
+	switch {
+	case len(values) > 1:
+		call.Problem = "the call has more than one authorization; send one"
+	case !strings.EqualFold(scheme, "bearer"):
+		call.Problem = "the authorization of the call is no bearer token; send that, or none"
+	case token == "":
+		call.Problem = "the bearer token is empty"
+	default:
+		call.Bearer = token
+	}
+	return call
 }
 
 // identified is the caller that a policy made of an Evidence.

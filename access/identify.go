@@ -31,9 +31,12 @@ func (c *Control) identifyBy(ctx context.Context, p *Policy) (lock.Caller, error
 	}
 	var caller lock.Caller
 	var err error
-	if e.Bearer != "" {
+	switch {
+	case e.Problem != "":
+		err = p.unauthenticated(e.Problem, nil)
+	case e.Bearer != "":
 		caller, err = c.identifyBearer(ctx, p, e)
-	} else {
+	default:
 		caller, err = p.identifyConnection(e)
 	}
 	if err != nil {

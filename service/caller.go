@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"net"
-	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -103,12 +102,7 @@ func evidenceOf(ctx context.Context) *access.Evidence {
 			evidence = info.evidence
 		}
 	}
-	for _, value := range metadata.ValueFromIncomingContext(ctx, "authorization") {
-		if scheme, token, _ := strings.Cut(value, " "); strings.EqualFold(scheme, "bearer") {
-			return &access.Evidence{Bearer: strings.TrimSpace(token), Peer: evidence.Peer}
-		}
-	}
-	return evidence
+	return evidence.Authorized(metadata.ValueFromIncomingContext(ctx, "authorization"))
 }
 
 // callerOf returns who makes a call; where nobody asks, nobody known.

@@ -122,6 +122,7 @@ rules: []
 		server    *tls.Config
 		transport credentials.TransportCredentials
 		bearer    string
+		headers   []string // of authorization, beside the bearer's
 		want      *pylokv1.InfoResponse
 		code      codes.Code
 	}{
@@ -137,6 +138,15 @@ rules: []
 		{what: "token over a certificate", access: file, network: "tcp", server: serverTLS, transport: clientTLS(spiffe), bearer: token, want: &pylokv1.InfoResponse{Caller: "token:ci", Proof: "token", Groups: []string{"ci"}}},
 		{what: "wrong token over a socket", access: file, network: "unix", bearer: token + "x", code: codes.Unauthenticated},
 		{what: "old token", access: file, network: "unix", bearer: "test", code: codes.Unauthenticated},
+		{what: "empty token", access: file, network: "unix", headers: []string{"Bearer "}, code: codes.Unauthenticated},
+		{what: "empty token, no file", network: "tcp", headers: []string{"Bearer"}, code: codes.Unauthenticated},
+		{what: "empty authorization", access: file, network: "unix", headers: []string{""}, code: codes.Unauthenticated},
+		{what: "basic over a socket", access: file, network: "unix", headers: []string{"Basic eDpwYXNz"}, code: codes.Unauthenticated},
+		{what: "basic over a certificate", access: file, network: "tcp", server: serverTLS, transport: clientTLS(spiffe), headers: []string{"Basic eDpwYXNz"}, code: codes.Unauthenticated},
+		{what: "token twice", access: file, network: "unix", bearer: token, headers: []string{"Bearer " + token}, code: codes.Unauthenticated},
+		{what: "token beside basic", access: file, network: "unix", bearer: token, headers: []string{"Basic eDpwYXNz"}, code: codes.Unauthenticated},
+		{what: "token with more behind it", access: file, network: "unix", bearer: token + ", Bearer x", code: codes.Unauthenticated},
+		{what: "token with spaces around it", access: file, network: "unix", headers: []string{"bearer   " + token + " "}, want: &pylokv1.InfoResponse{Caller: "token:ci", Proof: "token", Groups: []string{"ci"}}},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			ctx, cancel := contextOf(t)
@@ -163,6 +173,9 @@ rules: []
 			defer connection.Close()
 			if test.bearer != "" {
 				ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+test.bearer)
+			}
+			for _, header := range test.headers {
+				ctx = metadata.AppendToOutgoingContext(ctx, "authorization", header)
 			}
 			for range 2 { // what was made of the connection is kept
 				got, err := pylokv1.NewLockServiceClient(connection).Info(ctx, &pylokv1.InfoRequest{})
