@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/pylok/pylok/lock"
@@ -122,6 +123,10 @@ func parseTemplate(text, proofWord string, facts []string) (template, error) {
 		if problem := badName(literal); problem != "" {
 			return template{}, fmt.Errorf("the name %q has %s", text, problem)
 		}
+		if len(t.parts) > 0 && literal == "" && found {
+			next, _, _ := strings.Cut(after, "}")
+			return template{}, fmt.Errorf("%q has nothing between {%s} and {%s}, so that two callers could have one name", text, t.parts[len(t.parts)-1], next)
+		}
 		t.parts = append(t.parts, literal)
 		if !found {
 			return t, nil
@@ -150,10 +155,23 @@ func badName(text string) string {
 	switch {
 	case len(text) > maxFactBytes:
 		return fmt.Sprintf("%d bytes; at most %d are allowed", len(text), maxFactBytes)
-	case strings.ContainsFunc(text, func(r rune) bool {
-		return r < 0x20 || r == 0x7f || r == utf8.RuneError || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029
-	}):
-		return "a control character or bytes that are not UTF-8"
+	case strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }):
+		return "a control character, another that cannot be seen, or bytes that are not UTF-8"
+	}
+	return ""
+}
+
+// badFact says what a fact must not have that stands in a name before a text, which another
+// fact follows: else two facts could be taken for two others. Empty: it is fine.
+func badFact(fact, before string) string {
+	if problem := badName(fact); problem != "" {
+		return problem
+	}
+	switch {
+	case strings.TrimSpace(fact) != fact:
+		return "a space at its end"
+	case before != "" && strings.Index(fact+before, before) != len(fact):
+		return fmt.Sprintf("%q in it, by which it cannot be told from what follows", before)
 	}
 	return ""
 }
@@ -167,7 +185,11 @@ func (t template) fill(facts func(string) (string, bool)) (string, error) {
 			if !ok || value == "" {
 				return "", fmt.Errorf("the proof says no %s, which the name %q needs", part, t.text)
 			}
-			if problem := badName(value); problem != "" {
+			before := ""
+			if i+2 < len(t.parts) {
+				before = t.parts[i+1]
+			}
+			if problem := badFact(value, before); problem != "" {
 				return "", fmt.Errorf("%s, which the name %q needs, has %s", part, t.text, problem)
 			}
 			part = value

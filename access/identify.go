@@ -172,7 +172,10 @@ func (p *Policy) identifyCertificate(e *Evidence) (lock.Caller, error) {
 
 // certificateFacts are what a certificate says of whose it is.
 func certificateFacts(leaf *x509.Certificate) map[string]string {
-	facts := map[string]string{"cn": leaf.Subject.CommonName, "subject": leaf.Subject.CommonName}
+	facts := map[string]string{"cn": leaf.Subject.CommonName}
+	if !strings.Contains(leaf.Subject.CommonName, "://") { // else it would pass for a URI, which a CA looks at more closely
+		facts["subject"] = leaf.Subject.CommonName
+	}
 	if len(leaf.DNSNames) > 0 {
 		facts["dns"], facts["subject"] = leaf.DNSNames[0], leaf.DNSNames[0]
 	}

@@ -67,7 +67,8 @@ var refused = []struct {
 	{"{name: \"{user\", unix: {}}", "", "2:11", "a { without a }"},
 	{"{name: \"user}\", unix: {}}", "", "2:11", "a } without a {"},
 	{"{name: \"a\\tb\", unix: {}}", "", "2:11", "a control character"},
-	{"{name: \"{uri}{mail}\", certificate: {}}", "", "2:11", "it says {uri}, {dns}, {cn}, {subject}"},
+	{"{name: \"{uri} {mail}\", certificate: {}}", "", "2:11", "it says {uri}, {dns}, {cn}, {subject}"},
+	{"{name: \"{uri}{cn}\", certificate: {}}", "", "2:11", "nothing between {uri} and {cn}"},
 	// Tokens.
 	{"{name: x, token: \"sha256:12\"}", "", "2:21", "64 hexadecimal digits"},
 	{"{name: x, token: md5:9f86d081884c7d659a2feaa0c55ad015}", "", "2:21", "64 hexadecimal digits"},
