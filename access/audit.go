@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -41,8 +43,9 @@ type Audit struct {
 	dropped int // since the file said so last
 	total   int // ever
 
-	file   *os.File // only the writer uses these
-	broken bool     // the last line could not be written
+	file   io.WriteCloser // only the writer uses these
+	torn   bool           // the file ends within a line
+	broken bool           // the last line could not be written
 }
 
 // auditLine is one object of the file, or with reopen the order to open it anew.
@@ -73,10 +76,11 @@ func OpenAudit(path string, logger *slog.Logger) (*Audit, error) {
 		lines:    make(chan auditLine, auditQueue),
 		ended:    make(chan struct{}),
 	}
-	var err error
-	if a.file, err = openAuditFile(path); err != nil {
+	file, err := openAuditFile(path)
+	if err != nil {
 		return nil, err
 	}
+	a.file, a.torn = file, isTorn(path)
 	go a.write()
 	return a, nil
 }
@@ -87,6 +91,22 @@ func openAuditFile(path string) (*os.File, error) {
 		return nil, fmt.Errorf("the audit file: %w", err)
 	}
 	return f, nil
+}
+
+// isTorn reports whether a file ends within a line, as one that the disk had no room for.
+func isTorn(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // lest a pipe hang
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return false
+	}
+	last := []byte{0}
+	_, err = f.ReadAt(last, info.Size()-1)
+	return err == nil && last[0] != '\n'
 }
 
 // Record writes what somebody asked for.
@@ -184,11 +204,13 @@ func (a *Audit) write() {
 			}
 		}
 		if dropped := line.Dropped; dropped > 0 {
-			a.append(map[string]any{"time": line.Time, "dropped": dropped})
 			line.Dropped = 0
+			if !a.append(map[string]any{"time": line.Time, "dropped": dropped}) {
+				a.drop(dropped, 0)
+			}
 		}
-		if !line.reopen {
-			a.append(line)
+		if !line.reopen && !a.append(line) {
+			a.drop(1, 1)
 		}
 	}
 	if err := a.file.Close(); err != nil {
@@ -205,25 +227,38 @@ func (a *Audit) openAnew() {
 	if err := a.file.Close(); err != nil {
 		a.fail(err)
 	}
-	a.file, a.broken = file, false
+	a.file, a.broken, a.torn = file, false, isTorn(a.path)
 	a.logger.Info("the audit file was opened anew", "file", a.path)
 }
 
-// append writes one object.
-func (a *Audit) append(object any) {
+// drop counts lines that the file does not have, and of them those that nobody has counted.
+func (a *Audit) drop(lines, anew int) {
+	a.mu.Lock()
+	a.dropped += lines
+	a.total += anew
+	a.mu.Unlock()
+}
+
+// append writes one object, and reports whether it could.
+func (a *Audit) append(object any) bool {
+	written := 0
 	text, err := json.Marshal(object)
 	if err == nil {
-		_, err = a.file.Write(append(text, '\n'))
+		text = append(text, '\n')
+		if a.torn { // what is there of that line must not spoil this one
+			text = append([]byte("\n"), text...)
+		}
+		written, err = a.file.Write(text)
+		if written > 0 {
+			a.torn = text[written-1] != '\n'
+		}
 	}
 	if err != nil {
 		a.fail(err)
-		a.mu.Lock()
-		a.dropped++
-		a.total++
-		a.mu.Unlock()
-		return
+		return written == len(text)-1 && written > 0 // all but the end of the line
 	}
 	a.broken = false
+	return true
 }
 
 // fail says once that the file cannot be written.
