@@ -87,7 +87,7 @@ func (g *Guard) record(caller lock.Caller, v Verb, name string, allowed bool, re
 }
 
 // Lock implements lock.Locks: it asks for Lock. Who may Break may also overwrite the hold of
-// another caller.
+// another caller, of which a record is made.
 //
 // A wait ends when a new access file does not let the caller lock any more.
 func (g *Guard) Lock(ctx context.Context, caller lock.Caller, request lock.LockRequest) (lock.Grant, error) {
@@ -100,6 +100,15 @@ func (g *Guard) Lock(ctx context.Context, caller lock.Caller, request lock.LockR
 		return lock.Grant{}, err
 	}
 	request.MayBreak = request.Overwrite && p != nil && p.Allows(caller, Break, request.Name)
+	grant, err := g.lock(ctx, changed, p, caller, request)
+	if err == nil && grant.Broke {
+		g.record(caller, Break, request.Name.String(), true, "overwritten")
+	}
+	return grant, err
+}
+
+// lock asks for a lock that the policy allows.
+func (g *Guard) lock(ctx, changed context.Context, p *Policy, caller lock.Caller, request lock.LockRequest) (lock.Grant, error) {
 	if request.Wait <= 0 || p == nil {
 		return g.inner.Lock(ctx, caller, request)
 	}

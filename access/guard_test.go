@@ -395,6 +395,12 @@ func TestGuardOverwrite(t *testing.T) {
 			if want != (err == nil) {
 				t.Errorf("overwrite by one who may %s: %v", verb, err)
 			}
+			if want && (len(g.records) != 1 || g.records[0].Verb != access.Break || !g.records[0].Allowed || g.records[0].Name != "x" || g.records[0].Caller.Name != ci.Name) {
+				t.Errorf("an overwrite that breaks a hold is recorded as %+v", g.records)
+			}
+			if _, err := g.Lock(ctx, ci, lock.LockRequest{Name: held.Name, Holder: held.Holder, Overwrite: true}); want && (err != nil || len(g.records) != 1) {
+				t.Errorf("an overwrite of one's own hold: %v, recorded as %+v", err, g.records)
+			}
 		})
 	}
 }

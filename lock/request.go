@@ -39,6 +39,8 @@ type Grant struct {
 	Lock Lock
 	// Queued is how long the request stood in line.
 	Queued time.Duration
+	// Broke reports whether Overwrite has ended the hold of another caller.
+	Broke bool
 }
 
 // UnlockRequest asks for the end of a hold.

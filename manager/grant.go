@@ -70,6 +70,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 			return lock.Grant{Lock: m.described(l)}, nil, nil
 
 		case !l.Held() && notNow == nil, l.Held() && mayOverwrite(l, caller, &request):
+			broke := l.Held() && !isOf(l, caller)
 			l, err := m.grant(ctx, q, nil, caller, request, l)
 			if errors.Is(err, lock.ErrConflict) {
 				continue
@@ -81,7 +82,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 			if err != nil {
 				return lock.Grant{}, nil, err
 			}
-			return lock.Grant{Lock: m.described(l)}, nil, nil
+			return lock.Grant{Lock: m.described(l), Broke: broke}, nil, nil
 
 		case request.Wait == 0 && notNow != nil:
 			return lock.Grant{}, nil, notNow
