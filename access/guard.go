@@ -322,6 +322,9 @@ func (g *Guard) watchBy(ctx context.Context, policy *Policy, changed context.Con
 		case lock.Synced:
 			whole = true
 		}
+		if e.Type == lock.Locked && e.Cause == 0 && e.Lock.Caller == "" && policy != nil {
+			e.Actor = lock.Anonymous // a holder is no name that an entry gives
+		}
 		if whole {
 			after = e.Revision
 		}

@@ -404,3 +404,23 @@ func TestGuardOverwrite(t *testing.T) {
 		})
 	}
 }
+
+// TestGuardActorAtReset: who took a lock without a proof is anonymous in the state that a
+// watch begins with, whatever it calls itself.
+func TestGuardActorAtReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t, "  - {who: [anonymous, \"*\"], may: [lock], locks: [\"**\"]}\n", nil)
+		ctx, ci := g.ci()
+		if _, err := g.Lock(t.Context(), lock.Caller{Name: lock.Anonymous}, lock.LockRequest{Name: lock.MustParseName("x"), Holder: "github:owner/repo"}); err != nil {
+			t.Fatal(err)
+		}
+		for e, err := range g.Watch(ctx, ci, lock.Pattern{}, 0) {
+			if err != nil || e.Type == lock.Synced {
+				break
+			}
+			if e.Type == lock.Locked && e.Actor != lock.Anonymous {
+				t.Errorf("the hold is by %q, want %q", e.Actor, lock.Anonymous)
+			}
+		}
+	})
+}

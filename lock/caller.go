@@ -2,6 +2,7 @@ package lock
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -43,10 +44,24 @@ func (c Caller) Owner() string {
 }
 
 // Actor returns who made a change, for its event: the caller, else the holder that the
-// request names.
+// request names, as Claimed has it.
 func (c Caller) Actor(holder string) string {
 	if c.Name != "" {
 		return c.Name
+	}
+	return Claimed(holder)
+}
+
+// proofs begin the names of callers that are proved, whatever an access file says.
+var proofs = []string{"unix:", "cert:", "token:", "oidc:"}
+
+// Claimed returns what an event calls somebody of whom only a holder is known, which anybody
+// may have written: the holder, or Anonymous where that would pass for a proved name.
+func Claimed(holder string) string {
+	for _, proof := range proofs {
+		if len(holder) > len(proof) && strings.EqualFold(holder[:len(proof)], proof) {
+			return Anonymous
+		}
 	}
 	return holder
 }

@@ -160,3 +160,48 @@ func TestRequestIDsOfTwoCallers(t *testing.T) {
 		}
 	})
 }
+
+// TestNobodyPassesForACaller: a holder is a text that anybody may write, and no event calls
+// somebody who has proved nothing by a name that others prove.
+func TestNobodyPassesForACaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := manage(t, open(t))
+		ctx := t.Context()
+		for _, holder := range []string{unixAlice.Name, "Unix:alice", "token:ci", "cert:x", "oidc:x y"} {
+			grant, err := m.Lock(ctx, nobody, lock.LockRequest{Name: nameA, Holder: holder})
+			if err != nil {
+				t.Fatal(err)
+			}
+			token := grant.Lock.Token
+			for e, err := range m.Watch(ctx, nobody, lock.Pattern{}, 0) {
+				if err != nil || e.Actor != "" && e.Actor != lock.Anonymous {
+					t.Errorf("a watch begins with an event of %q, %v", e.Actor, err)
+				}
+				if e.Type == lock.Synced {
+					break
+				}
+			}
+			if _, err := m.Renew(ctx, nobody, lock.RenewRequest{Name: nameA, Token: token, TTL: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := m.Unlock(ctx, nobody, lock.UnlockRequest{Name: nameA, Token: token}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := m.Lock(ctx, unixBob, lock.LockRequest{Name: nameA}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := m.Unlock(ctx, nobody, lock.UnlockRequest{Name: nameA, Holder: holder, Force: true, Reason: "x"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		page, err := m.History(ctx, nobody, lock.HistoryQuery{}, 0, 100)
+		if err != nil || len(page.Events) != 20 {
+			t.Fatalf("%d events, %v", len(page.Events), err)
+		}
+		for _, e := range page.Events {
+			if e.Actor != lock.Anonymous && e.Lock.Caller == "" || e.Type == lock.Unlocked && e.Actor != lock.Anonymous {
+				t.Errorf("%v of %q is by %q", e.Type, e.Lock.Holder, e.Actor)
+			}
+		}
+	})
+}

@@ -46,7 +46,7 @@ func (m *Manager) Unlock(ctx context.Context, caller lock.Caller, request lock.U
 			change.Cause = lock.Forced
 		}
 		if change.Actor == "" && change.Cause == lock.Request {
-			change.Actor = l.Holder // who has the token is the holder
+			change.Actor = lock.Claimed(l.Holder) // who has the token is the holder
 		}
 		if request.Data != nil {
 			change.Lock.Data = *request.Data

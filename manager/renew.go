@@ -65,7 +65,7 @@ func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, r
 		}
 		change := lock.Change{Cause: lock.Request, Actor: caller.Actor(request.Holder), Prev: l.Revision, Lock: next}
 		if change.Actor == "" {
-			change.Actor = l.Holder
+			change.Actor = lock.Claimed(l.Holder)
 		}
 		switch {
 		case request.Data != nil:

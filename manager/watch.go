@@ -144,7 +144,7 @@ func (m *Manager) tellAll(ctx context.Context, p lock.Pattern, tell func(lock.Ev
 		}
 		l := m.described(l)
 		l.Warnings = "" // as in every event
-		if !tell(lock.Event{Type: lock.Locked, Revision: l.Revision, Time: l.AcquireTime, Lock: l, Actor: cmp.Or(l.Caller, l.Holder)}) {
+		if !tell(lock.Event{Type: lock.Locked, Revision: l.Revision, Time: l.AcquireTime, Lock: l, Actor: cmp.Or(l.Caller, lock.Claimed(l.Holder))}) {
 			return 0, errStopped
 		}
 	}

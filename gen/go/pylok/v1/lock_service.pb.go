@@ -499,8 +499,9 @@ type Event struct {
 	Lock *Lock `protobuf:"bytes,5,opt,name=lock,proto3" json:"lock,omitempty"`
 	// Who made the change: the authenticated caller, else the holder that the
 	// caller claimed to be, else, where the hold's token was the proof, its holder.
-	// Empty when none is known, for EXPIRED, which nobody makes, and for FILE, of
-	// which the server sees only the file.
+	// A claim that would pass for an authenticated name, such as unix:alice, is
+	// anonymous. Empty when none is known, for EXPIRED, which nobody makes, and for
+	// FILE, of which the server sees only the file.
 	Actor string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
 	// Why, in words: the actor's own, from UnlockRequest.reason, or the server's
 	// where it has something to say. Empty when there are none.

@@ -214,8 +214,9 @@ export declare type Event = Message<"pylok.v1.Event"> & {
   /**
    * Who made the change: the authenticated caller, else the holder that the
    * caller claimed to be, else, where the hold's token was the proof, its holder.
-   * Empty when none is known, for EXPIRED, which nobody makes, and for FILE, of
-   * which the server sees only the file.
+   * A claim that would pass for an authenticated name, such as unix:alice, is
+   * anonymous. Empty when none is known, for EXPIRED, which nobody makes, and for
+   * FILE, of which the server sees only the file.
    *
    * @generated from field: string actor = 6;
    */
