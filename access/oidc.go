@@ -203,7 +203,9 @@ func (i *issuer) find(ctx context.Context, url string) (*oidc.Provider, error) {
 	if i.provider != nil {
 		return i.provider, nil
 	}
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, i.client), url)
+	// Who leaves must not take from the others what was asked for: it ends by the timeout
+	// of client.
+	provider, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), i.client), url)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeys, err)
 	}

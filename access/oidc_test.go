@@ -148,3 +148,19 @@ func TestJWTKeys(t *testing.T) {
 		t.Errorf("of who does not wait for an issuer: %v", err)
 	}
 }
+
+// TestJWTOfWhoLeaves: callers who do not wait for the answer take from nobody the chance to
+// have the issuer asked, which is limited.
+func TestJWTOfWhoLeaves(t *testing.T) {
+	issuer := testissuer.New(t)
+	c := controlOf(t, fmt.Sprintf("  - {jwt: {issuer: %q, audience: a}}\n", issuer.URL))
+	token := func(n int) string { return issuer.Token(map[string]any{"aud": "a", "sub": fmt.Sprint(n)}) }
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for n := range 4 * fetchBurst {
+		c.Identify(WithEvidence(gone, &Evidence{Bearer: token(n)})) // nobody waits for it
+	}
+	if caller, err := identify(t, c, token(100)); err != nil {
+		t.Errorf("after those who left: %+v, %v", caller, err)
+	}
+}
