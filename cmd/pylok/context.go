@@ -238,8 +238,9 @@ Its keys are address, tls, ca, cert, key, tls_min_version, token_file, ci_token,
 audience, insecure and holder: the flags of these names, and the variables PYLOK_...
 A flag counts first, then the context that --context names, then a variable, then the
 context that PYLOK_CONTEXT names or the default one. With --address a context counts
-only when --context names it, and with PYLOK_ADDRESS the default one does not, so that
-no credential goes to a server that it is not for.`,
+only when --context names it, and with PYLOK_ADDRESS the default one does not, nor one
+that PYLOK_CONTEXT names with another address, so that no credential goes to a server
+that it is not for.`,
 		Example: `  pylok context
   pylok context prod
   pylok --context prod list`,

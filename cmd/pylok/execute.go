@@ -27,7 +27,10 @@ func (p *program) execute(ctx context.Context, command string, event *pylokv1.Ev
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	cmd.Stdin = bytes.NewReader(append(line, '\n'))
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
-	cmd.Env = append(os.Environ(), addressVariable+"="+p.address)
+	cmd.Env = os.Environ()
+	for _, variable := range append(p.handedOn(), [2]string{addressVariable, p.address}) {
+		cmd.Env = append(cmd.Env, variable[0]+"="+variable[1])
+	}
 	token := fmt.Sprint(event.GetLock().GetToken())
 	for name, value := range map[string]string{
 		"PYLOK_EVENT_TYPE": eventWord(event),

@@ -71,8 +71,9 @@ type found struct {
 
 // settings are the settings of one run.
 type settings struct {
-	context string // its name; empty: none is in force
-	values  map[string]found
+	context   string // its name; empty: none is in force
+	elsewhere bool   // the address is another than that of the context
+	values    map[string]found
 }
 
 // of returns a setting. Nil settings have none.
@@ -85,8 +86,8 @@ func (s *settings) of(which setting) found {
 
 // readSettings finds out what flags, environment and config file say. A flag counts
 // first. A context that --context names counts before the variables, and any other after
-// them. With an address from elsewhere no context counts that was not asked for, so that
-// its credentials go to its server alone.
+// them. With an address from elsewhere no context counts that was not asked for, nor one
+// that PYLOK_CONTEXT names, unless it is that server's: its credentials go there alone.
 func readSettings(flags *pflag.FlagSet) (*settings, error) {
 	s := &settings{values: map[string]found{}}
 	given := func(flag string) bool { return flags.Lookup(flag) != nil && flags.Changed(flag) }
@@ -117,6 +118,9 @@ func readSettings(flags *pflag.FlagSet) (*settings, error) {
 			inContext = chosen
 		}
 	}
+	if variable := os.Getenv(addressVariable); name != "" && !named && variable != "" && !isSameServer(inContext[addressSetting.key], variable) {
+		name, inContext = "", nil
+	}
 	s.context = name
 	for _, which := range allSettings {
 		var value found
@@ -137,7 +141,28 @@ func readSettings(flags *pflag.FlagSet) (*settings, error) {
 		}
 		s.values[which.key] = value
 	}
+	s.elsewhere = name != "" && !isSameServer(inContext[addressSetting.key], s.of(addressSetting).value)
 	return s, nil
+}
+
+// isSameServer reports whether two addresses are one, which may be written in several ways;
+// an empty one is that of this machine's own server.
+func isSameServer(a, b string) bool {
+	plain := func(address string) string {
+		if address == "" {
+			address = client.FindAddress()
+		}
+		path, isSocket := strings.CutPrefix(address, "unix:")
+		path = strings.TrimPrefix(path, "//")
+		if !isSocket && !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, ".") {
+			return address
+		}
+		if absolute, err := filepath.Abs(path); err == nil {
+			path = absolute
+		}
+		return "unix://" + path
+	}
+	return plain(a) == plain(b) || (a == "") != (b == "") && a+b == client.DefaultAddress
 }
 
 func (f found) isOn() bool {
@@ -230,15 +255,23 @@ func (s *settings) tls() (*tls.Config, error) {
 }
 
 // handedOn returns the variables that have other programs talk to the same server in the
-// same way: the context and what flags say. Paths are absolute there.
+// same way: the context and what flags say, or all that is said where the server is not the
+// context's. Paths are absolute there.
 func (p *program) handedOn() [][2]string {
 	var variables [][2]string
-	if p.settings != nil && p.settings.context != "" {
-		variables = append(variables, [2]string{contextVariable, p.settings.context})
+	context, all := "", false
+	if p.settings != nil {
+		context, all = p.settings.context, p.settings.elsewhere
+	}
+	if all {
+		context = "" // whose credentials are for another server, unless a flag says otherwise
+	}
+	if context != "" || os.Getenv(contextVariable) != "" {
+		variables = append(variables, [2]string{contextVariable, context})
 	}
 	for _, which := range connectionSettings {
 		value := p.settings.of(which)
-		if !value.flag {
+		if !value.flag && !(all && value.given) {
 			continue
 		}
 		text := value.value

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -147,6 +149,7 @@ contexts:
 		{"--address with --context", nil, []string{"--context", "home", "--address", strings.Replace(secure, "127.0.0.1", "localhost", 1)}, "Bearer of-home"},
 		{"PYLOK_ADDRESS without the default's token", map[string]string{"PYLOK_ADDRESS": secure, "PYLOK_CA": authority.CertFile}, nil, ""},
 		{"as run hands it on", map[string]string{"PYLOK_ADDRESS": secure, "PYLOK_CONTEXT": "home"}, nil, "Bearer of-home"},
+		{"PYLOK_ADDRESS without the token of another server's PYLOK_CONTEXT", map[string]string{"PYLOK_ADDRESS": strings.Replace(secure, "127.0.0.1", "localhost", 1), "PYLOK_CA": authority.CertFile, "PYLOK_CONTEXT": "home"}, nil, ""},
 		{"plaintext", map[string]string{"PYLOK_TOKEN_FILE": variable}, []string{"--context", "open"}, "whoever does would get the bearer token"},
 		{"plaintext that is meant", map[string]string{"PYLOK_TOKEN_FILE": variable, "PYLOK_INSECURE": "true"}, []string{"--context", "open"}, "Bearer of-variable"},
 		{"a job", job("PYLOK_ADDRESS", secure, "PYLOK_CA", authority.CertFile), nil, "Bearer eyJ"},
@@ -177,6 +180,48 @@ contexts:
 			got.want(t, exitUsage, test.want)
 		})
 	}
+	t.Run("under run", func(t *testing.T) { // the settings that a command under run, or of watch --exec, has
+		other := strings.Replace(secure, "127.0.0.1", "localhost", 1)
+		t.Setenv("PYLOK_ADDRESS", "")
+		for _, test := range []struct {
+			context string
+			args    []string
+			want    string // the file with the token
+		}{
+			{"home", append(ca, "--address", other), ""}, // and so the command must not either
+			{"home", nil, filepath.Join(home, "home.token")},
+			{"", []string{"--context", "prod"}, filepath.Join(dir, "prod.token")},
+			{"home", []string{"--context", "prod"}, filepath.Join(dir, "prod.token")},
+			{"", []string{"--context", "prod", "--address", other}, filepath.Join(dir, "prod.token")},
+			{"", []string{"--context", "prod", "--token-file", flag}, flag},
+			{"", []string{"--context", "open"}, ""},
+		} {
+			t.Run(fmt.Sprint(test.context, test.args), func(t *testing.T) {
+				t.Setenv("PYLOK_CONTEXT", test.context)
+				read := func(args []string) (*settings, string) {
+					flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+					addConnectionFlags(flags)
+					if err := flags.Parse(args); err != nil {
+						t.Fatal(err)
+					}
+					s, err := readSettings(flags)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return s, s.of(tokenSetting).value
+				}
+				s, token := read(test.args)
+				p := &program{settings: s, address: s.of(addressSetting).value}
+				for _, variable := range append(p.handedOn(), [2]string{"PYLOK_ADDRESS", p.address}) {
+					t.Setenv(variable[0], variable[1])
+				}
+				inner, innerToken := read(nil)
+				if token != test.want || innerToken != test.want || inner.of(addressSetting).value != p.address || inner.of(caSetting).value != s.of(caSetting).value {
+					t.Errorf("token of %q at %s, and in the command of %q at %s; want %q for both", token, p.address, innerToken, inner.of(addressSetting).value, test.want)
+				}
+			})
+		}
+	})
 	t.Run("the commands", func(t *testing.T) {
 		run1(t, "context").want(t, exitDone, "  home  "+secure+"\n", "* prod  ")
 		run1(t, "context", "home").want(t, exitDone)
