@@ -234,14 +234,15 @@ func (t template) canBe(name string) bool {
 	return true
 }
 
-// like reports whether text is like a pattern in which * stands for any text.
+// like reports whether a text that is there, which is not empty, is like a pattern in which *
+// stands for any text.
 func like(pattern, text string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
 		return pattern == text
 	}
 	first, last := parts[0], parts[len(parts)-1]
-	if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {
+	if text == "" || len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {
 		return false
 	}
 	text = text[len(first) : len(text)-len(last)]

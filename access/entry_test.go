@@ -3,7 +3,9 @@ package access
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -82,6 +84,52 @@ func TestCertificateNames(t *testing.T) {
 		caller, err := (*Policy)(nil).identifyCertificate(&Evidence{Certificates: []*x509.Certificate{leaf}})
 		if caller.Name != test.want || (err == nil) != (test.want != "") || err != nil && !errors.Is(err, lock.ErrUnauthenticated) {
 			t.Errorf("CN %q, DNS %q, URIs %v: %q, %v; want %q", test.cn, test.dns, test.uris, caller.Name, err, test.want)
+		}
+	}
+}
+
+// TestStarNeedsSomething: a * stands for any text of a fact, and for none that is not there.
+func TestStarNeedsSomething(t *testing.T) {
+	text := `
+callers:
+  - {certificate: {uri: "*"}, groups: [uri]}
+  - {certificate: {dns: "*"}, groups: [dns]}
+  - {certificate: {cn: "*"}, groups: [cn]}
+rules: []
+`
+	p, err := ParsePolicy([]byte(text), "access.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uri, err := url.Parse("spiffe://corp/web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := func(cn string, dns []string, uris ...*url.URL) *Evidence {
+		c := &x509.Certificate{Subject: pkix.Name{CommonName: cn}, DNSNames: dns, URIs: uris, NotAfter: time.Now().Add(time.Hour)}
+		return &Evidence{Certificates: []*x509.Certificate{c}}
+	}
+	for _, test := range []struct {
+		evidence *Evidence
+		want     string
+	}{
+		{leaf("web", nil), "[cn]"},
+		{leaf("", []string{"web"}), "[dns]"},
+		{leaf("", nil, uri), "[uri]"},
+		{leaf("web", []string{"web"}, uri), "[cn dns uri]"},
+	} {
+		if caller, err := p.identifyCertificate(test.evidence); err != nil || fmt.Sprint(caller.Groups) != test.want {
+			t.Errorf("%s: in %v, %v; want %s", caller.Name, caller.Groups, err, test.want)
+		}
+	}
+	for claim, want := range map[string]bool{`"prod"`: true, `""`: false, `[]`: false, `[""]`: false, `null`: false, `{}`: false, `0`: true} {
+		payload := base64.RawURLEncoding.EncodeToString([]byte(`{"aud": "a", "environment": ` + claim + `}`))
+		token, err := parseJWT("eyJhbGciOiJSUzI1NiJ9." + payload + ".x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := token.fitsOne(&jwtProof{audience: "a", algorithms: []string{"RS256"}, claims: map[string]string{"environment": "*"}}); got != want {
+			t.Errorf("an environment of %s fits *: %t, want %t", claim, got, want)
 		}
 	}
 }
