@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -113,12 +115,27 @@ func openSocket(path string, mode fs.FileMode) (_ net.Listener, err error) {
 			return nil, fmt.Errorf("--socket: a server that is gone has left one: %w", err)
 		}
 	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	listener, err := bindSocket(path, mode)
 	if err != nil {
 		return nil, fmt.Errorf("--socket: %w", err)
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	if err := os.Chmod(path, mode); err != nil { // the umask has taken bits away
 		return nil, errors.Join(fmt.Errorf("--socket: %w", err), listener.Close())
 	}
 	return &socketListener{listener, lock}, nil
+}
+
+// bindSocket listens on a socket that nobody can connect to, at any moment, who may not by
+// its mode: a socket gets its mode, less the umask, when it gets its path.
+func bindSocket(path string, mode fs.FileMode) (*net.UnixListener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, socket syscall.RawConn) error {
+		var failed error
+		err := socket.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), uint32(mode.Perm())) })
+		return errors.Join(err, failed)
+	}}
+	listener, err := config.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return listener.(*net.UnixListener), nil
 }

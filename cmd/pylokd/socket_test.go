@@ -194,3 +194,19 @@ rules:
 		t.Error(err)
 	}
 }
+
+// TestSocketModeAtOnce: also before its mode is set a socket has no bit that it is not to
+// have, whatever the umask.
+func TestSocketModeAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	before := unix.Umask(0)
+	listener, err := bindSocket(path, 0o600)
+	unix.Umask(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if info, err := os.Lstat(path); err != nil || info.Mode().Perm()&^0o600 != 0 {
+		t.Errorf("the socket is %v, %v; want at most 0600", info.Mode(), err)
+	}
+}
