@@ -103,13 +103,21 @@ func (h *holds) count() int {
 	return len(h.by)
 }
 
-// followPause is how long follow waits before it tries again what failed.
-const followPause = time.Second
+const (
+	// followPause is how long follow waits before it tries again what failed.
+	followPause = time.Second
+	// followLag is how far follow may be behind, and caughtUp how long an event has to be
+	// waited for that finds it up to date. It lets events gather, for to be woken for each
+	// batch of changes takes a tenth of all that a server can do; what has been asked for
+	// here, h knows without them.
+	followLag, caughtUp = 50 * time.Millisecond, time.Millisecond
+)
 
 // follow keeps h in step with the events, until ctx ends or the locks are closed.
 func (h *holds) follow(ctx context.Context, locks lock.Locks, logger *slog.Logger) {
 	for failed := false; ; {
 		var fresh map[lock.Token]bool // since the last Reset; nil: there was none, or it is over
+		heard := time.Now()
 		for event, err := range locks.Watch(ctx, lock.Caller{}, lock.Pattern{}, h.after()) {
 			switch {
 			case ctx.Err() != nil || errors.Is(err, lock.ErrShuttingDown):
@@ -122,7 +130,15 @@ func (h *holds) follow(ctx context.Context, locks lock.Locks, logger *slog.Logge
 				continue
 			}
 			failed = false
+			if time.Since(heard) >= caughtUp {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(followLag):
+				}
+			}
 			h.hear(event, &fresh)
+			heard = time.Now()
 		}
 		select {
 		case <-ctx.Done():
