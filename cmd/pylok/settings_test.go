@@ -242,6 +242,12 @@ func run1(t *testing.T, args ...string) result {
 	return result{code, stdout.String(), stderr.String()}
 }
 
+// TestOlderServer: a server that does not know a request is older, and has not failed.
+func TestOlderServer(t *testing.T) {
+	address, _ := serve(t, mirror{})
+	run1(t, "--address", address, "may", "view", "a").want(t, exitFailed, "it is older than this pylok")
+}
+
 // TestConfigFile: what is wrong in the file is named by its line, and is no matter to a
 // command that does not need the file.
 func TestConfigFile(t *testing.T) {
