@@ -133,3 +133,18 @@ rules: []
 		}
 	}
 }
+
+// TestGroupOfAnotherNamespace: a group that has no number here is no group of an entry,
+// though the kernel shows it by one that has a name.
+func TestGroupOfAnotherNamespace(t *testing.T) {
+	const nogroup = 65534
+	text := "callers:\n  - {unix: {group: \"65534\"}, groups: [none]}\n  - {unix: {group: \"4242\"}, groups: [real]}\nrules: []\n"
+	p, err := ParsePolicy([]byte(text), "access.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller, err := p.identifySocket(&Evidence{Socket: &Credentials{UID: 4711, GID: nogroup, Groups: []uint32{nogroup, 4242}}})
+	if err != nil || fmt.Sprint(caller.Groups) != "[real]" {
+		t.Errorf("in %v, %v; want [real]", caller.Groups, err)
+	}
+}

@@ -119,7 +119,11 @@ func (p *Policy) identifySocket(e *Evidence) (lock.Caller, error) {
 	var groups []string // names and numbers; looked up when an entry asks
 	groupsOf := func() []string {
 		if groups == nil {
+			groups = []string{}
 			for _, gid := range append([]uint32{e.Socket.GID}, e.Socket.Groups...) {
+				if gid == overflowGID() {
+					continue // it may be any group
+				}
 				number := strconv.FormatUint(uint64(gid), 10)
 				groups = append(groups, number)
 				if g, err := user.LookupGroupId(number); err == nil && !isNumber(g.Name) {

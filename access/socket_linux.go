@@ -53,16 +53,22 @@ func peerGroups(fd uintptr) ([]uint32, error) {
 }
 
 // overflowUID is the user that the kernel shows for one that has no number here, as from
-// another user namespace (user_namespaces(7)): it may be anybody.
-var overflowUID = sync.OnceValue(func() uint32 {
+// another user namespace (user_namespaces(7)): it may be anybody. overflowGID is likewise a
+// group that may be any.
+var (
+	overflowUID = sync.OnceValue(func() uint32 { return overflowID("/proc/sys/kernel/overflowuid") })
+	overflowGID = sync.OnceValue(func() uint32 { return overflowID("/proc/sys/kernel/overflowgid") })
+)
+
+func overflowID(file string) uint32 {
 	const usual = 65534
-	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return usual
 	}
-	uid, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	id, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
 	if err != nil {
 		return usual
 	}
-	return uint32(uid)
-})
+	return uint32(id)
+}

@@ -13,3 +13,5 @@ func PeerCredentials(*net.UnixConn) (*Credentials, error) {
 }
 
 func overflowUID() uint32 { return 65534 }
+
+func overflowGID() uint32 { return 65534 }
