@@ -9,6 +9,7 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, message_factory
 
 from pylok.messages import Event, Lock, lock_from_message
+from pylok.proof import NOBODY_LISTENS
 from pylok.v1 import lock_service_pb2 as pb
 
 
@@ -227,6 +228,12 @@ def from_rpc_error(error: grpc.RpcError, address: str, request: Any = None) -> E
             f"the data for {request.name} are too large to send, {request.data.ByteSize()} bytes; a "
             f"lock file has at most {_LARGEST_FILE}: keep the bulk elsewhere and lock with a link to it"
         )
+    elif text.startswith(_NO_TOKEN + NOBODY_LISTENS):
+        made = away = UnreachableError(
+            f"no answer from the server at {address}: {text.removeprefix(_NO_TOKEN)}; is pylokd running there?"
+        )
+        away.details = text
+        away.sent = False
     elif text.startswith(_NO_TOKEN):
         made = CredentialError(text.removeprefix(_NO_TOKEN))
     elif code == grpc.StatusCode.UNAVAILABLE:

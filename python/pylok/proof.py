@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import base64
 import http.client
+import itertools
 import json
 import os
 import socket
+import stat
 import struct
 import threading
 import time
@@ -20,6 +22,13 @@ from typing import Any
 import grpc
 
 _LARGEST_TOKEN_FILE = 64 << 10
+
+
+NOBODY_LISTENS = "nobody listens on the socket"
+
+
+class NobodyListensError(Exception):
+    """There is no server to give the token to. The text begins with NOBODY_LISTENS."""
 
 
 class NoTokenError(Exception):
@@ -193,8 +202,12 @@ class Listener:
 
     def check(self) -> None:
         """Raises NoTokenError where somebody else listens. It is gRPC that connects, so
-        this looks at the socket that is there now, and again when there is another."""
+        this looks at the socket that is there now, and again when there is another. That
+        is the socket which gRPC is connected to only where nobody else can have put one
+        there before, so the directory must be safe too. Where nobody listens it raises
+        NobodyListensError: gRPC may be connected to somebody who has gone from there."""
         try:
+            self._check_directory()
             state = os.stat(self._path)
             present = (state.st_dev, state.st_ino, state.st_ctime_ns)
             if present == self._trusted:
@@ -205,8 +218,12 @@ class Listener:
                 credentials = connection.getsockopt(
                     socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
                 )
-        except OSError:
-            return  # nobody gets anything; gRPC says what is wrong
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise NobodyListensError(f"{NOBODY_LISTENS} {self._path}: {error}") from None
+        except OSError as error:
+            raise NoTokenError(
+                f"who listens on the socket {self._path} cannot be told, so that it gets no bearer token: {error}"
+            ) from None
         except AttributeError:
             raise NoTokenError(
                 "nobody knows here who would get the bearer token: that is known on Linux only"
@@ -218,6 +235,20 @@ class Listener:
                 "to root or to yourself: leave it out, for a socket knows who you are without"
             )
         self._trusted = present
+
+    def _check_directory(self) -> None:
+        """Raises NoTokenError where others may put a socket of their own in the place."""
+        directory = os.path.dirname(os.path.abspath(self._path))
+        for up in itertools.accumulate(directory.split("/")[1:], "{}/{}".format, initial=""):
+            state = os.stat(up or "/")
+            shared = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if up != directory and state.st_mode & stat.S_ISVTX:
+                shared = 0  # what is in it is its owners'
+            if shared or state.st_uid not in (0, os.geteuid()):
+                raise NoTokenError(
+                    f"others than root and yourself may put a socket into {up or '/'}, so that the one at "
+                    f"{self._path} gets no bearer token: leave that out, for a socket knows who you are without"
+                )
 
 
 class Plugin(grpc.AuthMetadataPlugin):  # type: ignore[misc]

@@ -166,10 +166,28 @@ class Sockets(ProofTest):
             with pylok.Client(path, token_file=self.path("alice.token")) as client:
                 with self.assertRaisesRegex(pylok.CredentialError, "belongs to the user 12345"):
                     client.info()
+                os.remove(path)  # gRPC is connected still
+                with self.assertRaisesRegex(pylok.UnreachableError, "nobody listens on the socket"):
+                    client.info()
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
         self.assertNotIn(b"s3cret", b"".join(heard))
+
+    def test_directory(self) -> None:
+        """A token does not go where others may have put a socket of theirs before."""
+        os.mkdir(self.path("shared"))
+        path = self.path("shared/pylok.sock")
+        self.serve("--socket", path)
+        with pylok.Client(path, token_file=self.path("alice.token")) as client:
+            self.assertEqual(client.info().caller, "token:alice")
+        for mode in (0o777, 0o775, 0o1777):
+            os.chmod(self.path("shared"), mode)
+            with (
+                pylok.Client(path, token_file=self.path("alice.token")) as client,
+                self.assertRaisesRegex(pylok.CredentialError, "may put a socket into"),
+            ):
+                client.info()
 
     def test_default(self) -> None:
         """The socket that is there is the address, and no TLS looks for it."""
