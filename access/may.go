@@ -113,7 +113,11 @@ func (e *entry) describes(name string) bool {
 // answer says what the rules allow to a caller.
 func (p *Policy) answer(c lock.Caller, q Question) Answer {
 	a := Answer{Caller: nameOf(c), Groups: c.Groups}
-	for _, r := range p.rules {
+	rules := p.rules
+	if !p.allows(c, q) {
+		rules = nil // anybody may ask, and there may be thousands
+	}
+	for _, r := range rules {
 		for _, who := range r.who {
 			if !means(who, c) || !r.allows(q) {
 				continue
@@ -142,12 +146,31 @@ func means(who string, c lock.Caller) bool {
 
 // allows reports whether the rule allows what is asked to those whom it is for.
 func (r rule) allows(q Question) bool {
-	var alone rights
-	alone.add(r)
-	if q.Verb == Freeze {
-		return alone.locks[Freeze].matchTree(q.Name.String())
+	gives := func(v Verb) bool { return v == q.Verb || q.Verb == View && v != Admin } // every other verb implies it
+	if !slices.ContainsFunc(r.may, gives) {
+		return false
 	}
-	return alone.allow(q.Verb, q.Name.String())
+	name := q.Name.String()
+	return q.Verb == Admin || slices.ContainsFunc(r.locks, func(p lock.Pattern) bool {
+		if q.Verb == Freeze {
+			return isTreeOf(p.String(), name)
+		}
+		return p.MatchText(name)
+	})
+}
+
+// isTreeOf reports whether a pattern selects all that is in a name, as matchTree has it.
+func isTreeOf(pattern, name string) bool {
+	tree, isTree := strings.CutSuffix(pattern, "/**")
+	return pattern == "**" || isTree && !strings.Contains(tree, "*") && (name == tree || strings.HasPrefix(name, tree+"/"))
+}
+
+// allows reports whether the rules allow a caller what is asked.
+func (p *Policy) allows(c lock.Caller, q Question) bool {
+	if q.Verb == Freeze {
+		return p.AllowsFreeze(c, q.Name)
+	}
+	return p.Allows(c, q.Verb, q.Name)
 }
 
 // May answers a question by the present policy.

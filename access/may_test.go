@@ -2,6 +2,7 @@ package access
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -169,5 +170,35 @@ func TestPatterns(t *testing.T) {
 	set.add(all)
 	if !set.match("any/thing") || !set.matchTree("a") {
 		t.Error("** does not match")
+	}
+}
+
+// TestMayAgrees: what May answers is what the rules allow, for each verb and form of a
+// pattern, and where it is yes it names a rule.
+func TestMayAgrees(t *testing.T) {
+	anonymous := lock.Caller{Name: lock.Anonymous}
+	patterns := []string{"**", "a", "a/**", "a/b/**", "*/**", "a/*", "a*", "**/b", "a/*/**"}
+	names := []string{"a", "ab", "a/b", "a/b/c", "b", "b/a"}
+	for _, may := range []string{"view", "lock", "break", "freeze"} {
+		for _, pattern := range patterns {
+			p, err := ParsePolicy([]byte(fmt.Sprintf("callers: []\nrules:\n  - {who: [anonymous], may: [%s], locks: [%q]}\n", may, pattern)), "x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range names {
+				n := lock.MustParseName(name)
+				for _, verb := range []Verb{View, Lock, Break, Freeze, Admin} {
+					want := p.Allows(anonymous, verb, n)
+					if verb == Freeze {
+						want = p.AllowsFreeze(anonymous, n)
+					}
+					q := Question{Verb: verb, Name: n}
+					got, err := p.May(anonymous, q)
+					if err != nil || got.Allowed != want || p.rules[0].allows(q) != want || want != strings.Contains(got.Why, "line 3") {
+						t.Errorf("with %s of %s, %v of %s: %+v, %v, and by the rule %t; want %t", may, pattern, verb, name, got, err, p.rules[0].allows(q), want)
+					}
+				}
+			}
+		}
 	}
 }
