@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from pylok import connection, requests
+from pylok import connection, proof, requests
 from pylok.errors import (
     ANSWERS,
     Error,
@@ -43,6 +43,7 @@ from pylok.messages import (
 from pylok.probe import explain
 from pylok.requests import Seconds
 from pylok.sending import ABSENT, Sending, Server
+from pylok.settings import Settings
 from pylok.taking import LeftError, Taking
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1.lock_service_pb2_grpc import LockServiceStub
@@ -75,26 +76,43 @@ class Client:
         insecure: bool = False,
         token_file: str | None = None,
         patience: Seconds | None = None,
+        context: str | None = None,
     ) -> None:
         """Makes a client without waiting for the server.
 
-        address is HOST:PORT or unix:///PATH; default PYLOK_ADDRESS, else the socket of
-        this machine's server if there is one, else 127.0.0.1:5625. holder is who its
-        holds belong to; default PYLOK_HOLDER, else user@host. credentials turn TLS on:
-        grpc.ssl_channel_credentials(); default what PYLOK_TLS, PYLOK_CA, PYLOK_CERT and
-        PYLOK_KEY say. Without them only this machine is connected to, unless insecure or
-        PYLOK_INSECURE. token_file has a bearer token that says who asks; default
+        address is HOST:PORT or unix:///PATH; default PYLOK_ADDRESS, else that of the config
+        file's default context, else the socket of this machine's server if there is one, else
+        127.0.0.1:5625. context is the name of a context in the config file, which says how
+        to talk to a server; see `pylok help context`. An argument counts first, then this
+        context, then a variable, then the context that PYLOK_CONTEXT names or the default
+        one. With address a context counts only when this names it, and with PYLOK_ADDRESS
+        the default one does not.
+
+        holder is who its holds belong to; default PYLOK_HOLDER, else user@host. credentials
+        turn TLS on: grpc.ssl_channel_credentials(); default what PYLOK_TLS, PYLOK_CA,
+        PYLOK_CERT and PYLOK_KEY say. Without them only this machine is connected to, unless
+        insecure or PYLOK_INSECURE. token_file has a bearer token that says who asks; default
         PYLOK_TOKEN_FILE. It goes only over TLS, or to a socket on which root or this user
-        listens; with insecure over this machine's loopback too. Where the environment turns
-        TLS on and an address is given, a CI job without another proof says who it is by
-        its OIDC token: GitHub's, for PYLOK_AUDIENCE or else the server's host, or GitLab's
-        in PYLOK_ID_TOKEN; PYLOK_CI_TOKEN=off turns that off. patience is how long a server that has answered before and
-        has gone away is waited for, as for a restart; default 10 s. A lock's wait goes on
-        to its end, a hold until it is lost, a watch without end.
+        listens; with insecure over this machine's loopback too. Where variables or a context
+        turn TLS on and give an address, a CI job without another proof says who it is by its
+        OIDC token: GitHub's, for PYLOK_AUDIENCE or else the server's host, or GitLab's in
+        PYLOK_ID_TOKEN; PYLOK_CI_TOKEN=off turns that off. A call whose token is refused is
+        made once more if the file or GitHub has another.
+
+        patience is how long a server that has answered before and has gone away is waited
+        for, as for a restart; default 10 s. A lock's wait goes on to its end, a hold until it
+        is lost, a watch without end.
         """
-        self._endpoint = connection.Endpoint(address, credentials, insecure, token_file)
+        chosen = Settings(
+            context=context,
+            address=address or None,
+            insecure=insecure,
+            token_file=token_file or None,
+            holder=holder,
+        )
+        self._endpoint = connection.Endpoint(chosen, credentials)
         self.address = self._endpoint.address
-        self.holder = connection.default_holder() if holder is None else holder
+        self.holder = chosen.of("holder").value if chosen.has("holder") else connection.default_holder()
         self._encrypted = self._endpoint.encrypted
         self._channel = connection.make_channel(
             grpc.insecure_channel, grpc.secure_channel, self._endpoint
@@ -102,7 +120,7 @@ class Client:
         make_stub: Any = LockServiceStub  # generated without types
         self._stub = make_stub(self._channel)
         self._maker = connection.Maker()
-        self._server = Server(patience)
+        self._server = Server(patience, self._endpoint.bearer)
 
     def acquire(
         self,
@@ -282,7 +300,14 @@ class Client:
         """Returns an iterator over the changes of the locks that match a pattern, as
         they happen; without end, and through breaks of the connection."""
         self._maker.check("this client")
-        return Watch(self._stub.Watch, self._explained, self.address, pattern, after_revision)
+        return Watch(
+            self._stub.Watch,
+            self._explained,
+            self.address,
+            pattern,
+            after_revision,
+            self._server.bearer,
+        )
 
     def info(self) -> Info:
         """Returns what the server is."""
@@ -323,8 +348,8 @@ class Client:
         """Asks for a lock. When it raises an exception nothing is held, or its
         request_id is set."""
 
-        def send(request: pb.LockRequest, *, timeout: float) -> Any:
-            return taking.send(self._stub.Lock, request, timeout)
+        def send(request: pb.LockRequest, **options: Any) -> Any:
+            return taking.send(self._stub.Lock, request, options)
 
         sending = Sending(request, self._server, wait)
         try:
@@ -354,11 +379,11 @@ class Client:
         try:
             if request.HasField("wait") and not cut_off:
                 asked = pb.StatusRequest(name=request.name)
-                found = self._stub.Status(asked, timeout=until - now()).lock
+                found = self._ask(self._stub.Status, asked, until - now()).lock
                 if found.state != pb.LOCK_STATE_LOCKED or found.holder != request.holder:
                     return True
             again = requests.lock_again(request)
-            response = self._stub.Lock(again, timeout=until - now(), wait_for_ready=True)
+            response = self._ask(self._stub.Lock, again, until - now(), wait_for_ready=True)
         except grpc.RpcError as error:
             return isinstance(from_rpc_error(error, self.address), ANSWERS)
         return self._give_back(lock_from_message(response.lock), until)
@@ -369,7 +394,7 @@ class Client:
         timeout = connection.UNDO if until is None else until - now()
         request = requests.unlock(lock.name, lock.token, self.holder, False, connection.LEFT, None)
         try:
-            self._stub.Unlock(request, timeout=timeout, wait_for_ready=True)
+            self._ask(self._stub.Unlock, request, timeout, wait_for_ready=True)
         except grpc.RpcError as error:
             refusal = from_rpc_error(error, self.address)
             return isinstance(refusal, (NotHolderError, NotLockedError))
@@ -384,13 +409,30 @@ class Client:
         sending = sending or Sending(request, self._server)
         while True:
             try:
-                response = rpc(request, timeout=sending.begin())
+                response = rpc(request, **sending.begin())
                 sending.answered()
                 return response, sending.lost is not None
             except grpc.RpcError as error:
+                if sending.is_refused(error) and sending.renewed():
+                    continue
                 lost = from_rpc_error(error, self.address, request)
             if not sending.failed(lost, again=again) or not self._is_there(sending):
                 raise self._explained(sending.lost or lost)
+
+    def _ask(self, rpc: Any, request: Any, timeout: float, **options: Any) -> Any:
+        """Makes a call, and once more where its token is refused and there is another."""
+        until = now() + timeout
+        attempt = proof.Attempt(self._server.bearer)
+        while True:
+            try:
+                return rpc(request, timeout=until - now(), **attempt.options(), **options)
+            except grpc.RpcError as error:
+                if attempt.second or not attempt.is_refused(error):
+                    raise
+                following = attempt.next()
+                if following is None:
+                    raise
+                attempt = following
 
     def _is_there(self, sending: Sending) -> bool:
         """Waits for the server while there is patience, and reports whether it is there.
@@ -403,7 +445,7 @@ class Client:
             if (left := sending.left()) <= 0:
                 return False
             try:
-                self._stub.Info(pb.InfoRequest(), timeout=left, wait_for_ready=True)
+                self._ask(self._stub.Info, pb.InfoRequest(), left, wait_for_ready=True)
                 return True
             except grpc.RpcError as error:
                 if not isinstance(from_rpc_error(error, self.address), (*ABSENT, TimeLimitError)):
@@ -418,13 +460,11 @@ class Client:
         """Renews a hold, and waits with it for the server to be there."""
         self._maker.check("this client")
         try:
-            response = self._stub.Renew(
-                pb.RenewRequest(name=name, token=token), timeout=timeout, wait_for_ready=True
-            )
+            request = pb.RenewRequest(name=name, token=token)
+            response = self._ask(self._stub.Renew, request, timeout, wait_for_ready=True)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from None
         return lock_from_message(response.lock)
-
 
     def _end_of(self, lock: Lock) -> Event | None:
         """Returns the event that has ended a hold, if that comes soon."""
@@ -434,7 +474,7 @@ class Client:
         until = now() + connection.EXPLAIN
         try:
             while (left := until - now()) > 0:
-                response = self._stub.History(request, timeout=left)
+                response = self._ask(self._stub.History, request, left)
                 for event in map(event_from_message, response.events):
                     if ends(event, lock):
                         return event

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from pylok import proof
+from pylok import proof, settings
 from pylok.errors import ForkedError
 
 DEFAULT_ADDRESS = "127.0.0.1:5625"
@@ -76,12 +76,10 @@ _SYSTEM_SOCKET = "/run/pylok/pylok.sock"
 
 
 def find_address() -> str:
-    """Returns where this machine's own server is looked for when nobody says where: its
-    Unix socket if there is one, and no TLS is asked for, else DEFAULT_ADDRESS. A socket
+    """Returns where this machine's own server is looked for when nobody says where, and
+    without TLS: its Unix socket if there is one, else DEFAULT_ADDRESS. A socket
     that is there is the address whether a server answers on it or not: another one at
     DEFAULT_ADDRESS may serve other locks."""
-    if proof.environment_credentials() is not None:
-        return DEFAULT_ADDRESS
     sockets = [_SYSTEM_SOCKET]
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.geteuid() != 0 and os.path.isabs(runtime):  # of another user, where root comes from su
@@ -110,29 +108,26 @@ def default_holder() -> str:
 
 
 class Endpoint:
-    """A server and how to talk to it: what a client is given, and else what the
-    environment says."""
+    """A server and how to talk to it: what the settings of a client say."""
 
     def __init__(
-        self,
-        address: str | None,
-        credentials: grpc.ChannelCredentials | None,
-        insecure: bool,
-        token_file: str | None,
+        self, chosen: settings.Settings, credentials: grpc.ChannelCredentials | None
     ) -> None:
-        """Raises ValueError for what must not be."""
-        insecure = insecure or proof.environment_switch("PYLOK_INSECURE")
-        address = address or os.environ.get("PYLOK_ADDRESS")
-        # A job says by itself who it is where TLS of the environment says to whom, and an
+        """credentials go before the TLS of the settings. Raises ValueError for what must
+        not be."""
+        insecure = chosen.is_on("insecure")
+        address = chosen.of("address").value
+        # A job says by itself who it is where TLS of the settings says to whom, and an
         # address was given, and no other proof is meant.
-        by_job = bool(address) and credentials is None and not os.environ.get("PYLOK_CERT")
-        if address is None or address == "":
-            address = DEFAULT_ADDRESS if credentials is not None else find_address()
+        by_job = address != "" and credentials is None and not chosen.of("cert").value
+        if not address:
+            encrypted = credentials is not None or chosen.want_tls()
+            address = DEFAULT_ADDRESS if encrypted else find_address()
         self.socket = socket_path(address)
         if self.socket is None:
             self.address = address
             if credentials is None:
-                credentials = proof.environment_credentials()
+                credentials = proof.tls_credentials(chosen)
         elif credentials is not None:
             raise ValueError(f"{address} is a Unix socket, which has no TLS and needs none")
         else:
@@ -140,35 +135,30 @@ class Endpoint:
         self.encrypted = credentials is not None
         if self.socket is None:
             check_address(self.address, encrypted=self.encrypted, insecure=insecure)
-        token_file = token_file or os.environ.get("PYLOK_TOKEN_FILE")
-        source: Any = proof.TokenFile(token_file) if token_file else None
-        if source is None and by_job and self.encrypted and proof.JobToken.is_there():
+        self.credentials = credentials
+        self.bearer: proof.Bearer | None = None
+        """The bearer token of each call; None: there is none."""
+        if token_file := chosen.of("token_file").value:
+            self._give(proof.TokenFile(token_file), insecure)
+        elif by_job and self.encrypted and proof.JobToken.is_there(chosen):
             host = split_address(self.address)[0]
-            source = proof.JobToken(os.environ.get("PYLOK_AUDIENCE") or host)
-        self.credentials = self._with_token(credentials, insecure, source)
+            self._give(proof.JobToken(chosen.of("audience").value or host), insecure)
 
-    def _with_token(
-        self, credentials: grpc.ChannelCredentials | None, insecure: bool, source: Any
-    ) -> grpc.ChannelCredentials | None:
-        """Returns credentials that give each call the token."""
-        if source is None:
-            return credentials
+    def _give(self, source: proof.TokenFile | proof.JobToken, insecure: bool) -> None:
+        """Gives each call the token, over a connection that may have it."""
         check: Any = _no_check
         if self.socket is not None:
             check = proof.Listener(self.socket).check
-            credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
-        elif credentials is None:
+            self.credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
+        elif self.credentials is None:
             if not insecure or not is_loopback(split_address(self.address)[0]):
                 raise ValueError(
                     f"without TLS nothing tells who listens at {self.address}, and whoever does would "
                     "get the bearer token; give credentials or PYLOK_TLS, use the server's socket, or "
                     "insecure=True for this machine"
                 )
-            credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP)
-        plugin = proof.Plugin(source, check)
-        return grpc.composite_channel_credentials(
-            credentials, grpc.metadata_call_credentials(plugin, "pylok")
-        )
+            self.credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP)
+        self.bearer = proof.Bearer(source, check)
 
     def target(self) -> str:
         """Returns the address as gRPC takes it."""

@@ -34,7 +34,7 @@ class ForkedClient(client.Client):
         self.holder = ""
         self._encrypted = settings.tls
         self._maker = connection.Maker()
-        self._server = Server(None)
+        self._server = Server(None, None)
         self._stub = _Stub(settings)
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ def serve() -> None:
         answer: tuple[bool, Any]
         try:
             message = getattr(pb, f"{method}Request").FromString(request)
-            response = getattr(real._stub, method)(message, **options)
+            response = real._ask(getattr(real._stub, method), message, **options)
             answer = True, response.SerializeToString()
         except grpc.RpcError as error:
             metadata = tuple((k, v) for k, v in error.trailing_metadata() or ())

@@ -2,7 +2,7 @@
 
 The lock files are the server's: a directory is one on the server, at or under its
 root. The server is the one that PYLOK_ADDRESS gives, 127.0.0.1:5625
-without it, or the one of configure.
+without it, or the one of configure; the config file's contexts are for pylok.Client.
 
 What the original did unsafely is safe here. ensure_unlock_state is one step with
 taking the lock, so of many callers one gets it. What others hold by name, with the

@@ -1,5 +1,5 @@
-"""What proves who asks: certificates and bearer tokens in files, as the environment gives
-them, and which servers a token may go to."""
+"""What proves who asks: certificates and bearer tokens, which servers a token may go to,
+and what happens when a server does not take it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from typing import Any
 
 import grpc
 
+from pylok.settings import Settings
+
 _LARGEST_TOKEN_FILE = 64 << 10
 
 
@@ -36,28 +38,24 @@ class NoTokenError(Exception):
     the call, and pylok.errors makes a CredentialError of that."""
 
 
-def environment_switch(name: str) -> bool:
-    """Returns whether a variable is true; ValueError where it is neither that nor false."""
-    text = os.environ.get(name, "")
-    if text.lower() not in ("", "0", "1", "true", "false", "t", "f"):
-        raise ValueError(f"{name} is {text!r}; it can be true or false")
-    return text.lower() in ("1", "true", "t")
-
-
-def environment_credentials() -> grpc.ChannelCredentials | None:
-    """Returns the TLS that PYLOK_TLS, PYLOK_CA, PYLOK_CERT and PYLOK_KEY ask for, or None.
-    Without PYLOK_CA the usual authorities vouch for the server. PYLOK_TLS=false is none,
-    whatever the others say."""
-    files = [os.environ.get(name, "") for name in ("PYLOK_CA", "PYLOK_CERT", "PYLOK_KEY")]
-    if os.environ.get("PYLOK_TLS"):
-        wanted = environment_switch("PYLOK_TLS")
-    else:
-        wanted = any(files)
-    if not wanted:
+def tls_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
+    """Returns the TLS that settings ask for, or None. Without a CA the usual authorities
+    vouch for the server."""
+    if not settings.want_tls():
         return None
-    if bool(files[1]) != bool(files[2]):
-        raise ValueError("PYLOK_CERT and PYLOK_KEY go together")
-    ca, certificate, key = (_read(path) if path else None for path in files)
+    files = [settings.of(key) for key in ("ca", "cert", "key")]
+    if bool(files[1].value) != bool(files[2].value):
+        by = files[1].by or files[2].by
+        raise ValueError(f"a certificate and its key go together, and there is only {by}")
+    least = settings.of("tls_min_version")
+    if least.value == "1.3":
+        raise ValueError(
+            f"{least.by} is 1.3, and gRPC for Python takes TLS 1.2 as well and cannot be told "
+            "otherwise; leave it out, or make it 1.2"
+        )
+    if least.value not in ("", "1.2"):
+        raise ValueError(f"{least.by} is {least.value!r}; it can be 1.2 or 1.3")
+    ca, certificate, key = (_read(file.value) if file.value else None for file in files)
     return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
@@ -76,9 +74,12 @@ class TokenFile:
         self._seen: tuple[int, ...] | None = None
         self._token = ""
 
-    def token(self) -> str:
-        """Returns the token, without the white space around it."""
+    def token(self, refused: str = "") -> str:
+        """Returns the token, without the white space around it. One that the server has
+        refused is looked for anew."""
         with self._lock:
+            if refused == self._token:
+                self._seen = None
             try:
                 state = os.stat(self.path)
                 seen = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
@@ -114,27 +115,28 @@ class JobToken:
         self._end = 0.0
 
     @staticmethod
-    def is_there() -> bool:
-        """Reports whether this is such a job, and PYLOK_CI_TOKEN is not off."""
-        switch = os.environ.get("PYLOK_CI_TOKEN") or "auto"
-        if switch not in ("auto", "off"):
-            raise ValueError(f"PYLOK_CI_TOKEN is {switch!r}; it can be auto or off")
+    def is_there(settings: Settings) -> bool:
+        """Reports whether this is such a job, and ci_token is not off."""
+        switch = settings.of("ci_token")
+        if switch.value not in ("", "auto", "off"):
+            raise ValueError(f"{switch.by} is {switch.value!r}; it can be auto or off")
         github = os.environ.get(_REQUEST_URL) and os.environ.get(_REQUEST_TOKEN)
-        return switch == "auto" and bool(os.environ.get("PYLOK_ID_TOKEN") or github)
+        return switch.value != "off" and bool(os.environ.get("PYLOK_ID_TOKEN") or github)
 
-    def token(self) -> str:
-        """Returns the token."""
+    def token(self, refused: str = "") -> str:
+        """Returns the token, and not one of GitHub's that the server has refused."""
         if given := os.environ.get("PYLOK_ID_TOKEN"):
             return given.strip()
         with self._lock:
-            if time.time() < self._renew:
+            is_refused = refused != "" and refused == self._token
+            if time.time() < self._renew and not is_refused:
                 return self._token
             try:
                 asked = time.time()
                 token = self._fetch()
                 life = _life(token)
             except (OSError, ValueError, http.client.HTTPException) as error:
-                if time.time() < self._end:
+                if time.time() < self._end and not is_refused:
                     return self._token
                 raise NoTokenError(
                     f"no OIDC token of this GitHub job for the audience {self._audience!r}: {error}"
@@ -251,18 +253,52 @@ class Listener:
                 )
 
 
-class Plugin(grpc.AuthMetadataPlugin):  # type: ignore[misc]
-    """Gives each call its bearer token."""
+class Bearer:
+    """The bearer token of a client's calls."""
 
     def __init__(self, source: TokenFile | JobToken, check: Callable[[], None]) -> None:
         """check raises NoTokenError where the token must not go."""
-        self._source = source
-        self._check = check
+        self.source = source
+        self.check = check
+
+
+class Attempt(grpc.AuthMetadataPlugin):  # type: ignore[misc]
+    """One sending of a call: gives it its token, and tells whether it is to be sent once
+    more with another. Without a Bearer it does neither."""
+
+    def __init__(self, bearer: Bearer | None, *, second: bool = False) -> None:
+        """second: the token of another attempt was refused."""
+        self._bearer = bearer
+        self._token = ""  # that the call went out with
+        self.second = second
+
+    def options(self) -> dict[str, Any]:
+        """Returns the arguments of the call that give it the token."""
+        if self._bearer is None:
+            return {}
+        return {"credentials": grpc.metadata_call_credentials(self, "pylok")}
 
     def __call__(self, context: Any, callback: Any) -> None:
         """Implements grpc.AuthMetadataPlugin."""
+        assert self._bearer is not None
         try:
-            self._check()
-            callback((("authorization", f"Bearer {self._source.token()}"),), None)
+            self._bearer.check()
+            token = self._token = self._bearer.source.token()
+            callback((("authorization", f"Bearer {token}"),), None)
         except Exception as error:
             callback((), error)
+
+    def is_refused(self, error: grpc.RpcError) -> bool:
+        """Reports whether the server did not take the token."""
+        return self._token != "" and bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
+
+    def next(self) -> Attempt | None:
+        """Returns an attempt with another token than the one that was refused; None: there
+        is no other. It may ask a server for one, and take some seconds."""
+        assert self._bearer is not None
+        try:
+            if self._bearer.source.token(self._token) == self._token:
+                return None
+        except NoTokenError:
+            return None
+        return Attempt(self._bearer, second=True)

@@ -6,6 +6,8 @@ import random
 from datetime import timedelta
 from typing import Any
 
+import grpc
+
 from pylok import connection
 from pylok.errors import (
     Error,
@@ -16,6 +18,7 @@ from pylok.errors import (
     after,
 )
 from pylok.lease import now
+from pylok.proof import Attempt, Bearer
 from pylok.requests import Seconds, seconds
 
 ABSENT = (UnreachableError, ShuttingDownError)
@@ -25,9 +28,11 @@ ABSENT = (UnreachableError, ShuttingDownError)
 class Server:
     """What a client knows of its server."""
 
-    def __init__(self, patience: Seconds | None) -> None:
-        """patience is how long the server is waited for; None: connection.PATIENCE."""
+    def __init__(self, patience: Seconds | None, bearer: Bearer | None) -> None:
+        """patience is how long the server is waited for; None: connection.PATIENCE. bearer
+        is the token of each call."""
         self._patience = patience
+        self.bearer = bearer
         self.reached = False
         """Whether it has answered once: one that never did is not waited for."""
 
@@ -46,6 +51,7 @@ class Sending:
         self._server = server
         self._waits = seconds(wait) > 0
         self._wait_end = now() + seconds(wait)
+        self._begun = False  # it was sent
         self._until = 0.0  # when its time is over; 0: it has not failed
         self.pause: float | None = None
         """For how many seconds the server wants not to be asked; None: it says nothing of
@@ -55,22 +61,38 @@ class Sending:
         self.cut_off = False
         """Whether a connection was lost, so that the server may not know yet when the
         caller has left."""
+        self._attempt = Attempt(server.bearer)
 
-    def begin(self) -> float:
-        """Makes the request ready to be sent, and returns how many seconds that may take.
-        The wait goes on from where it was."""
+    def begin(self) -> dict[str, Any]:
+        """Makes the request ready to be sent, and returns the arguments of the call: how
+        many seconds it may take, and its token. The wait goes on from where it was."""
         left = max(0.0, self._wait_end - now())
-        if self._until and self._waits:
+        if self._begun and self._waits:
             self._request.wait.FromTimedelta(timedelta(seconds=left))
-        return connection.TIMEOUT + left
+        self._begun = True
+        return {"timeout": connection.TIMEOUT + left, **self._attempt.options()}
 
     def answered(self) -> None:
         """Notes an answer."""
         self._server.reached = True
 
+    def is_refused(self, error: grpc.RpcError) -> bool:
+        """Reports whether the server did not take the token, and the request may be sent
+        once more with another: see renewed."""
+        return not self._attempt.second and self._attempt.is_refused(error)
+
+    def renewed(self) -> bool:
+        """Reports whether there is another token. It may take some seconds to get one."""
+        following = self._attempt.next()
+        if following is None:
+            return False
+        self._attempt = following
+        return True
+
     def failed(self, error: Error, *, again: bool) -> bool:
         """Notes an error, and reports whether the request is to be sent again. Raises the
         error of a later sending that tells what has become of the request."""
+        self._attempt = Attempt(self._server.bearer)
         sent = not isinstance(error, UnreachableError) or error.sent
         self._server.reached = self._server.reached or sent
         self.cut_off = self.cut_off or isinstance(error, UnreachableError)

@@ -66,7 +66,7 @@ class Taking(Generic[T]):
                 self._leave()
             raise
 
-    def send(self, rpc: Any, request: Any, timeout: float) -> Any:
+    def send(self, rpc: Any, request: Any, options: dict[str, Any]) -> Any:
         """Makes the call for the lock, for work. One that waits ends when the caller
         leaves; another is answered at once and can tell what it did."""
         with self._deciding:
@@ -74,9 +74,9 @@ class Taking(Generic[T]):
                 raise LeftError(sent=self._sent)
             self._sent = True
             if self._waits:
-                self._call = rpc.future(request, timeout=timeout)
+                self._call = rpc.future(request, **options)
         if self._call is None:
-            return rpc(request, timeout=timeout)
+            return rpc(request, **options)
         try:
             return self._call.result()
         except grpc.FutureCancelledError:

@@ -13,6 +13,7 @@ from pylok.connection import PAUSE, Maker, not_for_children
 from pylok.errors import Error, from_rpc_error
 from pylok.messages import Event, event_from_message
 from pylok.position import Position
+from pylok.proof import Bearer
 from pylok.v1 import lock_service_pb2 as pb
 
 
@@ -34,13 +35,14 @@ class Watch(Iterator[Event]):
         address: str,
         pattern: str,
         after_revision: int,
+        bearer: Bearer | None,
     ) -> None:
         """Is for Client.watch."""
         self._rpc = rpc
         self._explained = explained
         self._address = address
         self._pattern = pattern
-        self._position = Position(after_revision)
+        self._position = Position(after_revision, bearer)
         self._stream: Any = None
         self._begun = False  # an event has come
         self._fruitful = True  # this stream has brought an event
@@ -61,6 +63,9 @@ class Watch(Iterator[Event]):
             except grpc.RpcError as error:
                 if self._closed.is_set():
                     raise StopIteration from None
+                if self._position.is_refused(error) and self._position.renewed():
+                    self._stream, self._fruitful = None, True
+                    continue
                 refusal = from_rpc_error(error, self._address)
                 pause = self._position.again(refusal, begun=self._begun)
                 if pause is None:
@@ -111,5 +116,6 @@ class Watch(Iterator[Event]):
                         pattern=self._pattern, after_revision=self._position.after_revision
                     ),
                     wait_for_ready=self._begun,
+                    **self._position.open(),
                 )
             )

@@ -20,6 +20,7 @@ for _name in [name for name in os.environ if name.startswith(("PYLOK_", "PYLOKD_
     if not _name.startswith("PYLOK_TEST_"):
         del os.environ[_name]
 os.environ["PYLOK_ADDRESS"] = "127.0.0.1:1"
+os.environ["XDG_CONFIG_HOME"] = os.path.join(PYTHON_DIRECTORY, "tests", "no-config")
 
 
 class Daemon:

@@ -20,6 +20,7 @@ import grpc
 
 import pylok
 from pylok import aio, connection, proof
+from pylok.settings import Settings
 from tests.daemon import Daemon
 
 TOKENS = {name: f"pylok_s3cret-of-{name}" for name in ("alice", "bob")}
@@ -283,9 +284,9 @@ class Certificates(ProofTest):
             ACTIONS_ID_TOKEN_REQUEST_URL=f"http://127.0.0.1:{server.server_port}/token?api-version=2.0",
             ACTIONS_ID_TOKEN_REQUEST_TOKEN="s3cret",
         )
-        self.assertTrue(proof.JobToken.is_there())
+        self.assertTrue(proof.JobToken.is_there(Settings()))
         with mock.patch.dict(os.environ, PYLOK_CI_TOKEN="off"):
-            self.assertFalse(proof.JobToken.is_there())
+            self.assertFalse(proof.JobToken.is_there(Settings()))
         job = proof.JobToken("a b&c")
         with mock.patch("pylok.proof.time.time") as clock:
             clock.return_value = 1000.0
@@ -294,6 +295,9 @@ class Certificates(ProofTest):
             clock.return_value = 1000.8
             second = job.token()
             self.assertNotEqual(second, first)
+            with self.assertRaisesRegex(proof.NoTokenError, "answers 403"):
+                job.token(second)  # the server refuses it, and GitHub gives no other
+            self.assertEqual((job.token(first), len(asked)), (second, 3))
             clock.return_value = 1000.8 + 3590
             self.assertEqual(job.token(), second)  # GitHub refuses, and that one has not ended
             clock.return_value = 1000.8 + 3601
@@ -317,7 +321,7 @@ class Certificates(ProofTest):
             ):
                 with self.subTest(variables), mock.patch.dict(os.environ, variables):
                     with mock.patch.object(proof.JobToken, "__init__", return_value=None) as made:
-                        connection.Endpoint(None, None, False, None)
+                        connection.Endpoint(Settings(), None)
                     self.assertEqual(made.called, meant)
 
     def test_plaintext(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from pylok import connection, requests
+from pylok import connection, proof, requests
 from pylok.aio.hold import Hold
 from pylok.aio.patience import patiently
 from pylok.aio.watch import Watch
@@ -46,6 +46,7 @@ from pylok.messages import (
 from pylok.probe import explain
 from pylok.requests import Seconds
 from pylok.sending import ABSENT, Sending, Server
+from pylok.settings import Settings
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1.lock_service_pb2_grpc import LockServiceStub
 
@@ -67,15 +68,23 @@ class Client:
         insecure: bool = False,
         token_file: str | None = None,
         patience: Seconds | None = None,
+        context: str | None = None,
     ) -> None:
         """Makes a client without waiting for the server; the arguments are those of
         pylok.Client."""
-        self._endpoint = connection.Endpoint(address, credentials, insecure, token_file)
+        chosen = Settings(
+            context=context,
+            address=address or None,
+            insecure=insecure,
+            token_file=token_file or None,
+            holder=holder,
+        )
+        self._endpoint = connection.Endpoint(chosen, credentials)
         self.address = self._endpoint.address
-        self.holder = connection.default_holder() if holder is None else holder
+        self.holder = chosen.of("holder").value if chosen.has("holder") else connection.default_holder()
         self._opened: tuple[Any, Any] | None = None  # channel and stub, of the running loop
         self._maker = connection.Maker()
-        self._server = Server(patience)
+        self._server = Server(patience, self._endpoint.bearer)
 
     def acquire(
         self,
@@ -231,7 +240,12 @@ class Client:
         """Returns an async iterator over the changes of the locks that match a
         pattern, as pylok.Client.watch does."""
         return Watch(
-            self._open()[1].Watch, self._explained, self.address, pattern, after_revision
+            self._open()[1].Watch,
+            self._explained,
+            self.address,
+            pattern,
+            after_revision,
+            self._server.bearer,
         )
 
     async def info(self) -> Info:
@@ -330,16 +344,15 @@ class Client:
 
     async def _undo(self, request: pb.LockRequest, *, cut_off: bool) -> bool:
         """Releases what a request may have taken, as pylok.Client does."""
-        _, stub = self._open()
         until = now() + connection.UNDO
         try:
             if request.HasField("wait") and not cut_off:
                 asked = pb.StatusRequest(name=request.name)
-                found = (await stub.Status(asked, timeout=until - now())).lock
+                found = (await self._ask("Status", asked, until - now())).lock
                 if found.state != pb.LOCK_STATE_LOCKED or found.holder != request.holder:
                     return True
             again = requests.lock_again(request)
-            response = await stub.Lock(again, timeout=until - now(), wait_for_ready=True)
+            response = await self._ask("Lock", again, until - now(), wait_for_ready=True)
         except grpc.RpcError as error:
             return isinstance(from_rpc_error(error, self.address), ANSWERS)
         return await self._give_back(lock_from_message(response.lock), until)
@@ -350,7 +363,7 @@ class Client:
         timeout = connection.UNDO if until is None else until - now()
         request = requests.unlock(lock.name, lock.token, self.holder, False, connection.LEFT, None)
         try:
-            await self._open()[1].Unlock(request, timeout=timeout, wait_for_ready=True)
+            await self._ask("Unlock", request, timeout, wait_for_ready=True)
         except grpc.RpcError as error:
             refusal = from_rpc_error(error, self.address)
             return isinstance(refusal, (NotHolderError, NotLockedError))
@@ -365,13 +378,31 @@ class Client:
         sending = sending or Sending(request, self._server)
         while True:
             try:
-                response = await rpc(request, timeout=sending.begin())
+                response = await rpc(request, **sending.begin())
                 sending.answered()
                 return response, sending.lost is not None
             except grpc.RpcError as error:
+                if sending.is_refused(error) and await asyncio.to_thread(sending.renewed):
+                    continue
                 lost = from_rpc_error(error, self.address, request)
             if not sending.failed(lost, again=again) or not await self._is_there(sending):
                 raise await self._explained(sending.lost or lost)
+
+    async def _ask(self, method: str, request: Any, timeout: float, **options: Any) -> Any:
+        """Makes a call, and once more where its token is refused and there is another."""
+        rpc = getattr(self._open()[1], method)
+        until = now() + timeout
+        attempt = proof.Attempt(self._server.bearer)
+        while True:
+            try:
+                return await rpc(request, timeout=until - now(), **attempt.options(), **options)
+            except grpc.RpcError as error:
+                if attempt.second or not attempt.is_refused(error):
+                    raise
+                following = await asyncio.to_thread(attempt.next)
+                if following is None:
+                    raise
+                attempt = following
 
     async def _is_there(self, sending: Sending) -> bool:
         """Waits for the server while there is patience, and reports whether it is there.
@@ -384,7 +415,7 @@ class Client:
             if (left := sending.left()) <= 0:
                 return False
             try:
-                await self._open()[1].Info(pb.InfoRequest(), timeout=left, wait_for_ready=True)
+                await self._ask("Info", pb.InfoRequest(), left, wait_for_ready=True)
                 return True
             except grpc.RpcError as error:
                 if not isinstance(from_rpc_error(error, self.address), (*ABSENT, TimeLimitError)):
@@ -398,15 +429,12 @@ class Client:
 
     async def _renew_hold(self, name: str, token: int, timeout: float) -> Lock:
         """Renews a hold, and waits with it for the server to be there."""
-        _, stub = self._open()
+        request = pb.RenewRequest(name=name, token=token)
         try:
-            response = await stub.Renew(
-                pb.RenewRequest(name=name, token=token), timeout=timeout, wait_for_ready=True
-            )
+            response = await self._ask("Renew", request, timeout, wait_for_ready=True)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from None
         return lock_from_message(response.lock)
-
 
     async def _end_of(self, lock: Lock) -> Event | None:
         """Returns the event that has ended a hold, if that comes soon."""
@@ -416,7 +444,7 @@ class Client:
         until = now() + connection.EXPLAIN
         try:
             while (left := until - now()) > 0:
-                response = await self._open()[1].History(request, timeout=left)
+                response = await self._ask("History", request, left)
                 for event in map(event_from_message, response.events):
                     if ends(event, lock):
                         return event
