@@ -135,8 +135,8 @@ func (p *program) howToProve(reason lock.Reason) string {
 	if reason != lock.ErrUnauthenticated {
 		return ""
 	}
-	if file := p.settings.of(tokenSetting); file.value != "" {
-		return fmt.Sprintf("\nThe bearer token is that in %s (%s).", file.value, file.by)
+	if p.settings != nil && p.settings.proof != "" {
+		return "\n" + p.settings.proof
 	}
 	return "\nSay who you are with --token-file FILE, or --cert FILE and --key FILE."
 }

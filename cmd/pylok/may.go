@@ -66,6 +66,9 @@ func verbArgs(cmd *cobra.Command, args []string) error {
 		return usagef("say what to do, one of %s: %s VERB NAME", strings.Join(verbs, ", "), cmd.CommandPath())
 	}
 	if args[0] != string(client.Admin) {
+		if len(args) == 1 {
+			return usagef("give the name of a lock: %s %s NAME", cmd.CommandPath(), args[0])
+		}
 		return nameArg(cmd, args[1:])
 	}
 	if len(args) > 1 {

@@ -74,6 +74,7 @@ type settings struct {
 	context   string // its name; empty: none is in force
 	elsewhere bool   // the address is another than that of the context
 	values    map[string]found
+	proof     string // a sentence on what is sent to say who asks, once there are options; empty: nothing is
 }
 
 // of returns a setting. Nil settings have none.
@@ -152,17 +153,21 @@ func isSameServer(a, b string) bool {
 		if address == "" {
 			address = client.FindAddress()
 		}
-		path, isSocket := strings.CutPrefix(address, "unix:")
-		path = strings.TrimPrefix(path, "//")
-		if !isSocket && !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, ".") {
+		if !isSocket(address) {
 			return address
 		}
+		path := strings.TrimPrefix(strings.TrimPrefix(address, "unix:"), "//")
 		if absolute, err := filepath.Abs(path); err == nil {
 			path = absolute
 		}
 		return "unix://" + path
 	}
 	return plain(a) == plain(b) || (a == "") != (b == "") && a+b == client.DefaultAddress
+}
+
+// isSocket reports whether an address is meant to be that of a Unix socket.
+func isSocket(address string) bool {
+	return strings.HasPrefix(address, "unix:") || strings.HasPrefix(address, "/") || strings.HasPrefix(address, ".")
 }
 
 func (f found) isOn() bool {
@@ -174,8 +179,7 @@ func (f found) isOn() bool {
 func (s *settings) options() (address string, options client.Options, err error) {
 	address = s.of(addressSetting).value
 	options.Insecure = s.of(insecureSetting).isOn()
-	isSocket := strings.HasPrefix(address, "unix:") || strings.HasPrefix(address, "/") || strings.HasPrefix(address, ".")
-	why := s.wantsTLS(isSocket)
+	why := s.wantsTLS(isSocket(address))
 	if options.Insecure && why != "" {
 		return "", options, usagef("%s means no TLS; leave it out, or leave out --tls, --ca and --cert (%s asks for TLS)", s.of(insecureSetting).by, why)
 	}
@@ -184,9 +188,13 @@ func (s *settings) options() (address string, options client.Options, err error)
 			return "", options, err
 		}
 	}
+	if cert := s.of(certSetting); cert.value != "" && options.TLS != nil {
+		s.proof = fmt.Sprintf("The certificate is that in %s (%s).", cert.value, cert.by)
+	}
 	file := s.of(tokenSetting)
 	if file.value != "" {
 		options.Bearer = client.TokenFile(file.value)
+		s.proof = fmt.Sprintf("The bearer token is that in %s (%s).", file.value, file.by)
 		if _, err := os.Stat(file.value); err != nil {
 			return "", options, usagef("%s: %v", file.by, err)
 		}
@@ -209,6 +217,7 @@ func (s *settings) options() (address string, options client.Options, err error)
 	}
 	if source, ok := client.JobToken(audience); ok {
 		options.Bearer = source
+		s.proof = "The bearer token is that of this CI job; --ci-token off sends none."
 	}
 	return address, options, nil
 }
