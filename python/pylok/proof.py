@@ -59,6 +59,17 @@ def tls_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
     return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
+def _checked(token: str, where: str) -> str:
+    """Returns a token without the white space around it; NoTokenError, without a word of it,
+    for what cannot be one."""
+    token = token.strip()
+    if not token:
+        raise NoTokenError(f"{where} is empty")
+    if not all("\x20" < character < "\x7f" for character in token):
+        raise NoTokenError(f"{where} has a character in it that no bearer token has")
+    return token
+
+
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
@@ -87,19 +98,13 @@ class TokenFile:
                     self._seen = None
                     with open(self.path, "rb") as file:
                         text = file.read(_LARGEST_TOKEN_FILE + 1)
-                    self._token = self._checked(text)
+                    if len(text) > _LARGEST_TOKEN_FILE:
+                        raise NoTokenError(f"{self.path} is too long for a bearer token")
+                    self._token = _checked(text.decode("ascii", "replace"), self.path)
                     self._seen = seen
             except OSError as error:
                 raise NoTokenError(f"the file with the bearer token: {error}") from None
             return self._token
-
-    def _checked(self, text: bytes) -> str:
-        token = text.strip()
-        if not token or len(text) > _LARGEST_TOKEN_FILE:
-            raise NoTokenError(f"{self.path} is empty, or too long for a bearer token")
-        if any(byte <= 0x20 or byte >= 0x7F for byte in token):
-            raise NoTokenError(f"{self.path} has a character in it that no bearer token has")
-        return token.decode("ascii")
 
 
 class JobToken:
@@ -121,12 +126,12 @@ class JobToken:
         if switch.value not in ("", "auto", "off"):
             raise ValueError(f"{switch.by} is {switch.value!r}; it can be auto or off")
         github = os.environ.get(_REQUEST_URL) and os.environ.get(_REQUEST_TOKEN)
-        return switch.value != "off" and bool(os.environ.get("PYLOK_ID_TOKEN") or github)
+        return switch.value != "off" and bool(os.environ.get(_ID_TOKEN, "").strip() or github)
 
     def token(self, refused: str = "") -> str:
         """Returns the token, and not one of GitHub's that the server has refused."""
-        if given := os.environ.get("PYLOK_ID_TOKEN"):
-            return given.strip()
+        if given := os.environ.get(_ID_TOKEN, "").strip():
+            return _checked(given, _ID_TOKEN)
         with self._lock:
             is_refused = refused != "" and refused == self._token
             if time.time() < self._renew and not is_refused:
@@ -135,7 +140,7 @@ class JobToken:
                 asked = time.time()
                 token = self._fetch()
                 life = _life(token)
-            except (OSError, ValueError, http.client.HTTPException) as error:
+            except (OSError, ValueError, http.client.HTTPException, NoTokenError) as error:
                 if time.time() < self._end and not is_refused:
                     return self._token
                 raise NoTokenError(
@@ -151,9 +156,10 @@ class JobToken:
         if not url.netloc or not (url.scheme == "https" or local):
             raise ValueError(f"{_REQUEST_URL} is not the address of an HTTPS server")
         query = urllib.parse.parse_qsl(url.query) + [("audience", self._audience)]
+        secret = _checked(os.environ[_REQUEST_TOKEN], _REQUEST_TOKEN)
         request = urllib.request.Request(
             url._replace(query=urllib.parse.urlencode(query)).geturl(),
-            headers={"Authorization": f"Bearer {os.environ[_REQUEST_TOKEN]}"},
+            headers={"Authorization": f"Bearer {secret}"},
         )
         try:
             with urllib.request.build_opener(_NoRedirection()).open(request, timeout=5) as response:
@@ -164,7 +170,7 @@ class JobToken:
         token = answer.get("value") if isinstance(answer, dict) else None
         if not isinstance(token, str):
             raise ValueError(f"{url.netloc} answers without a token")
-        return token
+        return _checked(token, f"the token of {url.netloc}")
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):
@@ -175,6 +181,7 @@ class _NoRedirection(urllib.request.HTTPRedirectHandler):
         return None
 
 
+_ID_TOKEN = "PYLOK_ID_TOKEN"
 _REQUEST_URL = "ACTIONS_ID_TOKEN_REQUEST_URL"
 _REQUEST_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 

@@ -308,6 +308,14 @@ class Certificates(ProofTest):
         self.assertEqual(asked[0], ("Bearer s3cret", "/token?api-version=2.0&audience=a+b%26c"))
         with mock.patch.dict(os.environ, PYLOK_ID_TOKEN=" of-gitlab\n"):
             self.assertEqual(job.token(), "of-gitlab")
+        for variable in ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "PYLOK_ID_TOKEN"):
+            with mock.patch.dict(os.environ, {variable: "s3cret\ns3cret"}):
+                with self.assertRaises(proof.NoTokenError) as bad:
+                    job.token()
+                self.assertNotIn("s3cret", str(bad.exception))
+                self.assertIn(f"{variable} has a character", str(bad.exception))
+        with mock.patch.dict(os.environ, PYLOK_ID_TOKEN=" ", ACTIONS_ID_TOKEN_REQUEST_URL=""):
+            self.assertFalse(proof.JobToken.is_there(Settings()))
 
     def test_job_is_by_itself(self) -> None:
         """Only where the environment turns TLS on, and no other proof is meant."""
