@@ -86,7 +86,7 @@ class Client:
         to talk to a server; see `pylok help context`. An argument counts first, then this
         context, then a variable, then the context that PYLOK_CONTEXT names or the default
         one. With address a context counts only when this names it, and with PYLOK_ADDRESS
-        the default one does not.
+        the default one does not, nor one that PYLOK_CONTEXT names with another address.
 
         holder is who its holds belong to; default PYLOK_HOLDER, else user@host. credentials
         turn TLS on: grpc.ssl_channel_credentials(); default what PYLOK_TLS, PYLOK_CA,

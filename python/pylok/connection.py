@@ -199,6 +199,17 @@ def socket_path(address: str) -> str | None:
     return path
 
 
+def is_same_server(a: str, b: str) -> bool:
+    """Reports whether two addresses are one, which may be written in several ways; an empty
+    one is that of this machine's own server."""
+
+    def plain(address: str) -> str:
+        path = socket_path(address or find_address())
+        return (address or DEFAULT_ADDRESS) if path is None else f"{_SOCKET}{path}"
+
+    return plain(a) == plain(b) or (a == "") != (b == "") and a + b == DEFAULT_ADDRESS
+
+
 def make_channel(make_insecure: Any, make_secure: Any, endpoint: Endpoint) -> Any:
     """Makes a channel with the two functions of grpc or of grpc.aio."""
     global _used_by

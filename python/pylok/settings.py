@@ -23,7 +23,8 @@ class Settings:
 
     An argument counts first. A context that is asked for by an argument counts before the
     variables, and any other after them. With an address from elsewhere no context counts
-    that was not asked for, so that its credentials go to its server alone."""
+    that was not asked for, nor with PYLOK_ADDRESS one that PYLOK_CONTEXT names, unless it is
+    that server's: its credentials go there alone."""
 
     def __init__(self, *, context: str | None = None, **arguments: str | bool | None) -> None:
         """arguments are the client's, those of them that are settings; None and False: not
@@ -38,6 +39,12 @@ class Settings:
             name = name or contexts.default
             if name:
                 in_context = contexts.get(name)
+        variable_address = os.environ.get("PYLOK_ADDRESS", "")
+        if name and not context and variable_address:
+            from pylok.connection import is_same_server  # here, since it needs this module
+
+            if not is_same_server(in_context.get("address", ""), variable_address):
+                in_context = {}
         self._found: dict[str, Found] = {}
         for key in KEYS:
             argument = arguments.get(key)

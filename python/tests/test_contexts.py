@@ -60,7 +60,8 @@ class Contexts(ProofTest):
             ("address without PYLOK_CONTEXT's token", {"PYLOK_CONTEXT": "home"}, {"address": "localhost:2"}, "localhost:2", None),
             ("address with context", {}, {"address": "x.example:2", "context": "home"}, "x.example:2", home),
             ("PYLOK_ADDRESS without the default's token", {"PYLOK_ADDRESS": "localhost:2"}, {}, "localhost:2", None),
-            ("as run hands it on", {"PYLOK_ADDRESS": "x.example:2", "PYLOK_CONTEXT": "home"}, {}, "x.example:2", home),
+            ("as run hands it on", {"PYLOK_ADDRESS": "home.example:1", "PYLOK_CONTEXT": "home"}, {}, "home.example:1", home),
+            ("PYLOK_ADDRESS without PYLOK_CONTEXT's token", {"PYLOK_ADDRESS": "localhost:2", "PYLOK_CONTEXT": "home"}, {}, "localhost:2", None),
             ("credentials", {}, {"credentials": tls}, "prod.example:1", prod),
             ("plaintext", {}, {"context": "open"}, "localhost:1", None),
             ("plaintext by a variable", {"PYLOK_TLS": "0", "PYLOK_CONTEXT": "open", **of_variable}, {}, "localhost:1", "/variable"),
@@ -107,6 +108,8 @@ class Contexts(ProofTest):
         self.assertEqual(self.caller(context="alice"), "token:alice")
         os.environ["PYLOK_CONTEXT"] = "alice"
         self.assertEqual(self.caller(), "token:alice")
+        with mock.patch.dict(os.environ, PYLOK_ADDRESS=f"unix:{path}"):
+            self.assertEqual(self.caller(), "token:alice")
         self.assertTrue(self.caller(path).startswith("unix:"))
 
     def test_mistakes(self) -> None:
