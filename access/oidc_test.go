@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -77,6 +78,7 @@ func TestJWT(t *testing.T) {
 		{"of another issuer who says that it is ours", other.Token(claims(map[string]any{"iss": ours.URL})), "its signature or its times are wrong"},
 		{"with another's claims", parts[0] + "." + strange[1] + "." + parts[2], "its signature or its times are wrong"},
 		{"unsigned", "eyJhbGciOiJub25lIn0." + parts[1] + ".", "no entry of its access file fits"},
+		{"signed with the public key for a secret", base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." + parts[1] + "." + parts[2], "no entry of its access file fits"},
 		{"a name with a line in it", ours.Token(claims(map[string]any{"run_id": "1\nadmin"})), ""},
 		{"a name that is too long", ours.Token(claims(map[string]any{"run_id": strings.Repeat("1", 257)})), ""},
 		{"a name without its claim", ours.Token(claims(map[string]any{"run_id": nil})), ""},
@@ -93,6 +95,30 @@ func TestJWT(t *testing.T) {
 				t.Errorf("%s: %q has %q", test.name, err, secret)
 			}
 		}
+	}
+}
+
+// TestJWTByAnotherPolicy: a token that was found good has the groups that the present
+// access file gives, and nobody has them whom that does not know.
+func TestJWTByAnotherPolicy(t *testing.T) {
+	issuer := testissuer.New(t)
+	policy := func(group, audience string) *Policy {
+		return mustParse(t, fmt.Sprintf("callers:\n  - {name: \"ci:{sub}\", jwt: {issuer: %q, audience: %s}, groups: [%s]}\nrules: []\n", issuer.URL, audience, group))
+	}
+	c, err := NewControl(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := issuer.Token(map[string]any{"aud": "a", "sub": "x"})
+	for _, group := range []string{"before", "after"} {
+		c.policy.Store(policy(group, "a"))
+		if caller, err := identify(t, c, token); err != nil || fmt.Sprint(caller.Groups) != "["+group+"]" {
+			t.Errorf("%s: %+v, %v", group, caller, err)
+		}
+	}
+	c.policy.Store(policy("others", "b"))
+	if caller, err := identify(t, c, token); !errors.Is(err, lock.ErrUnauthenticated) {
+		t.Errorf("whom the access file does not know any more is %+v, %v", caller, err)
 	}
 }
 

@@ -63,11 +63,14 @@ func (l *socketListener) Close() error {
 // listenSocket opens the socket that the flags ask for; nil: none. A default one that
 // cannot be opened is done without.
 func (c *config) listenSocket(log *slog.Logger) (net.Listener, error) {
+	if c.socket == "" && c.socketIsDefault {
+		log.Info("there is no socket, for XDG_RUNTIME_DIR is not set; --socket says where one may be")
+	}
 	if c.socket == "" || c.socket == none {
 		return nil, nil
 	}
 	if c.socketIsDefault {
-		if err := os.MkdirAll(filepath.Dir(c.socket), 0o755); err != nil {
+		if err := makeSocketDir(filepath.Dir(c.socket)); err != nil {
 			log.Warn("there is no socket, and callers of this machine have to give the address; --socket none says so too", "error", err)
 			return nil, nil
 		}
@@ -82,6 +85,22 @@ func (c *config) listenSocket(log *slog.Logger) (net.Listener, error) {
 		return nil, nil
 	}
 	return nil, err
+}
+
+// makeSocketDir makes the directory of the default socket, which everybody may pass
+// whatever the umask is: the socket's own mode says who may connect.
+func makeSocketDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // openSocket listens on a Unix socket. One that a server has left is replaced, one that is

@@ -41,6 +41,24 @@ func TestDefaultSocket(t *testing.T) {
 	}
 }
 
+// TestMakeSocketDir: the directory of the default socket is everybody's to pass, whatever
+// the umask, and one that is there stays as it is.
+func TestMakeSocketDir(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run", "pylok")
+	defer unix.Umask(unix.Umask(0o077))
+	for _, want := range []fs.FileMode{0o755, 0o711} {
+		if err := makeSocketDir(dir); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != want {
+			t.Errorf("the directory is %v, %v; want mode %v", info.Mode(), err, want)
+		}
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // callerOver asks who the server takes for the caller on a socket. A uid that is not 0 is
 // whose process connects.
 func callerOver(t *testing.T, path string, uid uint32) (*pylokv1.InfoResponse, error) {
