@@ -208,8 +208,11 @@ func (p *Policy) Denied(c lock.Caller, v Verb, n lock.Name) error {
 	if others := p.whoElse(v, n); others != "" {
 		message += "; " + others
 	}
-	if c.Proof == "" {
+	switch {
+	case c.Proof == "":
 		message += "; the call came without a proof of who asks, such as a token or the server's socket"
+	case !c.Listed:
+		message += "; no entry of the access file describes " + nameOf(c)
 	}
 	return &lock.Error{Reason: lock.ErrPermissionDenied, Message: message}
 }

@@ -79,6 +79,10 @@ func TestAllows(t *testing.T) {
 	if !p.AllowsAdmin(ops) || p.AllowsAdmin(deployer) || p.AllowsAdmin(anonymous) {
 		t.Error("alice alone is an admin")
 	}
+	known := p.Denied(lock.Caller{Name: "unix:bob", Proof: "socket"}, Break, lock.MustParseName("prod/x")).Error()
+	if !strings.HasSuffix(known, "no entry of the access file describes unix:bob") {
+		t.Errorf("the refusal of one whom no entry describes is %q", known)
+	}
 	denied := p.Denied(bob, Break, lock.MustParseName("prod/x")).Error()
 	if !strings.Contains(denied, "unix:bob") || !strings.Contains(denied, "break prod/x") || !strings.Contains(denied, "ops") {
 		t.Errorf("the refusal is %q", denied)

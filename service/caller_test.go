@@ -184,6 +184,9 @@ rules: []
 					t.Errorf("the server takes the caller for %q by %q in %q, want %q by %q in %q", got.GetCaller(), got.GetProof(), got.GetGroups(), test.want.GetCaller(), test.want.GetProof(), test.want.GetGroups())
 				}
 			}
+			if strings.Contains(log.String(), "peer=@") || !strings.Contains(log.String(), "peer=") {
+				t.Errorf("the log does not say from where:\n%s", log)
+			}
 			if want := test.want.GetCaller(); want != "" && !strings.Contains(log.String(), "caller="+want) {
 				t.Errorf("the log does not say who called, %s:\n%s", want, log)
 			}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/pylok/pylok/access"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -133,8 +134,12 @@ func callAttrs(ctx context.Context, method string, request any) []slog.Attr {
 	caller, _ := callerOf(ctx)
 	add("caller", caller.Name)
 	add("proof", caller.Proof)
-	if p, ok := peer.FromContext(ctx); ok && caller.Proof != "socket" { // of which there is one
-		add("peer", p.Addr.String())
+	if p, ok := peer.FromContext(ctx); ok {
+		from := p.Addr.String()
+		if p.Addr.Network() == "unix" {
+			from = access.EvidenceOf(ctx).Peer // the socket: who connects has no address
+		}
+		add("peer", from)
 	}
 	return attrs
 }
