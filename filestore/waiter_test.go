@@ -46,7 +46,7 @@ func TestWaiterOnAFullDisk(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: name, Holder: "alice"}); err != nil {
+	if _, err := m.Unlock(t.Context(), lock.Caller{Name: callerOf("alice")}, lock.UnlockRequest{Name: name, Holder: "alice"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {

@@ -210,6 +210,8 @@ func TestCallsOfOnePlace(t *testing.T) {
 		a.end(call)
 		a.end(call) // a stream ends it with each message
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if len(a.calls) != 0 || len(a.places) != 0 {
 		t.Errorf("%d calls of %d places are kept, want none", len(a.calls), len(a.places))
 	}
