@@ -39,6 +39,7 @@ type Audit struct {
 	ended chan struct{} // closed when the last line is written
 
 	mu      sync.Mutex
+	reopen  bool // the file is to be opened anew, and the queue had no room to say so
 	closed  bool
 	dropped int // since the file said so last
 	total   int // ever
@@ -58,7 +59,6 @@ type auditLine struct {
 	Name    string    `json:"name,omitempty"`
 	Allowed bool      `json:"allowed"`
 	Reason  string    `json:"reason,omitempty"`
-	Dropped int       `json:"dropped,omitempty"`
 
 	reopen bool
 }
@@ -144,11 +144,9 @@ func (a *Audit) add(line auditLine) {
 	if a.closed {
 		return
 	}
-	if line.Allowed || line.reopen || a.refusals.Allow() {
-		line.Dropped = a.dropped
+	if line.Allowed || a.refusals.Allow() {
 		select {
 		case a.lines <- line:
-			a.dropped = 0
 			return
 		default:
 		}
@@ -157,11 +155,31 @@ func (a *Audit) add(line auditLine) {
 	a.total++
 }
 
-// Reopen opens the file anew, as after it was moved away.
+// Reopen opens the file anew, as after it was moved away, once the lines that wait are
+// written.
 func (a *Audit) Reopen() {
-	if a != nil {
-		a.add(auditLine{reopen: true})
+	if a == nil {
+		return
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	select {
+	case a.lines <- auditLine{reopen: true}:
+	default:
+		a.reopen = true
+	}
+}
+
+// isToReopen reports whether the queue had no room for the order to open the file anew.
+func (a *Audit) isToReopen() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	is := a.reopen
+	a.reopen = false
+	return is
 }
 
 // Dropped returns how many lines were dropped, ever.
@@ -197,24 +215,34 @@ func (a *Audit) Close() error {
 func (a *Audit) write() {
 	defer close(a.ended)
 	for line := range a.lines {
-		if line.reopen {
+		if line.reopen || a.isToReopen() {
 			a.openAnew()
-			if line.Dropped == 0 {
-				continue
-			}
 		}
-		if dropped := line.Dropped; dropped > 0 {
-			line.Dropped = 0
-			if !a.append(map[string]any{"time": line.Time, "dropped": dropped}) {
-				a.drop(dropped, 0)
-			}
-		}
-		if !line.reopen && !a.append(line) {
-			a.drop(1, 1)
+		if !line.reopen {
+			a.writeLine(line)
 		}
 	}
+	a.tellDropped()
 	if err := a.file.Close(); err != nil {
 		a.fail(err)
+	}
+}
+
+func (a *Audit) writeLine(line auditLine) {
+	a.tellDropped()
+	if !a.append(line) {
+		a.drop(1, 1)
+	}
+}
+
+// tellDropped writes how many lines were dropped since the file said so last.
+func (a *Audit) tellDropped() {
+	a.mu.Lock()
+	dropped := a.dropped
+	a.dropped = 0
+	a.mu.Unlock()
+	if dropped > 0 && !a.append(map[string]any{"time": time.Now().UTC().Truncate(time.Millisecond), "dropped": dropped}) {
+		a.drop(dropped, 0)
 	}
 }
 

@@ -81,7 +81,10 @@ func TestAuditOnFullDisk(t *testing.T) {
 // missing.
 func audited(text []byte) (names []string, dropped int) {
 	for line := range bytes.Lines(text) {
-		var l auditLine
+		var l struct {
+			auditLine
+			Dropped int
+		}
 		if json.Unmarshal(line, &l) != nil {
 			continue
 		}

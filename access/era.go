@@ -16,37 +16,38 @@ type keptEra struct {
 // eraForm is the text of a Note.
 const eraForm = "rules %s since revision %d\n"
 
-// keptEra returns what the Note keeps, if it keeps anything. A text that is no note of
-// these is as good as none: the rules then begin anew.
-func (g *Guard) keptEra() (kept keptEra, ok bool, err error) {
+// keptEra returns what the Note keeps, if it keeps anything. What cannot be read, or is no
+// note of these, is as good as other rules: the present ones begin anew.
+func (g *Guard) keptEra() (kept keptEra, ok bool) {
 	if g.config.Note == nil {
-		return keptEra{}, false, nil
+		return keptEra{}, false
 	}
 	text, err := g.config.Note.Load()
 	if err != nil {
-		return keptEra{}, false, fmt.Errorf("since when the rules of the access file hold: %w", err)
+		g.config.Logger.Error("since when the rules of the access file hold cannot be read; watches that go on get the present state first", "error", err)
+		return keptEra{}, true
 	}
 	if len(text) == 0 {
-		return keptEra{}, false, nil
+		return keptEra{}, false
 	}
 	var digest string
 	if n, _ := fmt.Sscanf(string(text), eraForm, &digest, &kept.since); n != 2 {
-		return keptEra{}, true, nil
+		return keptEra{}, true
 	}
 	sum, err := hex.DecodeString(digest)
 	if err != nil || copy(kept.digest[:], sum) != len(kept.digest) {
-		return keptEra{}, true, nil
+		return keptEra{}, true
 	}
-	return kept, true, nil
+	return kept, true
 }
 
-// keepEra has the Note keep it.
-func (g *Guard) keepEra(e keptEra) error {
+// keepEra has the Note keep it. Where that fails the next start finds other rules, and has
+// the present ones begin anew.
+func (g *Guard) keepEra(e keptEra) {
 	if g.config.Note == nil {
-		return nil
+		return
 	}
 	if err := g.config.Note.Save(fmt.Appendf(nil, eraForm, hex.EncodeToString(e.digest[:]), e.since)); err != nil {
-		return fmt.Errorf("noting since when the rules of the access file hold: %w", err)
+		g.config.Logger.Error("since when the rules of the access file hold cannot be saved; after a restart watches that go on get the present state first", "error", err)
 	}
-	return nil
 }

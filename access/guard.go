@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ type GuardConfig struct {
 	// watches that were begun before a restart may go on after a change of the rules that
 	// was made meanwhile, without the locks that may be viewed since.
 	Note Note
+	// Logger is told when the Note cannot be read or saved. Default: nothing is logged.
+	Logger *slog.Logger
 }
 
 // Note is a short text that is kept over restarts.
@@ -57,6 +60,9 @@ var _ lock.Locks = (*Guard)(nil)
 
 // NewGuard returns the guard of inner by the rules of control.
 func NewGuard(inner lock.Locks, control *Control, config GuardConfig) *Guard {
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
 	return &Guard{inner: inner, control: control, config: config}
 }
 
@@ -344,28 +350,38 @@ type era struct {
 // since returns up to which revision changes may have been told by other rules than the
 // policy's, which is the present one.
 func (g *Guard) since(ctx context.Context, policy *Policy) (lock.Revision, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.era != nil && g.era.policy == policy {
-		return g.era.since, nil
-	}
-	next := &era{policy: policy}
-	kept, isKept, err := g.keptEra()
+	next, isNew, err := g.eraOf(ctx, policy)
 	if err != nil {
 		return 0, err
 	}
-	switch digest := policy.Digest(); {
-	case isKept && kept.digest == digest:
+	if isNew { // not with mu held, for the disk may hang
+		g.keepEra(keptEra{policy.Digest(), next.since})
+	}
+	return next.since, nil
+}
+
+// eraOf returns the era of the present policy, and whether it begins now.
+func (g *Guard) eraOf(ctx context.Context, policy *Policy) (_ *era, isNew bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.era != nil && g.era.policy == policy {
+		return g.era, false, nil
+	}
+	next := &era{policy: policy}
+	kept, isKept := keptEra{}, true
+	if g.era == nil {
+		kept, isKept = g.keptEra()
+	}
+	switch {
+	case g.era == nil && isKept && kept.digest == policy.Digest():
 		next.since = kept.since
-	case !isKept && policy == nil: // there were never any rules
+	case g.era == nil && !isKept && policy == nil: // there were never any rules
 	default:
 		if next.since, err = g.inner.Revision(ctx); err != nil {
-			return 0, err
+			return nil, false, err
 		}
-		if err := g.keepEra(keptEra{digest, next.since}); err != nil {
-			return 0, err
-		}
+		isNew = true
 	}
 	g.era = next
-	return next.since, nil
+	return next, isNew, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +34,39 @@ func (m mirror) Info(ctx context.Context, _ *pylokv1.InfoRequest) (*pylokv1.Info
 	return &pylokv1.InfoResponse{Version: "mirror", Caller: strings.Join(metadata.ValueFromIncomingContext(ctx, "authorization"), ", ")}, m.refuse
 }
 
+// patient lets a client read why it is refused, as pylokd does: a connection that is closed
+// with something unread in it is reset, and the alert is lost.
+type patient struct {
+	credentials.TransportCredentials
+}
+
+func (p patient) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	held := &heldConn{Conn: raw, held: true}
+	conn, info, err := p.TransportCredentials.ServerHandshake(held)
+	held.held = false
+	if err != nil {
+		if tcp, ok := raw.(*net.TCPConn); ok && tcp.CloseWrite() == nil {
+			io.Copy(io.Discard, raw) // until the client has gone
+		}
+		raw.Close()
+	}
+	return conn, info, err
+}
+
+// heldConn is a connection that nobody closes as long as it is held.
+type heldConn struct {
+	net.Conn
+	held bool
+}
+
+// Close implements net.Conn.
+func (c *heldConn) Close() error {
+	if c.held {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
 // TestTLSMistakes: what keeps TLS from coming about is said, and what to do.
 func TestTLSMistakes(t *testing.T) {
 	authority, other := testcert.New(t), testcert.New(t)
@@ -42,7 +77,7 @@ func TestTLSMistakes(t *testing.T) {
 			config.Certificates = []tls.Certificate{certificate.TLS()}
 		}
 		config.ClientCAs = authority.Pool()
-		address, _ := serve(t, mirror{}, grpc.Creds(credentials.NewTLS(config)))
+		address, _ := serve(t, mirror{}, grpc.Creds(patient{credentials.NewTLS(config)}))
 		return address
 	}
 	of := func(pair *testcert.Pair) *tls.Config { return &tls.Config{Certificates: []tls.Certificate{pair.TLS()}} }

@@ -64,7 +64,7 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 	if err != nil {
 		return errors.Join(err, s.store.Close())
 	}
-	guard := access.NewGuard(s.locks, s.control, access.GuardConfig{Record: s.audit.Record, Note: s.store.Note("access")})
+	guard := access.NewGuard(s.locks, s.control, access.GuardConfig{Record: s.audit.Record, Note: s.store.Note("access"), Logger: s.log})
 	s.limits = limits.New(guard, c.callerLimits(s.locks, s.log))
 	connections, perAddress := c.connectionLimits(openFiles())
 	if c.maxConnections > connections {
