@@ -21,9 +21,9 @@ import (
 const maxLoggedBytes = 256
 
 // LogCalls returns an Interceptor that logs a line for each finished call, successes at
-// level debug, refusals at info, limits and a failing store at warn, faults at error, and
-// one for each stream that begins at debug: who asked for what, how it ended and how long
-// it took. What the locks hold, and tokens, are not in it.
+// level debug, refusals at info, those of who asks, of limits and of a failing store at warn,
+// faults at error, and one for each stream that begins at debug: who asked for what, how it
+// ended and how long it took. What the locks hold, and tokens, are not in it.
 func LogCalls(logger *slog.Logger) Interceptor {
 	log := callLog{logger}
 	return Interceptor{log.unary, log.stream}

@@ -15,6 +15,9 @@ func (s *Service) May(ctx context.Context, message *pylokv1.MayRequest) (*pylokv
 }
 
 func (s *Service) askMay(_ lock.Locks, ctx context.Context, c lock.Caller, q access.Question) (access.Answer, error) {
+	if err := s.admit(c); err != nil {
+		return access.Answer{}, err
+	}
 	if s.config.May == nil {
 		return (*access.Policy)(nil).May(c, q)
 	}

@@ -62,3 +62,13 @@ func TestMay(t *testing.T) {
 	_, err = s.May(ctx, request)
 	refused(t, err, codes.PermissionDenied, lock.ErrPermissionDenied)
 }
+
+// TestAdmit: requests that the locks are not asked about are refused beyond the limits too.
+func TestAdmit(t *testing.T) {
+	full := &lock.Error{Reason: lock.ErrRateLimited, Message: "too often"}
+	s := New(nil, Config{Admit: func(lock.Caller) error { return full }})
+	_, err := s.Info(t.Context(), &pylokv1.InfoRequest{})
+	refused(t, err, codes.ResourceExhausted, lock.ErrRateLimited)
+	_, err = s.May(t.Context(), &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW, Name: "x"})
+	refused(t, err, codes.ResourceExhausted, lock.ErrRateLimited)
+}

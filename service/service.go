@@ -26,6 +26,9 @@ type Config struct {
 	Store string
 	// Version is that of the server program.
 	Version string
+	// Admit returns why a caller may not make a request that the locks are not asked
+	// about, Info or May. Default: everybody may.
+	Admit func(lock.Caller) error
 	// May answers whether the rules allow something. Nil: there are none, and all is
 	// allowed.
 	May func(context.Context, lock.Caller, access.Question) (access.Answer, error)
@@ -148,9 +151,20 @@ func (s *Service) watchResponse(e lock.Event) *pylokv1.WatchResponse {
 	return s.changes.get(e, uint64(e.Revision), response)
 }
 
+// admit asks whether a caller may make a request that the Locks are not asked about.
+func (s *Service) admit(caller lock.Caller) error {
+	if s.config.Admit == nil {
+		return nil
+	}
+	return s.config.Admit(caller)
+}
+
 // Info implements pylokv1.LockServiceServer.
 func (s *Service) Info(ctx context.Context, message *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
 	caller, err := callerOf(ctx)
+	if err == nil {
+		err = s.admit(caller)
+	}
 	if err != nil {
 		return nil, s.statusError(err, message)
 	}

@@ -210,6 +210,16 @@ func (c *caller) end(which lane) {
 	c.shard.mu.Unlock()
 }
 
+// Admit counts a request of a caller that asks nothing of the Locks, such as who it is taken
+// for, and refuses one beyond the caller's rate and open calls.
+func (l *Limits) Admit(from lock.Caller) error {
+	c, err := l.enter(&from)
+	if err == nil {
+		c.end(asking)
+	}
+	return err
+}
+
 // Lock implements lock.Locks.
 func (l *Limits) Lock(ctx context.Context, from lock.Caller, request lock.LockRequest) (lock.Grant, error) {
 	c, err := l.enter(&from)

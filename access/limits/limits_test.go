@@ -137,6 +137,10 @@ func TestRate(t *testing.T) {
 		if refused.RetryAfter != 100*time.Millisecond {
 			t.Errorf("to be asked again after %v, want 100ms", refused.RetryAfter)
 		}
+		refusal(t, l.Admit(far), lock.ErrRateLimited, "anonymous at 192.0.2.1") // of what goes past the locks
+		if err := l.Admit(farther); err != nil {
+			t.Errorf("of another: %v", err)
+		}
 		for range 1000 { // to be refused must not put it off
 			refusal(t, status(far), lock.ErrRateLimited, "")
 		}
@@ -165,8 +169,8 @@ func TestRate(t *testing.T) {
 			t.Errorf("after the time that the refusal says: %v", err)
 		}
 		refusal(t, status(far), lock.ErrRateLimited, "")
-		if got := l.Stats().Refused.Rate; got != 1003 {
-			t.Errorf("%d refusals are counted, want 1003", got)
+		if got := l.Stats().Refused.Rate; got != 1004 {
+			t.Errorf("%d refusals are counted, want 1004", got)
 		}
 	})
 }

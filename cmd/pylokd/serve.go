@@ -71,7 +71,7 @@ func (s *server) open(ctx context.Context, tls *tls.Config) (err error) {
 		s.log.Warn("--max-connections is more than the limit of open files allows, with those that the store needs; raise that (ulimit -n)", "connections", connections)
 	}
 	s.door = service.NewServer(
-		service.New(s.limits, service.Config{Root: s.store.Root(), Store: "file", Version: version(), May: s.control.May}),
+		service.New(s.limits, service.Config{Root: s.store.Root(), Store: "file", Version: version(), May: s.control.May, Admit: s.limits.Admit}),
 		service.ServerConfig{
 			Health:         s.health,
 			Identify:       s.identify,
