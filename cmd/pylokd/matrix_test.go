@@ -39,6 +39,9 @@ type proof struct {
 	client pylokv1.LockServiceClient
 }
 
+// noRights is the proof of callers to whom no rule gives anything.
+const noRights = "no-rights"
+
 // verbs of the access file, and what each allows besides itself.
 var verbs = map[string][]string{
 	"view":   {"view"},
@@ -191,11 +194,12 @@ func proofs(t *testing.T) (all []proof, locks pylokv1.LockServiceClient) {
   - {name: ci, token: %q, groups: [token]}
   - {name: "job:{repository} run {run_id}", jwt: {issuer: %q, audience: pylok.corp, claims: {repository_owner_id: "1234"}}, groups: [oidc]}
   - {certificate: {uri: "spiffe://corp/deploy/*"}, groups: [certificate]}
+  - {name: idle, token: "sha256:%x", groups: [idle]}
   - {name: root, token: "sha256:%x", groups: [root]}
   - {name: root, token: "sha256:%x", expires: 2020-01-01, groups: [root]}
 rules:
   - {who: ["group:root"], may: [lock, break, freeze], locks: ["**"]}
-`, os.Geteuid(), hash, issuer.URL, sha256.Sum256([]byte("pylok_root")), sha256.Sum256([]byte("pylok_old")))
+`, os.Geteuid(), hash, issuer.URL, sha256.Sum256([]byte("pylok_idle")), sha256.Sum256([]byte("pylok_root")), sha256.Sum256([]byte("pylok_old")))
 	for _, who := range []string{"socket", "another", "token", "oidc", "certificate", "anonymous"} {
 		for verb := range verbs {
 			word := "group:" + who
@@ -253,6 +257,9 @@ rules:
 	add("token", "token:ci", "dns:///"+p.address, encrypted(), secret)
 	add("token", "token:ci", unix, insecure.NewCredentials(), secret)
 	add("token", "token:ci", "dns:///"+p.address, encrypted(spiffe), secret)
+	undescribed := authority.Client(testcert.Options{CommonName: "web"}).TLS()
+	add(noRights, "cert:web", "dns:///"+p.address, encrypted(undescribed), "") // which no entry describes
+	add(noRights, "token:idle", unix, insecure.NewCredentials(), "pylok_idle")
 	add("oidc", "job:o/r run 4712", "dns:///"+p.address, encrypted(), rotated)
 	add("socket", "", unix, insecure.NewCredentials(), "")
 	if os.Geteuid() == 0 {
@@ -315,8 +322,8 @@ func TestMatrix(t *testing.T) {
 		if info, err := p.client.Info(t.Context(), &pylokv1.InfoRequest{}); err != nil || p.caller != "" && info.Caller != p.caller {
 			t.Errorf("by %s the server knows %q (%v), want %q", p.what, info.GetCaller(), err, p.caller)
 		}
-		if _, err := p.client.May(t.Context(), &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW, Name: "x", As: "group:root"}); err != nil {
-			t.Errorf("by %s an admin may not ask for others: %v", p.what, err)
+		if _, err := p.client.May(t.Context(), &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_VIEW, Name: "x", As: "group:root"}); (err == nil) != (p.what != noRights) || err != nil && status.Code(err) != codes.PermissionDenied {
+			t.Errorf("by %s what others may is asked for: %v", p.what, err)
 		}
 		for _, whose := range []string{p.what, "root"} { // and the locks of nobody whom the rules name
 			for verb, allowed := range verbs {
@@ -326,7 +333,7 @@ func TestMatrix(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					want := whose == p.what && slices.Contains(allowed, rpc.verb)
+					want := p.what != noRights && whose == p.what && slices.Contains(allowed, rpc.verb)
 					visible, err := rpc.ask(t.Context(), p.client, name)
 					isWide := slices.Contains([]string{"List", "Watch", "History"}, rpc.what)
 					switch denied := status.Code(err) == codes.PermissionDenied; {
