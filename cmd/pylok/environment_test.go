@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -22,8 +23,9 @@ func leaveEnvironment() {
 		}
 	}
 	os.Setenv("PYLOK_ADDRESS", nowhere)
-	os.Setenv("XDG_CONFIG_HOME", "/nowhere")
-	os.Setenv("XDG_RUNTIME_DIR", "/nowhere")
+	empty := filepath.Join(programs, "nothing") // in which go, too, keeps what it counts
+	os.Setenv("XDG_CONFIG_HOME", empty)
+	os.Setenv("XDG_RUNTIME_DIR", empty)
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGTSTP, syscall.SIGPIPE} {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)

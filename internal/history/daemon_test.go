@@ -99,7 +99,7 @@ func startProcess(root string) (*process, error) {
 		cmd:   exec.Command(path, "--root", root, "--state-dir", root+".state", "--listen", "127.0.0.1:0", "--socket", "none", "--log-level", "warn"),
 		ended: make(chan struct{}),
 	}
-	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	p.cmd.Env = []string{"GORACE=atexit_sleep_ms=0"} // and nothing of the user's
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
