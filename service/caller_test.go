@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bytes"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -66,25 +64,6 @@ func listenOn(t *testing.T, network, address string) net.Listener {
 		t.Fatal(err)
 	}
 	return listener
-}
-
-// logText is a log that is read while others write it.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // TestCallers asks the server who asks, over each kind of connection, with and without an
@@ -156,7 +135,7 @@ rules: []
 				address = filepath.Join(t.TempDir(), "s")
 			}
 			listener := listenOn(t, test.network, address)
-			log := &logText{}
+			log := &logBuffer{}
 			debug := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			serveFor(t, test.access, ServerConfig{TLS: test.server, Interceptors: []Interceptor{LogCalls(debug)}}, listener)
 			target := "dns:///" + listener.Addr().String()

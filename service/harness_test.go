@@ -248,6 +248,12 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // lines waits until there are n lines with a substring, and returns those.
 func (b *logBuffer) lines(t testing.TB, n int, with string) []map[string]any {
 	t.Helper()
