@@ -114,7 +114,7 @@ func (fullNote) Save([]byte) error     { return syscall.ENOSPC }
 func TestGuardWatchOnAFullDisk(t *testing.T) {
 	g := newGuarded(t, "  - {who: [\"*\"], may: [view], locks: [\"a/**\"]}\n", fullNote{})
 	ctx, ci := g.ci()
-	for _, err := range g.Watch(ctx, ci, lock.Pattern{}, 0) {
+	for _, err := range g.Watch(ctx, ci, lock.WatchRequest{}) {
 		if err != nil {
 			t.Error(err)
 		}

@@ -255,9 +255,9 @@ var errRulesChanged = errors.New("the rules have changed")
 // present state, and so does one that goes on from a revision before that. It ends with
 // ErrUnauthenticated when the caller's proof does, and with ErrPermissionDenied when a name
 // may not be viewed any more.
-func (g *Guard) Watch(ctx context.Context, caller lock.Caller, pattern lock.Pattern, after lock.Revision) iter.Seq2[lock.Event, error] {
+func (g *Guard) Watch(ctx context.Context, caller lock.Caller, request lock.WatchRequest) iter.Seq2[lock.Event, error] {
 	return func(yield func(lock.Event, error) bool) {
-		err := g.watch(ctx, caller, pattern, after, func(e lock.Event) bool { return yield(e, nil) })
+		err := g.watch(ctx, caller, request, func(e lock.Event) bool { return yield(e, nil) })
 		if err != nil {
 			yield(lock.Event{}, err)
 		}
@@ -265,9 +265,10 @@ func (g *Guard) Watch(ctx context.Context, caller lock.Caller, pattern lock.Patt
 }
 
 // watch is Watch with the yield function of its events; nil: that does not want more.
-func (g *Guard) watch(ctx context.Context, caller lock.Caller, pattern lock.Pattern, after lock.Revision, yield func(lock.Event) bool) error {
+func (g *Guard) watch(ctx context.Context, caller lock.Caller, request lock.WatchRequest, yield func(lock.Event) bool) error {
 	var before *Policy // that was obeyed so far, and the caller as it knew it
 	var then lock.Caller
+	after := request.After
 	for first := true; ; first = false {
 		changed := g.control.untilChange() // before the policy, so that no change is missed
 		policy, now, err := g.control.present(ctx, caller)
@@ -284,11 +285,11 @@ func (g *Guard) watch(ctx context.Context, caller lock.Caller, pattern lock.Patt
 			after = 0
 		}
 		before, then = policy, now
-		visible, err := g.visible(policy, now, pattern)
+		visible, err := g.visible(policy, now, request.Pattern)
 		if err != nil {
 			return err
 		}
-		after, err = g.watchBy(ctx, policy, changed, now, visible, after, yield)
+		after, err = g.watchBy(ctx, policy, changed, now, lock.WatchRequest{Pattern: visible, After: after, Token: request.Token}, yield)
 		if !errors.Is(err, errRulesChanged) {
 			return err
 		}
@@ -297,7 +298,7 @@ func (g *Guard) watch(ctx context.Context, caller lock.Caller, pattern lock.Patt
 
 // watchBy watches as long as a policy holds, and returns up to where. Its error is
 // errRulesChanged when the policy does not hold any more, and nil when yield wants no more.
-func (g *Guard) watchBy(ctx context.Context, policy *Policy, changed context.Context, caller lock.Caller, visible lock.Pattern, after lock.Revision, yield func(lock.Event) bool) (lock.Revision, error) {
+func (g *Guard) watchBy(ctx context.Context, policy *Policy, changed context.Context, caller lock.Caller, request lock.WatchRequest, yield func(lock.Event) bool) (after lock.Revision, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if end := caller.ExpireTime; !end.IsZero() {
@@ -309,8 +310,9 @@ func (g *Guard) watchBy(ctx context.Context, policy *Policy, changed context.Con
 		defer timer.Stop()
 	}
 	defer context.AfterFunc(changed, func() { cancel(errRulesChanged) })()
+	after = request.After
 	whole := after != 0 // after is a revision to go on from
-	for e, err := range g.inner.Watch(ctx, caller, visible, after) {
+	for e, err := range g.inner.Watch(ctx, caller, request) {
 		if cause := context.Cause(ctx); err != nil && cause != nil && ctx.Err() != nil {
 			return after, cause
 		}

@@ -14,7 +14,7 @@ func TestGuardWatchWithinABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuarded(t, "  - {who: [\"*\"], may: [view], locks: [\"**\"]}\n", nil)
 		ctx, ci := g.ci()
-		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.Pattern{}, 0))
+		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.WatchRequest{}))
 		defer stop()
 		for range 2 { // reset and synced
 			if _, err, _ := next(); err != nil {

@@ -67,7 +67,7 @@ func guardModel(t *testing.T, random *rand.Rand) {
 	defer stop()
 	watched, watchedNow, watchErr := map[string]uint64{}, false, error(nil)
 	go func() {
-		for e, err := range g.Watch(watching, ci, pattern, 0) {
+		for e, err := range g.Watch(watching, ci, lock.WatchRequest{Pattern: pattern}) {
 			switch {
 			case err != nil:
 				watchErr = err

@@ -148,7 +148,7 @@ var requests = []struct {
 		return err
 	}},
 	{"watch", access.View, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
-		for _, err := range l.Watch(ctx, c, lock.MustParsePattern(n.String()), 0) {
+		for _, err := range l.Watch(ctx, c, lock.WatchRequest{Pattern: lock.MustParsePattern(n.String())}) {
 			return err
 		}
 		return nil
@@ -253,7 +253,7 @@ func TestGuardFilters(t *testing.T) {
 			}
 		}
 
-		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.Pattern{}, 0))
+		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.WatchRequest{}))
 		defer stop()
 		var told []string
 		for len(told) == 0 || !strings.HasPrefix(told[len(told)-1], "synced") {
@@ -288,7 +288,7 @@ func TestGuardWatchOverReload(t *testing.T) {
 		ctx, ci := g.ci()
 		g.take("a/1")
 		g.take("b/1")
-		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.Pattern{}, 0))
+		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.WatchRequest{}))
 		defer stop()
 		want := func(when string, want ...string) {
 			t.Helper()
@@ -326,7 +326,7 @@ func TestGuardWatchOverReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuarded(t, seesAB, nil)
 		ctx, ci := g.ci()
-		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.MustParsePattern("b/1"), 0))
+		next, stop := iter.Pull2(g.Watch(ctx, ci, lock.WatchRequest{Pattern: lock.MustParsePattern("b/1")}))
 		defer stop()
 		for range 2 {
 			if _, err, _ := next(); err != nil {
@@ -349,7 +349,7 @@ func TestGuardResume(t *testing.T) {
 		ctx, ci := g.ci()
 		first := func(after lock.Revision) lock.EventType {
 			t.Helper()
-			for e, err := range g.Watch(ctx, ci, lock.Pattern{}, after) {
+			for e, err := range g.Watch(ctx, ci, lock.WatchRequest{After: after}) {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -414,7 +414,7 @@ func TestGuardActorAtReset(t *testing.T) {
 		if _, err := g.Lock(t.Context(), lock.Caller{Name: lock.Anonymous}, lock.LockRequest{Name: lock.MustParseName("x"), Holder: "github:owner/repo"}); err != nil {
 			t.Fatal(err)
 		}
-		for e, err := range g.Watch(ctx, ci, lock.Pattern{}, 0) {
+		for e, err := range g.Watch(ctx, ci, lock.WatchRequest{}) {
 			if err != nil || e.Type == lock.Synced {
 				break
 			}

@@ -29,7 +29,7 @@ func TestProofEnds(t *testing.T) {
 		if err != nil || !caller.ExpireTime.Equal(end) {
 			t.Fatalf("%+v, %v", caller, err)
 		}
-		next, stop := iter.Pull2(g.Watch(ctx, caller, lock.Pattern{}, 0))
+		next, stop := iter.Pull2(g.Watch(ctx, caller, lock.WatchRequest{}))
 		defer stop()
 		for {
 			e, err, ok := next()

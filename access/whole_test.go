@@ -93,7 +93,7 @@ func TestCallByOnePolicy(t *testing.T) {
 			return err == nil && answer.Allowed
 		},
 		"Watch": func(ctx context.Context, caller lock.Caller, name lock.Name) bool {
-			for _, err := range guard.Watch(ctx, caller, lock.MustParsePattern(name.String()), 0) {
+			for _, err := range guard.Watch(ctx, caller, lock.WatchRequest{Pattern: lock.MustParsePattern(name.String())}) {
 				return err == nil
 			}
 			return false

@@ -121,7 +121,7 @@ func (s *endedLeases) follow(t *testing.T, m *manager.Manager, leases int) <-cha
 	go func() {
 		defer close(done)
 		left := leases
-		for event, err := range m.Watch(t.Context(), lock.Caller{}, lock.Pattern{}, after) {
+		for event, err := range m.Watch(t.Context(), lock.Caller{}, lock.WatchRequest{After: after}) {
 			switch {
 			case err != nil:
 				t.Error(err)

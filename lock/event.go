@@ -25,12 +25,15 @@ const (
 	// Extended: the hold goes on with another TTL or ExpireTime and the same
 	// data. It is a Change that takes no revision and makes no event.
 	Extended
+	// Asked: somebody asks the holder to let go. Manager tells it to the holder alone; it
+	// is no change.
+	Asked
 )
 
-// String returns the type's word: locked, updated, unlocked, reset, synced or
-// extended.
+// String returns the type's word: locked, updated, unlocked, reset, synced,
+// extended or asked.
 func (t EventType) String() string {
-	return word(int(t), "", "locked", "updated", "unlocked", "reset", "synced", "extended")
+	return word(int(t), "", "locked", "updated", "unlocked", "reset", "synced", "extended", "asked")
 }
 
 // Cause says why a change came about.
@@ -74,11 +77,15 @@ type Event struct {
 	// Lock is the lock after the change. For Unlocked it is the hold that
 	// ended, its Data replaced by the closing message if there was one.
 	Lock Lock
+	// Previous is, for Locked, the token of the hold that this one has taken the place of
+	// in one step: it was overwritten, handed over, or stale; zero: of none.
+	Previous Token
 	// Actor is who made the change: the authenticated caller, else the holder
 	// that the caller claimed; empty when neither is known, and for Expired and
 	// File.
 	Actor string
-	// Reason is why, in the actor's own words or the server's.
+	// Reason is why, in the actor's own words or the server's; for Asked, what the actor
+	// says.
 	Reason string
 }
 

@@ -2,6 +2,8 @@ package lock
 
 import (
 	"fmt"
+	"iter"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -51,6 +53,83 @@ func (n Name) String() string { return n.text }
 
 // IsZero reports whether n names no lock.
 func (n Name) IsZero() bool { return n.text == "" }
+
+// AllName names the lock that, held as a tree, covers every name.
+const AllName = "_all"
+
+// Above yields the names whose locks, held as trees, cover n: _all, and those that n's
+// segments begin with, the shortest first; not n itself.
+func (n Name) Above() iter.Seq[Name] {
+	return func(yield func(Name) bool) {
+		if n.text != AllName && !strings.HasPrefix(n.text, AllName+"/") && !yield(Name{AllName}) {
+			return
+		}
+		for i := range len(n.text) {
+			if n.text[i] == '/' && !yield(Name{n.text[:i]}) {
+				return
+			}
+		}
+	}
+}
+
+// Covers reports whether n's lock, held as a tree, covers another name: n is above it.
+func (n Name) Covers(other Name) bool {
+	if n.text == AllName {
+		return other.text != AllName
+	}
+	return len(other.text) > len(n.text) && other.text[len(n.text)] == '/' && other.text[:len(n.text)] == n.text
+}
+
+// Below returns a pattern that selects the names that n covers.
+func (n Name) Below() Pattern {
+	if n.text == AllName {
+		return Pattern{}.Where(NewFilter(func(name string) bool { return name != AllName }))
+	}
+	text := n.text + "/**"
+	return Pattern{text: text, prefix: n.text + "/", rest: newGlob(text, len(text)-2)}
+}
+
+// slotPrefix begins the last segment of a shared hold's name.
+const slotPrefix = "_+"
+
+// IsSlot reports whether n is the name of a shared hold: its last segment begins with _+.
+func (n Name) IsSlot() bool {
+	i := strings.LastIndexByte(n.text, '/')
+	return i > 0 && strings.HasPrefix(n.text[i+1:], slotPrefix)
+}
+
+// Base returns the lock that a shared hold is of, and n itself for any other name.
+func (n Name) Base() Name {
+	if !n.IsSlot() {
+		return n
+	}
+	return Name{n.text[:strings.LastIndexByte(n.text, '/')]}
+}
+
+// Slot returns the name of n's shared hold with a number, from 1. The error is that of
+// ParseName: n has a segment or some bytes too many.
+func (n Name) Slot(number int) (Name, error) {
+	return ParseName(n.text + "/" + slotPrefix + strconv.Itoa(number))
+}
+
+// Slots returns a pattern that selects n's shared holds.
+func (n Name) Slots() Pattern {
+	text := n.text + "/" + slotPrefix + "*"
+	return Pattern{text: text, prefix: text[:len(text)-1], rest: newGlob(text, len(text)-1)}
+}
+
+// CheckWanted returns an *Error with ErrInvalidName if a request must not take the lock n
+// as such: a segment of it begins with _+, which is for shared holds alone.
+func (n Name) CheckWanted() error {
+	if !strings.HasPrefix(n.text, slotPrefix) && !strings.Contains(n.text, "/"+slotPrefix) {
+		return nil
+	}
+	return &Error{
+		Reason:  ErrInvalidName,
+		Field:   "name",
+		Message: fmt.Sprintf("%s cannot be locked as such: segments that begin with %s are for shared holds; lock %s with shared", QuoteShort(n.text), slotPrefix, QuoteShort(n.Base().text)),
+	}
+}
 
 // Compare orders names by their bytes.
 func (n Name) Compare(other Name) int { return strings.Compare(n.text, other.text) }

@@ -15,6 +15,7 @@ type Pattern struct {
 	suffix string  // what every one ends with, if rest is not nil
 	rest   *glob   // what comes after the prefix; nil: all names, or exactly text
 	filter *Filter // what a name must pass besides; nil: nothing
+	slots  bool    // of a single name: its shared holds too
 }
 
 // ParsePattern checks text: the rules are those of ParseName, with * allowed
@@ -92,8 +93,20 @@ func (p Pattern) String() string { return p.text }
 // Prefix returns what every selected name starts with; stores seek to it.
 func (p Pattern) Prefix() string { return p.prefix }
 
+// WithSlots returns the pattern that selects also the shared holds of the one name that p
+// selects. A pattern with a star stays as it is.
+func (p Pattern) WithSlots() Pattern {
+	p.slots = p.text != "" && p.rest == nil
+	return p
+}
+
+// HasSlots reports whether WithSlots has made the pattern select shared holds too.
+func (p Pattern) HasSlots() bool { return p.slots }
+
 // IsName reports whether p selects one name alone, which is its Prefix.
-func (p Pattern) IsName() bool { return p.text != "" && p.rest == nil && p.filter == nil }
+func (p Pattern) IsName() bool {
+	return p.text != "" && p.rest == nil && p.filter == nil && !p.slots
+}
 
 // Match reports whether p selects n.
 func (p Pattern) Match(n Name) bool { return p.MatchText(n.text) }
@@ -108,7 +121,7 @@ func (p Pattern) matchGlob(name string) bool {
 	case p.text == "":
 		return true
 	case p.rest == nil:
-		return p.text == name
+		return p.text == name || p.slots && Name{name}.IsSlot() && Name{name}.Base().text == p.text
 	}
 	// A look at both ends spares most names the rest.
 	return strings.HasPrefix(name, p.prefix) && strings.HasSuffix(name, p.suffix) && p.rest.match(name, len(p.prefix))

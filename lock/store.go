@@ -21,8 +21,9 @@ type Change struct {
 	Prev Revision
 	// Lock is the lock after the change; for Unlocked, the hold that ends,
 	// with the closing message as its Data if there is one. The store sets
-	// Revision, and for Locked also Token (the same number) and, where it is
-	// zero, AcquireTime (the time of the event). It leaves Warnings out, which
+	// Revision, and for Locked also Token (the same number), where it is
+	// zero, AcquireTime (the time of the event), and where Set has a Size and no ID,
+	// that, to the token of the first such change of the commit. It leaves Warnings out, which
 	// are of a file and not of a change.
 	Lock Lock
 }
@@ -59,7 +60,7 @@ type Store interface {
 	// change keeps the lock's revision and makes no event: its place in the answer has
 	// the zero Event. A Locked change of a lock that is held makes two, the Unlocked of
 	// the hold that it replaces, as Event.EndOf has it, and its own, which is the one in
-	// the answer.
+	// the answer and has the replaced hold's token as its Previous.
 	//
 	// A lock is changed once, or it is handed over: it is Unlocked, and a later change,
 	// with a Prev of 0, has it Locked. Like one that is replaced it is at no time free

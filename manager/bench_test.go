@@ -66,7 +66,7 @@ func BenchmarkWatchers(b *testing.B) {
 	for range watchers {
 		synced.Add(1)
 		o.running.Go(func() {
-			for event := range m.Watch(o.ctx, lock.Caller{}, lock.MustParsePattern(nameA.String()), 0) {
+			for event := range m.Watch(o.ctx, lock.Caller{}, lock.WatchRequest{Pattern: lock.MustParsePattern(nameA.String())}) {
 				switch {
 				case event.Type == lock.Synced:
 					synced.Done()
@@ -147,7 +147,7 @@ func (o *others) watch(m *manager.Manager, p lock.Pattern) {
 	synced := make(chan struct{})
 	tell := sync.OnceFunc(func() { close(synced) })
 	o.running.Go(func() {
-		for event := range m.Watch(o.ctx, lock.Caller{}, p, 0) {
+		for event := range m.Watch(o.ctx, lock.Caller{}, lock.WatchRequest{Pattern: p}) {
 			if event.Type == lock.Synced {
 				tell()
 			}

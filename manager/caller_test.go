@@ -173,7 +173,7 @@ func TestNobodyPassesForACaller(t *testing.T) {
 				t.Fatal(err)
 			}
 			token := grant.Lock.Token
-			for e, err := range m.Watch(ctx, nobody, lock.Pattern{}, 0) {
+			for e, err := range m.Watch(ctx, nobody, lock.WatchRequest{}) {
 				if err != nil || e.Actor != "" && e.Actor != lock.Anonymous {
 					t.Errorf("a watch begins with an event of %q, %v", e.Actor, err)
 				}

@@ -23,7 +23,7 @@ type ends map[lock.Token]time.Time
 // follow records the end of every hold after a revision in the background.
 func (e ends) follow(t *testing.T, m *manager.Manager, after lock.Revision) {
 	go func() {
-		for event, err := range m.Watch(t.Context(), lock.Caller{}, lock.Pattern{}, after) {
+		for event, err := range m.Watch(t.Context(), lock.Caller{}, lock.WatchRequest{After: after}) {
 			if err == nil && event.Type == lock.Unlocked {
 				e[event.Lock.Token] = time.Now()
 				if event.Cause != lock.Expired || event.Actor != event.Lock.Holder {

@@ -457,7 +457,7 @@ func TestSyncedOnAQuietWatch(t *testing.T) {
 			}
 			last, synced := time.Now(), 0
 			revision := lock.Revision(0)
-			for event, err := range m.Watch(ctx, lock.Caller{}, lock.MustParsePattern("lb/**"), 0) {
+			for event, err := range m.Watch(ctx, lock.Caller{}, lock.WatchRequest{Pattern: lock.MustParsePattern("lb/**")}) {
 				switch {
 				case err != nil:
 					if !errors.Is(err, context.DeadlineExceeded) {
@@ -507,7 +507,7 @@ func TestSyncedForASlowReader(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var got []string
-			for event, err := range m.Watch(ctx, lock.Caller{}, lock.Pattern{}, after) {
+			for event, err := range m.Watch(ctx, lock.Caller{}, lock.WatchRequest{After: after}) {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -539,7 +539,7 @@ func TestSlowWatch(t *testing.T) {
 		m := manage(t, store)
 		const changes = 10_000 // more than the store keeps
 		var types []lock.EventType
-		for event, err := range m.Watch(t.Context(), lock.Caller{}, lock.Pattern{}, 0) {
+		for event, err := range m.Watch(t.Context(), lock.Caller{}, lock.WatchRequest{}) {
 			if err != nil {
 				t.Fatal(err)
 			}

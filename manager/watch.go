@@ -56,12 +56,12 @@ func (m *Manager) Revision(ctx context.Context) (lock.Revision, error) {
 //
 // The last pair has the error that ended the watch: ctx's, ErrShuttingDown or what
 // the store came upon.
-func (m *Manager) Watch(ctx context.Context, caller lock.Caller, p lock.Pattern, after lock.Revision) iter.Seq2[lock.Event, error] {
+func (m *Manager) Watch(ctx context.Context, caller lock.Caller, request lock.WatchRequest) iter.Seq2[lock.Event, error] {
 	return func(yield func(lock.Event, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer context.AfterFunc(m.running, func() { cancel(shuttingDown()) })()
-		err := m.watch(ctx, p, after, func(e lock.Event) bool { return yield(e, nil) })
+		err := m.watch(ctx, request.Pattern, request.After, func(e lock.Event) bool { return yield(e, nil) })
 		if errors.Is(err, errStopped) {
 			return
 		}

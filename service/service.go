@@ -127,7 +127,7 @@ func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockServic
 	if err != nil {
 		return s.statusError(err, request)
 	}
-	for event, err := range s.locks.Watch(stream.Context(), caller, pattern, lock.Revision(request.GetAfterRevision())) {
+	for event, err := range s.locks.Watch(stream.Context(), caller, lock.WatchRequest{Pattern: pattern, After: lock.Revision(request.GetAfterRevision())}) {
 		if err != nil {
 			return s.statusError(err, request)
 		}

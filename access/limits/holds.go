@@ -118,7 +118,7 @@ func (h *holds) follow(ctx context.Context, locks lock.Locks, logger *slog.Logge
 	for failed := false; ; {
 		var fresh map[lock.Token]bool // since the last Reset; nil: there was none, or it is over
 		heard := time.Now()
-		for event, err := range locks.Watch(ctx, lock.Caller{}, lock.Pattern{}, h.after()) {
+		for event, err := range locks.Watch(ctx, lock.Caller{}, lock.WatchRequest{After: h.after()}) {
 			switch {
 			case ctx.Err() != nil || errors.Is(err, lock.ErrShuttingDown):
 				return

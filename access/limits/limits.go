@@ -398,7 +398,7 @@ func (l *Limits) scan(ctx context.Context, c *caller) (done func(), err error) {
 }
 
 // Watch implements lock.Locks.
-func (l *Limits) Watch(ctx context.Context, from lock.Caller, p lock.Pattern, after lock.Revision) iter.Seq2[lock.Event, error] {
+func (l *Limits) Watch(ctx context.Context, from lock.Caller, request lock.WatchRequest) iter.Seq2[lock.Event, error] {
 	return func(yield func(lock.Event, error) bool) {
 		c, err := l.enter(&from)
 		if err != nil {
@@ -411,7 +411,7 @@ func (l *Limits) Watch(ctx context.Context, from lock.Caller, p lock.Pattern, af
 			return
 		}
 		defer l.endWatch(c)
-		l.inner.Watch(ctx, from, p, after)(yield)
+		l.inner.Watch(ctx, from, request)(yield)
 	}
 }
 

@@ -223,7 +223,7 @@ func TestWaits(t *testing.T) {
 func watching(ctx context.Context, l *Limits, who lock.Caller) error {
 	failed := make(chan error, 1)
 	go func() {
-		for _, err := range l.Watch(ctx, who, lock.Pattern{}, 0) {
+		for _, err := range l.Watch(ctx, who, lock.WatchRequest{}) {
 			select {
 			case failed <- err:
 			default:
@@ -282,7 +282,7 @@ func (g *gated) List(ctx context.Context, _ lock.Caller, _ lock.Pattern, _ lock.
 	return nil, 0, false, err
 }
 
-func (g *gated) Watch(ctx context.Context, _ lock.Caller, _ lock.Pattern, _ lock.Revision) iter.Seq2[lock.Event, error] {
+func (g *gated) Watch(ctx context.Context, _ lock.Caller, _ lock.WatchRequest) iter.Seq2[lock.Event, error] {
 	return func(yield func(lock.Event, error) bool) {
 		<-ctx.Done()
 		yield(lock.Event{}, ctx.Err())
@@ -456,7 +456,7 @@ func TestNothingIsLeft(t *testing.T) {
 					n := name(random.IntN(10))
 					switch random.IntN(6) {
 					case 0:
-						for range l.Watch(ctx, who, lock.Pattern{}, 0) {
+						for range l.Watch(ctx, who, lock.WatchRequest{}) {
 						}
 					case 1:
 						l.History(ctx, who, lock.HistoryQuery{}, 0, 10)
@@ -497,12 +497,12 @@ type failing struct {
 	watches int
 }
 
-func (f *failing) Watch(ctx context.Context, who lock.Caller, p lock.Pattern, after lock.Revision) iter.Seq2[lock.Event, error] {
+func (f *failing) Watch(ctx context.Context, who lock.Caller, request lock.WatchRequest) iter.Seq2[lock.Event, error] {
 	f.watches++
 	if f.watches == 1 {
 		return func(yield func(lock.Event, error) bool) { yield(lock.Event{}, errors.New("input/output error")) }
 	}
-	return f.Locks.Watch(ctx, who, p, after)
+	return f.Locks.Watch(ctx, who, request)
 }
 
 // Holds that end while they cannot be followed do not count for ever.

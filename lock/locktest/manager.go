@@ -726,7 +726,7 @@ func testWarnings(m *managed) {
 	}
 	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
 	defer cancel()
-	for e, err := range m.Watch(ctx, lock.Caller{}, lock.Pattern{}, 0) {
+	for e, err := range m.Watch(ctx, lock.Caller{}, lock.WatchRequest{}) {
 		if err != nil || e.Lock.Warnings != "" {
 			m.t.Errorf("an event has warnings: %+v, %v", e, err)
 		}
@@ -1094,7 +1094,7 @@ func (m *managed) watch(pattern string, after lock.Revision) *watch {
 	ctx, cancel := context.WithCancel(context.WithValue(m.t.Context(), watching{}, true))
 	w := &watch{m: m, events: make(chan lock.Event), ended: make(chan error, 1), cancel: cancel}
 	go func() {
-		for event, err := range m.Watch(ctx, lock.Caller{}, lock.MustParsePattern(pattern), after) {
+		for event, err := range m.Watch(ctx, lock.Caller{}, lock.WatchRequest{Pattern: lock.MustParsePattern(pattern), After: after}) {
 			if err != nil {
 				w.ended <- err
 				return
@@ -1249,7 +1249,7 @@ type watching struct{}
 func testWatchEnds(m *managed) {
 	m.lockAll("a", "b")
 	seen := 0
-	for _, err := range m.Watch(m.t.Context(), lock.Caller{}, lock.Pattern{}, 0) {
+	for _, err := range m.Watch(m.t.Context(), lock.Caller{}, lock.WatchRequest{}) {
 		if err != nil {
 			m.t.Error(err)
 		}

@@ -162,6 +162,116 @@ func (LockState) EnumDescriptor() ([]byte, []int) {
 	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{1}
 }
 
+// OnExpiry says what becomes of a hold whose time is over.
+type OnExpiry int32
+
+const (
+	// In a request: ON_EXPIRY_RELEASE. In a Lock: it is free.
+	OnExpiry_ON_EXPIRY_UNSPECIFIED OnExpiry = 0
+	// It ends.
+	OnExpiry_ON_EXPIRY_RELEASE OnExpiry = 1
+	// It becomes stale: held, but no more by who had it, until somebody looks.
+	OnExpiry_ON_EXPIRY_KEEP OnExpiry = 2
+)
+
+// Enum value maps for OnExpiry.
+var (
+	OnExpiry_name = map[int32]string{
+		0: "ON_EXPIRY_UNSPECIFIED",
+		1: "ON_EXPIRY_RELEASE",
+		2: "ON_EXPIRY_KEEP",
+	}
+	OnExpiry_value = map[string]int32{
+		"ON_EXPIRY_UNSPECIFIED": 0,
+		"ON_EXPIRY_RELEASE":     1,
+		"ON_EXPIRY_KEEP":        2,
+	}
+)
+
+func (x OnExpiry) Enum() *OnExpiry {
+	p := new(OnExpiry)
+	*p = x
+	return p
+}
+
+func (x OnExpiry) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnExpiry) Descriptor() protoreflect.EnumDescriptor {
+	return file_pylok_v1_lock_service_proto_enumTypes[2].Descriptor()
+}
+
+func (OnExpiry) Type() protoreflect.EnumType {
+	return &file_pylok_v1_lock_service_proto_enumTypes[2]
+}
+
+func (x OnExpiry) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnExpiry.Descriptor instead.
+func (OnExpiry) EnumDescriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{2}
+}
+
+// ObstacleKind says what an Obstacle is.
+type ObstacleKind int32
+
+const (
+	// Not set; the server never sends it.
+	ObstacleKind_OBSTACLE_KIND_UNSPECIFIED ObstacleKind = 0
+	// A hold of a name above covers the lock, or one that is about to be granted.
+	ObstacleKind_OBSTACLE_KIND_TREE ObstacleKind = 1
+	// Shared holds of the lock stand.
+	ObstacleKind_OBSTACLE_KIND_SHARED ObstacleKind = 2
+	// An older request waits for the lock, or for a tree that covers it.
+	ObstacleKind_OBSTACLE_KIND_WAITER ObstacleKind = 3
+)
+
+// Enum value maps for ObstacleKind.
+var (
+	ObstacleKind_name = map[int32]string{
+		0: "OBSTACLE_KIND_UNSPECIFIED",
+		1: "OBSTACLE_KIND_TREE",
+		2: "OBSTACLE_KIND_SHARED",
+		3: "OBSTACLE_KIND_WAITER",
+	}
+	ObstacleKind_value = map[string]int32{
+		"OBSTACLE_KIND_UNSPECIFIED": 0,
+		"OBSTACLE_KIND_TREE":        1,
+		"OBSTACLE_KIND_SHARED":      2,
+		"OBSTACLE_KIND_WAITER":      3,
+	}
+)
+
+func (x ObstacleKind) Enum() *ObstacleKind {
+	p := new(ObstacleKind)
+	*p = x
+	return p
+}
+
+func (x ObstacleKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ObstacleKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_pylok_v1_lock_service_proto_enumTypes[3].Descriptor()
+}
+
+func (ObstacleKind) Type() protoreflect.EnumType {
+	return &file_pylok_v1_lock_service_proto_enumTypes[3]
+}
+
+func (x ObstacleKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ObstacleKind.Descriptor instead.
+func (ObstacleKind) EnumDescriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{3}
+}
+
 // EventType says what an event tells.
 type EventType int32
 
@@ -182,6 +292,9 @@ const (
 	// Every change up to revision has been sent. Only type, time and revision are
 	// set. Only in Watch.
 	EventType_EVENT_TYPE_SYNCED EventType = 5
+	// Somebody asks the holder to let go: actor says who, reason what for, lock is the hold.
+	// No change, so there is no revision and no cause. Only in a Watch with the hold's token.
+	EventType_EVENT_TYPE_ASKED EventType = 6
 )
 
 // Enum value maps for EventType.
@@ -193,6 +306,7 @@ var (
 		3: "EVENT_TYPE_UPDATED",
 		4: "EVENT_TYPE_UNLOCKED",
 		5: "EVENT_TYPE_SYNCED",
+		6: "EVENT_TYPE_ASKED",
 	}
 	EventType_value = map[string]int32{
 		"EVENT_TYPE_UNSPECIFIED": 0,
@@ -201,6 +315,7 @@ var (
 		"EVENT_TYPE_UPDATED":     3,
 		"EVENT_TYPE_UNLOCKED":    4,
 		"EVENT_TYPE_SYNCED":      5,
+		"EVENT_TYPE_ASKED":       6,
 	}
 )
 
@@ -215,11 +330,11 @@ func (x EventType) String() string {
 }
 
 func (EventType) Descriptor() protoreflect.EnumDescriptor {
-	return file_pylok_v1_lock_service_proto_enumTypes[2].Descriptor()
+	return file_pylok_v1_lock_service_proto_enumTypes[4].Descriptor()
 }
 
 func (EventType) Type() protoreflect.EnumType {
-	return &file_pylok_v1_lock_service_proto_enumTypes[2]
+	return &file_pylok_v1_lock_service_proto_enumTypes[4]
 }
 
 func (x EventType) Number() protoreflect.EnumNumber {
@@ -228,21 +343,21 @@ func (x EventType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EventType.Descriptor instead.
 func (EventType) EnumDescriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{2}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{4}
 }
 
 // EventCause says why a change came about.
 type EventCause int32
 
 const (
-	// Not a change: the event is RESET, SYNCED, or a LOCKED between the two.
+	// Not a change: the event is RESET, SYNCED, ASKED, or a LOCKED between the first two.
 	EventCause_EVENT_CAUSE_UNSPECIFIED EventCause = 0
 	// The holder, or who became it, asked for the change.
 	EventCause_EVENT_CAUSE_REQUEST EventCause = 1
 	// Somebody broke the hold on purpose: with force, or by overwriting another
 	// caller's. LOCKED has it too when the new hold replaces a broken one.
 	EventCause_EVENT_CAUSE_FORCED EventCause = 2
-	// The hold's ttl ran out or its expiry came.
+	// The hold's ttl ran out or its expiry came. With UPDATED: it became stale.
 	EventCause_EVENT_CAUSE_EXPIRED EventCause = 3
 	// Somebody created, edited, replaced or removed the lock file.
 	EventCause_EVENT_CAUSE_FILE EventCause = 4
@@ -277,11 +392,11 @@ func (x EventCause) String() string {
 }
 
 func (EventCause) Descriptor() protoreflect.EnumDescriptor {
-	return file_pylok_v1_lock_service_proto_enumTypes[3].Descriptor()
+	return file_pylok_v1_lock_service_proto_enumTypes[5].Descriptor()
 }
 
 func (EventCause) Type() protoreflect.EnumType {
-	return &file_pylok_v1_lock_service_proto_enumTypes[3]
+	return &file_pylok_v1_lock_service_proto_enumTypes[5]
 }
 
 func (x EventCause) Number() protoreflect.EnumNumber {
@@ -290,7 +405,7 @@ func (x EventCause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EventCause.Descriptor instead.
 func (EventCause) EnumDescriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{3}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{5}
 }
 
 // Lock is a lock as it stands, held or free.
@@ -325,9 +440,9 @@ type Lock struct {
 	// The length of the lease, counted from the last renewal. Unset when the hold
 	// has no ttl.
 	Ttl *durationpb.Duration `protobuf:"bytes,9,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// When the hold ends unless it is renewed: for a ttl the last renewal plus
+	// When the hold ends, or becomes stale, unless it is renewed: for a ttl the last renewal plus
 	// ttl, else the expiry that was set. Unset when the hold does not end by
-	// itself.
+	// itself, and when it is stale.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// How many requests wait for the lock.
 	Waiters uint32 `protobuf:"varint,11,opt,name=waiters,proto3" json:"waiters,omitempty"`
@@ -346,7 +461,34 @@ type Lock struct {
 	// holder they send; only who has the right may break it. Empty: the caller was not told
 	// apart from others, or the lock file was made by hand; then the token or an equal
 	// holder is enough.
-	Caller        string `protobuf:"bytes,14,opt,name=caller,proto3" json:"caller,omitempty"`
+	Caller string `protobuf:"bytes,14,opt,name=caller,proto3" json:"caller,omitempty"`
+	// Whether the hold covers every name below its own too: a freeze. While it stands,
+	// nobody gets a new hold there; what is held goes on.
+	Tree bool `protobuf:"varint,15,opt,name=tree,proto3" json:"tree,omitempty"`
+	// Which set the hold was granted in. Unset: in none.
+	Set *SetRef `protobuf:"bytes,16,opt,name=set,proto3" json:"set,omitempty"`
+	// What becomes of the hold when its time is over. LOCK_STATE_UNLOCKED: unspecified.
+	OnExpiry OnExpiry `protobuf:"varint,17,opt,name=on_expiry,json=onExpiry,proto3,enum=pylok.v1.OnExpiry" json:"on_expiry,omitempty"`
+	// When the time of a hold with ON_EXPIRY_KEEP was over: the hold is stale, and stands
+	// until somebody ends or replaces it who has looked. Unset: it is not stale.
+	StaleTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=stale_time,json=staleTime,proto3" json:"stale_time,omitempty"`
+	// The first of those who wait, in the order of their places: 100 in Status, 10 in
+	// other answers, none in events.
+	Waiting []*Waiter `protobuf:"bytes,19,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	// How many shared holds of the lock stand. Each is a lock of its own, with the name
+	// NAME/_+NUMBER. 0 in events.
+	SharedHolds uint32 `protobuf:"varint,20,opt,name=shared_holds,json=sharedHolds,proto3" json:"shared_holds,omitempty"`
+	// For a tree, how many locks below its name are held. 0 in events.
+	HeldBelow uint32 `protobuf:"varint,21,opt,name=held_below,json=heldBelow,proto3" json:"held_below,omitempty"`
+	// What keeps the lock, which is free, from being granted. Unset: nothing does, or the
+	// lock is held; in events.
+	BlockedBy *Obstacle `protobuf:"bytes,22,opt,name=blocked_by,json=blockedBy,proto3" json:"blocked_by,omitempty"`
+	// What the hold is at odds with, in words, as one that somebody made by hand below a
+	// freeze is. Empty: nothing; in events.
+	Conflict string `protobuf:"bytes,23,opt,name=conflict,proto3" json:"conflict,omitempty"`
+	// Whether this is a shared hold of another lock: its name is that lock's with the last
+	// segment _+NUMBER.
+	Shared        bool `protobuf:"varint,24,opt,name=shared,proto3" json:"shared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,12 +621,323 @@ func (x *Lock) GetCaller() string {
 	return ""
 }
 
+func (x *Lock) GetTree() bool {
+	if x != nil {
+		return x.Tree
+	}
+	return false
+}
+
+func (x *Lock) GetSet() *SetRef {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *Lock) GetOnExpiry() OnExpiry {
+	if x != nil {
+		return x.OnExpiry
+	}
+	return OnExpiry_ON_EXPIRY_UNSPECIFIED
+}
+
+func (x *Lock) GetStaleTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StaleTime
+	}
+	return nil
+}
+
+func (x *Lock) GetWaiting() []*Waiter {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *Lock) GetSharedHolds() uint32 {
+	if x != nil {
+		return x.SharedHolds
+	}
+	return 0
+}
+
+func (x *Lock) GetHeldBelow() uint32 {
+	if x != nil {
+		return x.HeldBelow
+	}
+	return 0
+}
+
+func (x *Lock) GetBlockedBy() *Obstacle {
+	if x != nil {
+		return x.BlockedBy
+	}
+	return nil
+}
+
+func (x *Lock) GetConflict() string {
+	if x != nil {
+		return x.Conflict
+	}
+	return ""
+}
+
+func (x *Lock) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+// SetRef says which holds were granted together.
+type SetRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lowest token of the set's holds.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// How many holds the set was granted, at least 2.
+	Size          uint32 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRef) Reset() {
+	*x = SetRef{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRef) ProtoMessage() {}
+
+func (x *SetRef) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRef.ProtoReflect.Descriptor instead.
+func (*SetRef) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SetRef) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SetRef) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// Waiter is a request that waits for a lock.
+type Waiter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number: every request that has to wait gets one when it comes, one counter for
+	// the whole server. Who has a lower one goes first.
+	Place uint64 `protobuf:"varint,1,opt,name=place,proto3" json:"place,omitempty"`
+	// Who wants the lock, free-form. Empty: anonymous.
+	Holder string `protobuf:"bytes,2,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Whose request it is, as Lock.caller has it.
+	Caller string `protobuf:"bytes,3,opt,name=caller,proto3" json:"caller,omitempty"`
+	// When it came.
+	SinceTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
+	// When its wait ends. Unset: it waits without an end.
+	UntilTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
+	// Whether it wants a shared hold.
+	Shared bool `protobuf:"varint,6,opt,name=shared,proto3" json:"shared,omitempty"`
+	// Whether it wants a tree.
+	Tree bool `protobuf:"varint,7,opt,name=tree,proto3" json:"tree,omitempty"`
+	// What a set waits for, all of its names and those of its choices, in name order.
+	// Empty: the lock alone.
+	Names []string `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`
+	// The text of its data's key `msg`, if there is one; of a longer one the beginning.
+	Message       string `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiter) Reset() {
+	*x = Waiter{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiter) ProtoMessage() {}
+
+func (x *Waiter) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiter.ProtoReflect.Descriptor instead.
+func (*Waiter) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Waiter) GetPlace() uint64 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *Waiter) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *Waiter) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *Waiter) GetSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SinceTime
+	}
+	return nil
+}
+
+func (x *Waiter) GetUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UntilTime
+	}
+	return nil
+}
+
+func (x *Waiter) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+func (x *Waiter) GetTree() bool {
+	if x != nil {
+		return x.Tree
+	}
+	return false
+}
+
+func (x *Waiter) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *Waiter) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// Obstacle is what stands before a request for a free lock.
+type Obstacle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is.
+	Kind ObstacleKind `protobuf:"varint,1,opt,name=kind,proto3,enum=pylok.v1.ObstacleKind" json:"kind,omitempty"`
+	// For OBSTACLE_KIND_TREE and OBSTACLE_KIND_SHARED: the lock in the way, of its data at
+	// most the key `msg`. Of one that the caller may not view only the state is set. Unset
+	// for a tree that is about to be granted.
+	Lock *Lock `protobuf:"bytes,2,opt,name=lock,proto3" json:"lock,omitempty"`
+	// For OBSTACLE_KIND_WAITER: the older request.
+	Waiter        *Waiter `protobuf:"bytes,3,opt,name=waiter,proto3" json:"waiter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Obstacle) Reset() {
+	*x = Obstacle{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Obstacle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Obstacle) ProtoMessage() {}
+
+func (x *Obstacle) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Obstacle.ProtoReflect.Descriptor instead.
+func (*Obstacle) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Obstacle) GetKind() ObstacleKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ObstacleKind_OBSTACLE_KIND_UNSPECIFIED
+}
+
+func (x *Obstacle) GetLock() *Lock {
+	if x != nil {
+		return x.Lock
+	}
+	return nil
+}
+
+func (x *Obstacle) GetWaiter() *Waiter {
+	if x != nil {
+		return x.Waiter
+	}
+	return nil
+}
+
 // Event is one change of one lock, or in Watch a mark in the stream.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The number of the change. Of two changes the one with the higher revision
 	// came later, whatever their times say. For SYNCED: every change up to here
-	// has been sent. 0 for RESET.
+	// has been sent. 0 for RESET and ASKED.
 	Revision uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// When the change was made, by the server's clock.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
@@ -504,15 +957,19 @@ type Event struct {
 	// FILE, of which the server sees only the file.
 	Actor string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
 	// Why, in words: the actor's own, from UnlockRequest.reason, or the server's
-	// where it has something to say. Empty when there are none.
-	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	// where it has something to say. Empty when there are none. For ASKED: what the actor
+	// says to the holder.
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	// For LOCKED, the token of the hold that this one has taken the place of in one step: it
+	// was overwritten, handed over, or stale. 0: of none.
+	PreviousToken uint64 `protobuf:"varint,8,opt,name=previous_token,json=previousToken,proto3" json:"previous_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[1]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -524,7 +981,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[1]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -537,7 +994,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{1}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Event) GetRevision() uint64 {
@@ -589,6 +1046,13 @@ func (x *Event) GetReason() string {
 	return ""
 }
 
+func (x *Event) GetPreviousToken() uint64 {
+	if x != nil {
+		return x.PreviousToken
+	}
+	return 0
+}
+
 // LockRequest is the request of Lock.
 type LockRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -598,7 +1062,8 @@ type LockRequest struct {
 	// most 64 KiB, at most 32 levels deep, and numbers are finite. The reserved
 	// keys are dropped silently: lock_acquired, lock_action, lock_caller,
 	// lock_expires, lock_file_location, lock_file_status, lock_holder,
-	// lock_request_id, lock_token, lock_ttl.
+	// lock_on_expiry, lock_request_id, lock_scope, lock_set, lock_stale, lock_token,
+	// lock_ttl.
 	//
 	// When neither ttl nor expire_time is set, the key `expire` acts as
 	// expire_time: a string like `2019-12-20 00:00:00` in the server's time zone,
@@ -619,8 +1084,8 @@ type LockRequest struct {
 	//	*LockRequest_Ttl
 	//	*LockRequest_ExpireTime
 	Expiry isLockRequest_Expiry `protobuf_oneof:"expiry"`
-	// How long to queue when the lock is held. 0 to 24 h. Default: 0, refuse at
-	// once. The call's own deadline must leave room for it.
+	// How long to queue when the lock cannot be granted at once. 0 to 24 h. Default: 0,
+	// refuse at once. The call's own deadline must leave room for it.
 	Wait *durationpb.Duration `protobuf:"bytes,6,opt,name=wait,proto3" json:"wait,omitempty"`
 	// Marks retries of one and the same request; use a new one, such as a UUID,
 	// for each hold that you want. While the hold lasts, a Lock with the same
@@ -632,14 +1097,48 @@ type LockRequest struct {
 	// Replace a hold that is anonymous or has the same holder (not empty), instead of
 	// waiting for its end, but for another caller's, which needs the right to break
 	// it. That hold ends, and its token no longer counts. Default: false.
-	Overwrite     bool `protobuf:"varint,8,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	Overwrite bool `protobuf:"varint,8,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	// Take a shared hold: it has the name NAME/_+NUMBER, with the lowest number that is
+	// free, and stands beside other shared holds. While any stands, nobody gets NAME itself;
+	// while NAME is held or somebody waits for it, nobody gets a new shared hold: readers
+	// and writers stand in one line. The name has one segment less to spare. Not with
+	// overwrite, tree or replace_stale. Default: false.
+	Shared bool `protobuf:"varint,9,opt,name=shared,proto3" json:"shared,omitempty"`
+	// With shared: how many shared holds may stand, this one included. Default: 0, any
+	// number.
+	Limit uint32 `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Take a hold that covers every name below its own too; `_all` covers every name. Needs
+	// the right to freeze. What is held below goes on to its end. Not with on_expiry KEEP.
+	// Default: false.
+	Tree bool `protobuf:"varint,11,opt,name=tree,proto3" json:"tree,omitempty"`
+	// With tree: only when nothing below is held. While the request waits, later ones below
+	// stand behind it. Needs a wait. A request that would wait for its caller's own hold is
+	// refused. Default: false.
+	Drain bool `protobuf:"varint,12,opt,name=drain,proto3" json:"drain,omitempty"`
+	// Take the lock although a tree covers it, for a reason that has to be given. Needs the
+	// right to freeze. Default: false.
+	ThroughFreeze bool `protobuf:"varint,13,opt,name=through_freeze,json=throughFreeze,proto3" json:"through_freeze,omitempty"`
+	// Why, in words, for the event and the history. At most 1024 bytes of UTF-8. Required
+	// with through_freeze and replace_stale. Default: empty.
+	Reason string `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What becomes of the hold when its time is over. Default: ON_EXPIRY_RELEASE.
+	OnExpiry OnExpiry `protobuf:"varint,15,opt,name=on_expiry,json=onExpiry,proto3,enum=pylok.v1.OnExpiry" json:"on_expiry,omitempty"`
+	// Replace a hold that is stale, whoever's it was, instead of waiting for its end.
+	// Default: false.
+	ReplaceStale bool `protobuf:"varint,16,opt,name=replace_stale,json=replaceStale,proto3" json:"replace_stale,omitempty"`
+	// Do not wait for a person: refuse, at once or while waiting, when the hold in the way,
+	// or a request ahead in the line, has no ttl and no expiry. Default: false.
+	RefuseManual bool `protobuf:"varint,17,opt,name=refuse_manual,json=refuseManual,proto3" json:"refuse_manual,omitempty"`
+	// Wait without an end, until the call is cancelled; wait must be unset. A server with a
+	// longest wait of its own refuses that. Default: false.
+	WaitForever   bool `protobuf:"varint,18,opt,name=wait_forever,json=waitForever,proto3" json:"wait_forever,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LockRequest) Reset() {
 	*x = LockRequest{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[2]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +1150,7 @@ func (x *LockRequest) String() string {
 func (*LockRequest) ProtoMessage() {}
 
 func (x *LockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[2]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +1163,7 @@ func (x *LockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockRequest.ProtoReflect.Descriptor instead.
 func (*LockRequest) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{2}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LockRequest) GetName() string {
@@ -734,6 +1233,76 @@ func (x *LockRequest) GetOverwrite() bool {
 	return false
 }
 
+func (x *LockRequest) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+func (x *LockRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *LockRequest) GetTree() bool {
+	if x != nil {
+		return x.Tree
+	}
+	return false
+}
+
+func (x *LockRequest) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
+func (x *LockRequest) GetThroughFreeze() bool {
+	if x != nil {
+		return x.ThroughFreeze
+	}
+	return false
+}
+
+func (x *LockRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *LockRequest) GetOnExpiry() OnExpiry {
+	if x != nil {
+		return x.OnExpiry
+	}
+	return OnExpiry_ON_EXPIRY_UNSPECIFIED
+}
+
+func (x *LockRequest) GetReplaceStale() bool {
+	if x != nil {
+		return x.ReplaceStale
+	}
+	return false
+}
+
+func (x *LockRequest) GetRefuseManual() bool {
+	if x != nil {
+		return x.RefuseManual
+	}
+	return false
+}
+
+func (x *LockRequest) GetWaitForever() bool {
+	if x != nil {
+		return x.WaitForever
+	}
+	return false
+}
+
 type isLockRequest_Expiry interface {
 	isLockRequest_Expiry()
 }
@@ -768,7 +1337,7 @@ type LockResponse struct {
 
 func (x *LockResponse) Reset() {
 	*x = LockResponse{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[3]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +1349,7 @@ func (x *LockResponse) String() string {
 func (*LockResponse) ProtoMessage() {}
 
 func (x *LockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[3]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +1362,7 @@ func (x *LockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockResponse.ProtoReflect.Descriptor instead.
 func (*LockResponse) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{3}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LockResponse) GetLock() *Lock {
@@ -806,6 +1375,1235 @@ func (x *LockResponse) GetLock() *Lock {
 func (x *LockResponse) GetQueued() *durationpb.Duration {
 	if x != nil {
 		return x.Queued
+	}
+	return nil
+}
+
+// Choice is some of several locks, whichever they are: a pool.
+type Choice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The locks to choose from. The rules are at Lock.name.
+	Names []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	// How many of them. Default: 0, which means 1. Not more than there are.
+	Count         uint32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Choice) Reset() {
+	*x = Choice{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Choice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Choice) ProtoMessage() {}
+
+func (x *Choice) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Choice.ProtoReflect.Descriptor instead.
+func (*Choice) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Choice) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *Choice) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// LockSetRequest is the request of LockSet. At least one name or choice is needed; there
+// are at most 64 names in all, none of them twice. What is said once counts for each hold.
+type LockSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The locks to take, all of them.
+	Names []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	// And of each of these `count` names, whichever are free first.
+	Choices []*Choice `protobuf:"bytes,2,rep,name=choices,proto3" json:"choices,omitempty"`
+	// As in LockRequest.
+	Data *structpb.Struct `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// As in LockRequest.
+	Holder string `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
+	// As in LockRequest.
+	//
+	// Types that are valid to be assigned to Expiry:
+	//
+	//	*LockSetRequest_Ttl
+	//	*LockSetRequest_ExpireTime
+	Expiry isLockSetRequest_Expiry `protobuf_oneof:"expiry"`
+	// As in LockRequest.
+	Wait *durationpb.Duration `protobuf:"bytes,7,opt,name=wait,proto3" json:"wait,omitempty"`
+	// As in LockRequest; the holds of the set have it all.
+	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// As in LockRequest.
+	ThroughFreeze bool `protobuf:"varint,9,opt,name=through_freeze,json=throughFreeze,proto3" json:"through_freeze,omitempty"`
+	// As in LockRequest.
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// As in LockRequest.
+	OnExpiry OnExpiry `protobuf:"varint,11,opt,name=on_expiry,json=onExpiry,proto3,enum=pylok.v1.OnExpiry" json:"on_expiry,omitempty"`
+	// As in LockRequest.
+	RefuseManual bool `protobuf:"varint,12,opt,name=refuse_manual,json=refuseManual,proto3" json:"refuse_manual,omitempty"`
+	// As in LockRequest.
+	WaitForever   bool `protobuf:"varint,13,opt,name=wait_forever,json=waitForever,proto3" json:"wait_forever,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LockSetRequest) Reset() {
+	*x = LockSetRequest{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LockSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LockSetRequest) ProtoMessage() {}
+
+func (x *LockSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LockSetRequest.ProtoReflect.Descriptor instead.
+func (*LockSetRequest) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LockSetRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *LockSetRequest) GetChoices() []*Choice {
+	if x != nil {
+		return x.Choices
+	}
+	return nil
+}
+
+func (x *LockSetRequest) GetData() *structpb.Struct {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *LockSetRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *LockSetRequest) GetExpiry() isLockSetRequest_Expiry {
+	if x != nil {
+		return x.Expiry
+	}
+	return nil
+}
+
+func (x *LockSetRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		if x, ok := x.Expiry.(*LockSetRequest_Ttl); ok {
+			return x.Ttl
+		}
+	}
+	return nil
+}
+
+func (x *LockSetRequest) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		if x, ok := x.Expiry.(*LockSetRequest_ExpireTime); ok {
+			return x.ExpireTime
+		}
+	}
+	return nil
+}
+
+func (x *LockSetRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *LockSetRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *LockSetRequest) GetThroughFreeze() bool {
+	if x != nil {
+		return x.ThroughFreeze
+	}
+	return false
+}
+
+func (x *LockSetRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *LockSetRequest) GetOnExpiry() OnExpiry {
+	if x != nil {
+		return x.OnExpiry
+	}
+	return OnExpiry_ON_EXPIRY_UNSPECIFIED
+}
+
+func (x *LockSetRequest) GetRefuseManual() bool {
+	if x != nil {
+		return x.RefuseManual
+	}
+	return false
+}
+
+func (x *LockSetRequest) GetWaitForever() bool {
+	if x != nil {
+		return x.WaitForever
+	}
+	return false
+}
+
+type isLockSetRequest_Expiry interface {
+	isLockSetRequest_Expiry()
+}
+
+type LockSetRequest_Ttl struct {
+	// As in LockRequest.
+	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3,oneof"`
+}
+
+type LockSetRequest_ExpireTime struct {
+	// As in LockRequest.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3,oneof"`
+}
+
+func (*LockSetRequest_Ttl) isLockSetRequest_Expiry() {}
+
+func (*LockSetRequest_ExpireTime) isLockSetRequest_Expiry() {}
+
+// LockSetResponse is the answer of LockSet.
+type LockSetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The holds that were granted, in name order.
+	Locks []*Lock `protobuf:"bytes,1,rep,name=locks,proto3" json:"locks,omitempty"`
+	// How long the request waited. 0 when it did not.
+	Queued        *durationpb.Duration `protobuf:"bytes,2,opt,name=queued,proto3" json:"queued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LockSetResponse) Reset() {
+	*x = LockSetResponse{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LockSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LockSetResponse) ProtoMessage() {}
+
+func (x *LockSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LockSetResponse.ProtoReflect.Descriptor instead.
+func (*LockSetResponse) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LockSetResponse) GetLocks() []*Lock {
+	if x != nil {
+		return x.Locks
+	}
+	return nil
+}
+
+func (x *LockSetResponse) GetQueued() *durationpb.Duration {
+	if x != nil {
+		return x.Queued
+	}
+	return nil
+}
+
+// HoldRef is one hold of a lock.
+type HoldRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lock. The rules are at Lock.name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The token of the hold. Required.
+	Token         uint64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldRef) Reset() {
+	*x = HoldRef{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldRef) ProtoMessage() {}
+
+func (x *HoldRef) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldRef.ProtoReflect.Descriptor instead.
+func (*HoldRef) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *HoldRef) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HoldRef) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+// UnlockSetRequest is the request of UnlockSet.
+type UnlockSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The holds to release, 1 to 64, no lock twice.
+	Holds []*HoldRef `protobuf:"bytes,1,rep,name=holds,proto3" json:"holds,omitempty"`
+	// In place of holds: what is left of the set with this SetRef.id; NOT_HOLDER in the
+	// answers for holds that are another caller's, or without a caller another holder's.
+	// Default: 0.
+	Set uint64 `protobuf:"varint,2,opt,name=set,proto3" json:"set,omitempty"`
+	// As in UnlockRequest.
+	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
+	// As in UnlockRequest.
+	Force bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	// As in UnlockRequest.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// As in UnlockRequest, for each event.
+	Data          *structpb.Struct `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnlockSetRequest) Reset() {
+	*x = UnlockSetRequest{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnlockSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnlockSetRequest) ProtoMessage() {}
+
+func (x *UnlockSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnlockSetRequest.ProtoReflect.Descriptor instead.
+func (*UnlockSetRequest) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *UnlockSetRequest) GetHolds() []*HoldRef {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+func (x *UnlockSetRequest) GetSet() uint64 {
+	if x != nil {
+		return x.Set
+	}
+	return 0
+}
+
+func (x *UnlockSetRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *UnlockSetRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *UnlockSetRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *UnlockSetRequest) GetData() *structpb.Struct {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// UnlockSetResponse is the answer of UnlockSet.
+type UnlockSetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What became of each hold, in name order.
+	Answers       []*SetAnswer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnlockSetResponse) Reset() {
+	*x = UnlockSetResponse{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnlockSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnlockSetResponse) ProtoMessage() {}
+
+func (x *UnlockSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnlockSetResponse.ProtoReflect.Descriptor instead.
+func (*UnlockSetResponse) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UnlockSetResponse) GetAnswers() []*SetAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+// SetAnswer is what became of one hold of a set.
+type SetAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lock.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The token of the hold.
+	Token uint64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
+	// For UnlockSet the hold as it was, for RenewSet as it now stands. Where nothing was
+	// done: the lock as it stands, if that is known.
+	Lock *Lock `protobuf:"bytes,3,opt,name=lock,proto3" json:"lock,omitempty"`
+	// For UnlockSet, the revision of the release. 0: nothing was released.
+	Revision uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	// For UnlockSet, as in UnlockResponse.
+	Next *Lock `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	// Why nothing was done: a reason as the errors of Unlock and Renew have it, such as
+	// `NOT_HOLDER`. Empty: it was done.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The same in a sentence.
+	Message       string `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAnswer) Reset() {
+	*x = SetAnswer{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAnswer) ProtoMessage() {}
+
+func (x *SetAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAnswer.ProtoReflect.Descriptor instead.
+func (*SetAnswer) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SetAnswer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetAnswer) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *SetAnswer) GetLock() *Lock {
+	if x != nil {
+		return x.Lock
+	}
+	return nil
+}
+
+func (x *SetAnswer) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *SetAnswer) GetNext() *Lock {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *SetAnswer) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SetAnswer) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// RenewSetRequest is the request of RenewSet.
+type RenewSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The holds to renew, 1 to 64, no lock twice.
+	Holds []*HoldRef `protobuf:"bytes,1,rep,name=holds,proto3" json:"holds,omitempty"`
+	// As in RenewRequest, for each.
+	//
+	// Types that are valid to be assigned to Expiry:
+	//
+	//	*RenewSetRequest_Ttl
+	//	*RenewSetRequest_ExpireTime
+	Expiry isRenewSetRequest_Expiry `protobuf_oneof:"expiry"`
+	// As in RenewRequest.
+	Holder        string `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewSetRequest) Reset() {
+	*x = RenewSetRequest{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewSetRequest) ProtoMessage() {}
+
+func (x *RenewSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewSetRequest.ProtoReflect.Descriptor instead.
+func (*RenewSetRequest) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RenewSetRequest) GetHolds() []*HoldRef {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+func (x *RenewSetRequest) GetExpiry() isRenewSetRequest_Expiry {
+	if x != nil {
+		return x.Expiry
+	}
+	return nil
+}
+
+func (x *RenewSetRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		if x, ok := x.Expiry.(*RenewSetRequest_Ttl); ok {
+			return x.Ttl
+		}
+	}
+	return nil
+}
+
+func (x *RenewSetRequest) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		if x, ok := x.Expiry.(*RenewSetRequest_ExpireTime); ok {
+			return x.ExpireTime
+		}
+	}
+	return nil
+}
+
+func (x *RenewSetRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+type isRenewSetRequest_Expiry interface {
+	isRenewSetRequest_Expiry()
+}
+
+type RenewSetRequest_Ttl struct {
+	// As in RenewRequest.
+	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3,oneof"`
+}
+
+type RenewSetRequest_ExpireTime struct {
+	// As in RenewRequest.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3,oneof"`
+}
+
+func (*RenewSetRequest_Ttl) isRenewSetRequest_Expiry() {}
+
+func (*RenewSetRequest_ExpireTime) isRenewSetRequest_Expiry() {}
+
+// RenewSetResponse is the answer of RenewSet.
+type RenewSetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What became of each hold, in name order.
+	Answers       []*SetAnswer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewSetResponse) Reset() {
+	*x = RenewSetResponse{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewSetResponse) ProtoMessage() {}
+
+func (x *RenewSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewSetResponse.ProtoReflect.Descriptor instead.
+func (*RenewSetResponse) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RenewSetResponse) GetAnswers() []*SetAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+// HandOverRequest is the request of HandOver.
+type HandOverRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lock. The rules are at Lock.name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The token of the hold. Required.
+	Token uint64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
+	// Who holds the lock from now on. At most 256 bytes of UTF-8 without control characters.
+	// Default: empty, anonymous.
+	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Whose the hold is from now on: an authenticated name as Lock.caller has it. Required
+	// where the server has an access file. For a tree, one who may freeze. Default: empty,
+	// nobody's as far as callers go.
+	Caller string `protobuf:"bytes,4,opt,name=caller,proto3" json:"caller,omitempty"`
+	// When the hold ends from now on. Default: a hold with a ttl ends that ttl from now, any
+	// other keeps the expiry that it has.
+	//
+	// Types that are valid to be assigned to Expiry:
+	//
+	//	*HandOverRequest_Ttl
+	//	*HandOverRequest_ExpireTime
+	//	*HandOverRequest_Never
+	Expiry isHandOverRequest_Expiry `protobuf_oneof:"expiry"`
+	// The hold's new data, in place of all that it had. Default: unset, the data stays.
+	Data *structpb.Struct `protobuf:"bytes,8,opt,name=data,proto3" json:"data,omitempty"`
+	// Why, in words, for the events and the history. At most 1024 bytes of UTF-8. Default:
+	// empty.
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// As in LockRequest: the same request again is answered with the same hold.
+	RequestId string `protobuf:"bytes,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Who hands over, for the event when the caller is not authenticated. At most 256 bytes
+	// of UTF-8 without control characters. Default: empty, the holder of the hold.
+	From          string `protobuf:"bytes,11,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverRequest) Reset() {
+	*x = HandOverRequest{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverRequest) ProtoMessage() {}
+
+func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
+func (*HandOverRequest) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *HandOverRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HandOverRequest) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *HandOverRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *HandOverRequest) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *HandOverRequest) GetExpiry() isHandOverRequest_Expiry {
+	if x != nil {
+		return x.Expiry
+	}
+	return nil
+}
+
+func (x *HandOverRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		if x, ok := x.Expiry.(*HandOverRequest_Ttl); ok {
+			return x.Ttl
+		}
+	}
+	return nil
+}
+
+func (x *HandOverRequest) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		if x, ok := x.Expiry.(*HandOverRequest_ExpireTime); ok {
+			return x.ExpireTime
+		}
+	}
+	return nil
+}
+
+func (x *HandOverRequest) GetNever() bool {
+	if x != nil {
+		if x, ok := x.Expiry.(*HandOverRequest_Never); ok {
+			return x.Never
+		}
+	}
+	return false
+}
+
+func (x *HandOverRequest) GetData() *structpb.Struct {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *HandOverRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *HandOverRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *HandOverRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+type isHandOverRequest_Expiry interface {
+	isHandOverRequest_Expiry()
+}
+
+type HandOverRequest_Ttl struct {
+	// As in LockRequest.
+	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3,oneof"`
+}
+
+type HandOverRequest_ExpireTime struct {
+	// As in LockRequest.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3,oneof"`
+}
+
+type HandOverRequest_Never struct {
+	// It does not end by itself. Must be true.
+	Never bool `protobuf:"varint,7,opt,name=never,proto3,oneof"`
+}
+
+func (*HandOverRequest_Ttl) isHandOverRequest_Expiry() {}
+
+func (*HandOverRequest_ExpireTime) isHandOverRequest_Expiry() {}
+
+func (*HandOverRequest_Never) isHandOverRequest_Expiry() {}
+
+// HandOverResponse is the answer of HandOver.
+type HandOverResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The hold as it goes on. Its token is for the new holder.
+	Lock *Lock `protobuf:"bytes,1,opt,name=lock,proto3" json:"lock,omitempty"`
+	// What may be a mistake, a sentence each, such as a caller that was never seen.
+	Warnings      []string `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverResponse) Reset() {
+	*x = HandOverResponse{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverResponse) ProtoMessage() {}
+
+func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
+func (*HandOverResponse) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *HandOverResponse) GetLock() *Lock {
+	if x != nil {
+		return x.Lock
+	}
+	return nil
+}
+
+func (x *HandOverResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// AskRequest is the request of Ask.
+type AskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lock. The rules are at Lock.name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Ask the holder of this hold alone. Default: 0, whoever holds the lock.
+	Token uint64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
+	// What to say to the holder. 1 to 1024 bytes of UTF-8.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// Who asks. At most 256 bytes of UTF-8 without control characters. Default: empty.
+	Holder        string `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskRequest) Reset() {
+	*x = AskRequest{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskRequest) ProtoMessage() {}
+
+func (x *AskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskRequest.ProtoReflect.Descriptor instead.
+func (*AskRequest) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AskRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AskRequest) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *AskRequest) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *AskRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+// AskResponse is the answer of Ask.
+type AskResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The hold.
+	Lock *Lock `protobuf:"bytes,1,opt,name=lock,proto3" json:"lock,omitempty"`
+	// Whether somebody listens for the holder at present. If not, who next watches the hold
+	// with its token is told.
+	Heard         bool `protobuf:"varint,2,opt,name=heard,proto3" json:"heard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskResponse) Reset() {
+	*x = AskResponse{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskResponse) ProtoMessage() {}
+
+func (x *AskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskResponse.ProtoReflect.Descriptor instead.
+func (*AskResponse) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AskResponse) GetLock() *Lock {
+	if x != nil {
+		return x.Lock
+	}
+	return nil
+}
+
+func (x *AskResponse) GetHeard() bool {
+	if x != nil {
+		return x.Heard
+	}
+	return false
+}
+
+// DismissRequest is the request of Dismiss.
+type DismissRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lock. The rules are at Lock.name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The waiter's Waiter.place. Required.
+	Place uint64 `protobuf:"varint,2,opt,name=place,proto3" json:"place,omitempty"`
+	// Who does it. At most 256 bytes of UTF-8 without control characters. Default: empty.
+	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Why, in words, for the waiter. 1 to 1024 bytes of UTF-8.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissRequest) Reset() {
+	*x = DismissRequest{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissRequest) ProtoMessage() {}
+
+func (x *DismissRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissRequest.ProtoReflect.Descriptor instead.
+func (*DismissRequest) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DismissRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DismissRequest) GetPlace() uint64 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *DismissRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *DismissRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// DismissResponse is the answer of Dismiss.
+type DismissResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The waiter as it was.
+	Waiter        *Waiter `protobuf:"bytes,1,opt,name=waiter,proto3" json:"waiter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissResponse) Reset() {
+	*x = DismissResponse{}
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissResponse) ProtoMessage() {}
+
+func (x *DismissResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissResponse.ProtoReflect.Descriptor instead.
+func (*DismissResponse) Descriptor() ([]byte, []int) {
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DismissResponse) GetWaiter() *Waiter {
+	if x != nil {
+		return x.Waiter
 	}
 	return nil
 }
@@ -834,14 +2632,17 @@ type UnlockRequest struct {
 	// A closing message for those who watch, in the event and the history in place
 	// of the hold's data. The limits are those of LockRequest.data, and reserved
 	// keys are dropped likewise. Default: unset, the event has the hold's data.
-	Data          *structpb.Struct `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
+	Data *structpb.Struct `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
+	// Release a stale hold, whoever's it was, for a reason that has to be given. Default:
+	// false.
+	Stale         bool `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UnlockRequest) Reset() {
 	*x = UnlockRequest{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[4]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +2654,7 @@ func (x *UnlockRequest) String() string {
 func (*UnlockRequest) ProtoMessage() {}
 
 func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[4]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +2667,7 @@ func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockRequest.ProtoReflect.Descriptor instead.
 func (*UnlockRequest) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{4}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UnlockRequest) GetName() string {
@@ -911,6 +2712,13 @@ func (x *UnlockRequest) GetData() *structpb.Struct {
 	return nil
 }
 
+func (x *UnlockRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 // UnlockResponse is the answer of Unlock.
 type UnlockResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -928,7 +2736,7 @@ type UnlockResponse struct {
 
 func (x *UnlockResponse) Reset() {
 	*x = UnlockResponse{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[5]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +2748,7 @@ func (x *UnlockResponse) String() string {
 func (*UnlockResponse) ProtoMessage() {}
 
 func (x *UnlockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[5]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +2761,7 @@ func (x *UnlockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockResponse.ProtoReflect.Descriptor instead.
 func (*UnlockResponse) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{5}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UnlockResponse) GetLock() *Lock {
@@ -1009,7 +2817,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[6]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +2829,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[6]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +2842,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{6}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RenewRequest) GetName() string {
@@ -1121,7 +2929,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[7]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +2941,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[7]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +2954,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{7}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RenewResponse) GetLock() *Lock {
@@ -1167,7 +2975,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[8]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +2987,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[8]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +3000,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{8}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatusRequest) GetName() string {
@@ -1213,7 +3021,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[9]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +3033,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[9]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +3046,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{9}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StatusResponse) GetLock() *Lock {
@@ -1269,7 +3077,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[10]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +3089,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[10]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +3102,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{10}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListRequest) GetPattern() string {
@@ -1334,7 +3142,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[11]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +3154,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[11]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +3167,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{11}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListResponse) GetLocks() []*Lock {
@@ -1386,18 +3194,21 @@ func (x *ListResponse) GetRevision() uint64 {
 // WatchRequest is the request of Watch.
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which names to select. The rules are at ListRequest.pattern. Default: empty,
-	// all names.
+	// Which names to select. The rules are at ListRequest.pattern. A pattern that is one
+	// name selects that lock's shared holds too. Default: empty, all names.
 	Pattern string `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
 	// Send the changes after this revision. Default: 0, the present state first.
 	AfterRevision uint64 `protobuf:"varint,2,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
+	// The token of a hold of the caller's, of the one lock that pattern selects: what is
+	// asked of its holder is sent too, as ASKED. Default: 0, it is not.
+	Token         uint64 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[12]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +3220,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[12]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +3233,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{12}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchRequest) GetPattern() string {
@@ -1439,6 +3250,13 @@ func (x *WatchRequest) GetAfterRevision() uint64 {
 	return 0
 }
 
+func (x *WatchRequest) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
 // WatchResponse is one message of the stream of Watch.
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1450,7 +3268,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[13]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +3280,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[13]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +3293,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{13}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchResponse) GetEvent() *Event {
@@ -1520,7 +3338,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[14]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +3350,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[14]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +3363,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{14}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HistoryRequest) GetPattern() string {
@@ -1626,7 +3444,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[15]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +3456,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[15]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +3469,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{15}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HistoryResponse) GetEvents() []*Event {
@@ -1677,7 +3495,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[16]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +3507,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[16]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +3520,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{16}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{34}
 }
 
 // InfoResponse is the answer of Info.
@@ -1726,14 +3544,17 @@ type InfoResponse struct {
 	// all.
 	Proof string `protobuf:"bytes,7,opt,name=proof,proto3" json:"proof,omitempty"`
 	// The groups that the access file puts the caller in, sorted.
-	Groups        []string `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
+	Groups []string `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`
+	// What the server can do that older ones cannot, sorted: `ask`, `dismiss`, `hand-over`,
+	// `keep`, `set`, `shared`, `tree`.
+	Features      []string `protobuf:"bytes,9,rep,name=features,proto3" json:"features,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[17]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +3566,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[17]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +3579,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{17}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -1817,6 +3638,13 @@ func (x *InfoResponse) GetGroups() []string {
 	return nil
 }
 
+func (x *InfoResponse) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
 // MayRequest is the request of May.
 type MayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1833,7 +3661,7 @@ type MayRequest struct {
 
 func (x *MayRequest) Reset() {
 	*x = MayRequest{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[18]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +3673,7 @@ func (x *MayRequest) String() string {
 func (*MayRequest) ProtoMessage() {}
 
 func (x *MayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[18]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +3686,7 @@ func (x *MayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MayRequest.ProtoReflect.Descriptor instead.
 func (*MayRequest) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{18}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MayRequest) GetVerb() Verb {
@@ -1899,7 +3727,7 @@ type MayResponse struct {
 
 func (x *MayResponse) Reset() {
 	*x = MayResponse{}
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[19]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +3739,7 @@ func (x *MayResponse) String() string {
 func (*MayResponse) ProtoMessage() {}
 
 func (x *MayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pylok_v1_lock_service_proto_msgTypes[19]
+	mi := &file_pylok_v1_lock_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +3752,7 @@ func (x *MayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MayResponse.ProtoReflect.Descriptor instead.
 func (*MayResponse) Descriptor() ([]byte, []int) {
-	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{19}
+	return file_pylok_v1_lock_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MayResponse) GetAllowed() bool {
@@ -1959,7 +3787,7 @@ var File_pylok_v1_lock_service_proto protoreflect.FileDescriptor
 
 const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1bpylok/v1/lock_service.proto\x12\bpylok.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n" +
+	"\x1bpylok/v1/lock_service.proto\x12\bpylok.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x06\n" +
 	"\x04Lock\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.pylok.v1.LockStateR\x05state\x12,\n" +
@@ -1976,7 +3804,39 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\awaiters\x18\v \x01(\rR\awaiters\x12\x18\n" +
 	"\aproblem\x18\f \x01(\tR\aproblem\x12\x1a\n" +
 	"\bwarnings\x18\r \x03(\tR\bwarnings\x12\x16\n" +
-	"\x06caller\x18\x0e \x01(\tR\x06caller\"\xfa\x01\n" +
+	"\x06caller\x18\x0e \x01(\tR\x06caller\x12\x12\n" +
+	"\x04tree\x18\x0f \x01(\bR\x04tree\x12\"\n" +
+	"\x03set\x18\x10 \x01(\v2\x10.pylok.v1.SetRefR\x03set\x12/\n" +
+	"\ton_expiry\x18\x11 \x01(\x0e2\x12.pylok.v1.OnExpiryR\bonExpiry\x129\n" +
+	"\n" +
+	"stale_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tstaleTime\x12*\n" +
+	"\awaiting\x18\x13 \x03(\v2\x10.pylok.v1.WaiterR\awaiting\x12!\n" +
+	"\fshared_holds\x18\x14 \x01(\rR\vsharedHolds\x12\x1d\n" +
+	"\n" +
+	"held_below\x18\x15 \x01(\rR\theldBelow\x121\n" +
+	"\n" +
+	"blocked_by\x18\x16 \x01(\v2\x12.pylok.v1.ObstacleR\tblockedBy\x12\x1a\n" +
+	"\bconflict\x18\x17 \x01(\tR\bconflict\x12\x16\n" +
+	"\x06shared\x18\x18 \x01(\bR\x06shared\",\n" +
+	"\x06SetRef\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\rR\x04size\"\xa0\x02\n" +
+	"\x06Waiter\x12\x14\n" +
+	"\x05place\x18\x01 \x01(\x04R\x05place\x12\x16\n" +
+	"\x06holder\x18\x02 \x01(\tR\x06holder\x12\x16\n" +
+	"\x06caller\x18\x03 \x01(\tR\x06caller\x129\n" +
+	"\n" +
+	"since_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\x129\n" +
+	"\n" +
+	"until_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tuntilTime\x12\x16\n" +
+	"\x06shared\x18\x06 \x01(\bR\x06shared\x12\x12\n" +
+	"\x04tree\x18\a \x01(\bR\x04tree\x12\x14\n" +
+	"\x05names\x18\b \x03(\tR\x05names\x12\x18\n" +
+	"\amessage\x18\t \x01(\tR\amessage\"\x84\x01\n" +
+	"\bObstacle\x12*\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x16.pylok.v1.ObstacleKindR\x04kind\x12\"\n" +
+	"\x04lock\x18\x02 \x01(\v2\x0e.pylok.v1.LockR\x04lock\x12(\n" +
+	"\x06waiter\x18\x03 \x01(\v2\x10.pylok.v1.WaiterR\x06waiter\"\xa1\x02\n" +
 	"\x05Event\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12'\n" +
@@ -1984,7 +3844,8 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\x05cause\x18\x04 \x01(\x0e2\x14.pylok.v1.EventCauseR\x05cause\x12\"\n" +
 	"\x04lock\x18\x05 \x01(\v2\x0e.pylok.v1.LockR\x04lock\x12\x14\n" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x16\n" +
-	"\x06reason\x18\a \x01(\tR\x06reason\"\xca\x02\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12%\n" +
+	"\x0eprevious_token\x18\b \x01(\x04R\rpreviousToken\"\xff\x04\n" +
 	"\vLockRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
 	"\x04data\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04data\x12\x16\n" +
@@ -1995,18 +3856,118 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\x04wait\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\a \x01(\tR\trequestId\x12\x1c\n" +
-	"\toverwrite\x18\b \x01(\bR\toverwriteB\b\n" +
+	"\toverwrite\x18\b \x01(\bR\toverwrite\x12\x16\n" +
+	"\x06shared\x18\t \x01(\bR\x06shared\x12\x14\n" +
+	"\x05limit\x18\n" +
+	" \x01(\rR\x05limit\x12\x12\n" +
+	"\x04tree\x18\v \x01(\bR\x04tree\x12\x14\n" +
+	"\x05drain\x18\f \x01(\bR\x05drain\x12%\n" +
+	"\x0ethrough_freeze\x18\r \x01(\bR\rthroughFreeze\x12\x16\n" +
+	"\x06reason\x18\x0e \x01(\tR\x06reason\x12/\n" +
+	"\ton_expiry\x18\x0f \x01(\x0e2\x12.pylok.v1.OnExpiryR\bonExpiry\x12#\n" +
+	"\rreplace_stale\x18\x10 \x01(\bR\freplaceStale\x12#\n" +
+	"\rrefuse_manual\x18\x11 \x01(\bR\frefuseManual\x12!\n" +
+	"\fwait_forever\x18\x12 \x01(\bR\vwaitForeverB\b\n" +
 	"\x06expiry\"e\n" +
 	"\fLockResponse\x12\"\n" +
 	"\x04lock\x18\x01 \x01(\v2\x0e.pylok.v1.LockR\x04lock\x121\n" +
-	"\x06queued\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06queued\"\xac\x01\n" +
+	"\x06queued\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06queued\"4\n" +
+	"\x06Choice\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\x95\x04\n" +
+	"\x0eLockSetRequest\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\x12*\n" +
+	"\achoices\x18\x02 \x03(\v2\x10.pylok.v1.ChoiceR\achoices\x12+\n" +
+	"\x04data\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x04data\x12\x16\n" +
+	"\x06holder\x18\x04 \x01(\tR\x06holder\x12-\n" +
+	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n" +
+	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\n" +
+	"expireTime\x12-\n" +
+	"\x04wait\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\b \x01(\tR\trequestId\x12%\n" +
+	"\x0ethrough_freeze\x18\t \x01(\bR\rthroughFreeze\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12/\n" +
+	"\ton_expiry\x18\v \x01(\x0e2\x12.pylok.v1.OnExpiryR\bonExpiry\x12#\n" +
+	"\rrefuse_manual\x18\f \x01(\bR\frefuseManual\x12!\n" +
+	"\fwait_forever\x18\r \x01(\bR\vwaitForeverB\b\n" +
+	"\x06expiry\"j\n" +
+	"\x0fLockSetResponse\x12$\n" +
+	"\x05locks\x18\x01 \x03(\v2\x0e.pylok.v1.LockR\x05locks\x121\n" +
+	"\x06queued\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06queued\"3\n" +
+	"\aHoldRef\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\x04R\x05token\"\xc0\x01\n" +
+	"\x10UnlockSetRequest\x12'\n" +
+	"\x05holds\x18\x01 \x03(\v2\x11.pylok.v1.HoldRefR\x05holds\x12\x10\n" +
+	"\x03set\x18\x02 \x01(\x04R\x03set\x12\x16\n" +
+	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n" +
+	"\x04data\x18\x06 \x01(\v2\x17.google.protobuf.StructR\x04data\"B\n" +
+	"\x11UnlockSetResponse\x12-\n" +
+	"\aanswers\x18\x01 \x03(\v2\x13.pylok.v1.SetAnswerR\aanswers\"\xcb\x01\n" +
+	"\tSetAnswer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\x04R\x05token\x12\"\n" +
+	"\x04lock\x18\x03 \x01(\v2\x0e.pylok.v1.LockR\x04lock\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x04R\brevision\x12\"\n" +
+	"\x04next\x18\x05 \x01(\v2\x0e.pylok.v1.LockR\x04next\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\a \x01(\tR\amessage\"\xca\x01\n" +
+	"\x0fRenewSetRequest\x12'\n" +
+	"\x05holds\x18\x01 \x03(\v2\x11.pylok.v1.HoldRefR\x05holds\x12-\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n" +
+	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\n" +
+	"expireTime\x12\x16\n" +
+	"\x06holder\x18\x04 \x01(\tR\x06holderB\b\n" +
+	"\x06expiry\"A\n" +
+	"\x10RenewSetResponse\x12-\n" +
+	"\aanswers\x18\x01 \x03(\v2\x13.pylok.v1.SetAnswerR\aanswers\"\xf3\x02\n" +
+	"\x0fHandOverRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n" +
+	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x16\n" +
+	"\x06caller\x18\x04 \x01(\tR\x06caller\x12-\n" +
+	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationH\x00R\x03ttl\x12=\n" +
+	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\n" +
+	"expireTime\x12\x16\n" +
+	"\x05never\x18\a \x01(\bH\x00R\x05never\x12+\n" +
+	"\x04data\x18\b \x01(\v2\x17.google.protobuf.StructR\x04data\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\n" +
+	" \x01(\tR\trequestId\x12\x12\n" +
+	"\x04from\x18\v \x01(\tR\x04fromB\b\n" +
+	"\x06expiry\"R\n" +
+	"\x10HandOverResponse\x12\"\n" +
+	"\x04lock\x18\x01 \x01(\v2\x0e.pylok.v1.LockR\x04lock\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"h\n" +
+	"\n" +
+	"AskRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
+	"\x06holder\x18\x04 \x01(\tR\x06holder\"G\n" +
+	"\vAskResponse\x12\"\n" +
+	"\x04lock\x18\x01 \x01(\v2\x0e.pylok.v1.LockR\x04lock\x12\x14\n" +
+	"\x05heard\x18\x02 \x01(\bR\x05heard\"j\n" +
+	"\x0eDismissRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05place\x18\x02 \x01(\x04R\x05place\x12\x16\n" +
+	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\";\n" +
+	"\x0fDismissResponse\x12(\n" +
+	"\x06waiter\x18\x01 \x01(\v2\x10.pylok.v1.WaiterR\x06waiter\"\xc2\x01\n" +
 	"\rUnlockRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n" +
 	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x14\n" +
 	"\x05force\x18\x04 \x01(\bR\x05force\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n" +
-	"\x04data\x18\x06 \x01(\v2\x17.google.protobuf.StructR\x04data\"t\n" +
+	"\x04data\x18\x06 \x01(\v2\x17.google.protobuf.StructR\x04data\x12\x14\n" +
+	"\x05stale\x18\a \x01(\bR\x05stale\"t\n" +
 	"\x0eUnlockResponse\x12\"\n" +
 	"\x04lock\x18\x01 \x01(\v2\x0e.pylok.v1.LockR\x04lock\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\"\n" +
@@ -2034,10 +3995,11 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\fListResponse\x12$\n" +
 	"\x05locks\x18\x01 \x03(\v2\x0e.pylok.v1.LockR\x05locks\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x04R\brevision\"O\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\"e\n" +
 	"\fWatchRequest\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12%\n" +
-	"\x0eafter_revision\x18\x02 \x01(\x04R\rafterRevision\"6\n" +
+	"\x0eafter_revision\x18\x02 \x01(\x04R\rafterRevision\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\x04R\x05token\"6\n" +
 	"\rWatchResponse\x12%\n" +
 	"\x05event\x18\x01 \x01(\v2\x0f.pylok.v1.EventR\x05event\"\xea\x02\n" +
 	"\x0eHistoryRequest\x12\x18\n" +
@@ -2056,7 +4018,7 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\x0fHistoryResponse\x12'\n" +
 	"\x06events\x18\x01 \x03(\v2\x0f.pylok.v1.EventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\r\n" +
-	"\vInfoRequest\"\xef\x01\n" +
+	"\vInfoRequest\"\x8b\x02\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12\x14\n" +
@@ -2066,7 +4028,8 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x16\n" +
 	"\x06caller\x18\x06 \x01(\tR\x06caller\x12\x14\n" +
 	"\x05proof\x18\a \x01(\tR\x05proof\x12\x16\n" +
-	"\x06groups\x18\b \x03(\tR\x06groups\"T\n" +
+	"\x06groups\x18\b \x03(\tR\x06groups\x12\x1a\n" +
+	"\bfeatures\x18\t \x03(\tR\bfeatures\"T\n" +
 	"\n" +
 	"MayRequest\x12\"\n" +
 	"\x04verb\x18\x01 \x01(\x0e2\x0e.pylok.v1.VerbR\x04verb\x12\x12\n" +
@@ -2089,25 +4052,41 @@ const file_pylok_v1_lock_service_proto_rawDesc = "" +
 	"\tLockState\x12\x1a\n" +
 	"\x16LOCK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13LOCK_STATE_UNLOCKED\x10\x01\x12\x15\n" +
-	"\x11LOCK_STATE_LOCKED\x10\x02*\x9c\x01\n" +
+	"\x11LOCK_STATE_LOCKED\x10\x02*P\n" +
+	"\bOnExpiry\x12\x19\n" +
+	"\x15ON_EXPIRY_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11ON_EXPIRY_RELEASE\x10\x01\x12\x12\n" +
+	"\x0eON_EXPIRY_KEEP\x10\x02*y\n" +
+	"\fObstacleKind\x12\x1d\n" +
+	"\x19OBSTACLE_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12OBSTACLE_KIND_TREE\x10\x01\x12\x18\n" +
+	"\x14OBSTACLE_KIND_SHARED\x10\x02\x12\x18\n" +
+	"\x14OBSTACLE_KIND_WAITER\x10\x03*\xb2\x01\n" +
 	"\tEventType\x12\x1a\n" +
 	"\x16EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10EVENT_TYPE_RESET\x10\x01\x12\x15\n" +
 	"\x11EVENT_TYPE_LOCKED\x10\x02\x12\x16\n" +
 	"\x12EVENT_TYPE_UPDATED\x10\x03\x12\x17\n" +
 	"\x13EVENT_TYPE_UNLOCKED\x10\x04\x12\x15\n" +
-	"\x11EVENT_TYPE_SYNCED\x10\x05*\x89\x01\n" +
+	"\x11EVENT_TYPE_SYNCED\x10\x05\x12\x14\n" +
+	"\x10EVENT_TYPE_ASKED\x10\x06*\x89\x01\n" +
 	"\n" +
 	"EventCause\x12\x1b\n" +
 	"\x17EVENT_CAUSE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13EVENT_CAUSE_REQUEST\x10\x01\x12\x16\n" +
 	"\x12EVENT_CAUSE_FORCED\x10\x02\x12\x17\n" +
 	"\x13EVENT_CAUSE_EXPIRED\x10\x03\x12\x14\n" +
-	"\x10EVENT_CAUSE_FILE\x10\x042\x96\x04\n" +
+	"\x10EVENT_CAUSE_FILE\x10\x042\x96\a\n" +
 	"\vLockService\x125\n" +
 	"\x04Lock\x12\x15.pylok.v1.LockRequest\x1a\x16.pylok.v1.LockResponse\x12;\n" +
 	"\x06Unlock\x12\x17.pylok.v1.UnlockRequest\x1a\x18.pylok.v1.UnlockResponse\x128\n" +
-	"\x05Renew\x12\x16.pylok.v1.RenewRequest\x1a\x17.pylok.v1.RenewResponse\x12;\n" +
+	"\x05Renew\x12\x16.pylok.v1.RenewRequest\x1a\x17.pylok.v1.RenewResponse\x12>\n" +
+	"\aLockSet\x12\x18.pylok.v1.LockSetRequest\x1a\x19.pylok.v1.LockSetResponse\x12D\n" +
+	"\tUnlockSet\x12\x1a.pylok.v1.UnlockSetRequest\x1a\x1b.pylok.v1.UnlockSetResponse\x12A\n" +
+	"\bRenewSet\x12\x19.pylok.v1.RenewSetRequest\x1a\x1a.pylok.v1.RenewSetResponse\x12A\n" +
+	"\bHandOver\x12\x19.pylok.v1.HandOverRequest\x1a\x1a.pylok.v1.HandOverResponse\x122\n" +
+	"\x03Ask\x12\x14.pylok.v1.AskRequest\x1a\x15.pylok.v1.AskResponse\x12>\n" +
+	"\aDismiss\x12\x18.pylok.v1.DismissRequest\x1a\x19.pylok.v1.DismissResponse\x12;\n" +
 	"\x06Status\x12\x17.pylok.v1.StatusRequest\x1a\x18.pylok.v1.StatusResponse\x125\n" +
 	"\x04List\x12\x15.pylok.v1.ListRequest\x1a\x16.pylok.v1.ListResponse\x12:\n" +
 	"\x05Watch\x12\x16.pylok.v1.WatchRequest\x1a\x17.pylok.v1.WatchResponse0\x01\x12>\n" +
@@ -2127,92 +4106,158 @@ func file_pylok_v1_lock_service_proto_rawDescGZIP() []byte {
 	return file_pylok_v1_lock_service_proto_rawDescData
 }
 
-var file_pylok_v1_lock_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pylok_v1_lock_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_pylok_v1_lock_service_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_pylok_v1_lock_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_pylok_v1_lock_service_proto_goTypes = []any{
 	(Verb)(0),                     // 0: pylok.v1.Verb
 	(LockState)(0),                // 1: pylok.v1.LockState
-	(EventType)(0),                // 2: pylok.v1.EventType
-	(EventCause)(0),               // 3: pylok.v1.EventCause
-	(*Lock)(nil),                  // 4: pylok.v1.Lock
-	(*Event)(nil),                 // 5: pylok.v1.Event
-	(*LockRequest)(nil),           // 6: pylok.v1.LockRequest
-	(*LockResponse)(nil),          // 7: pylok.v1.LockResponse
-	(*UnlockRequest)(nil),         // 8: pylok.v1.UnlockRequest
-	(*UnlockResponse)(nil),        // 9: pylok.v1.UnlockResponse
-	(*RenewRequest)(nil),          // 10: pylok.v1.RenewRequest
-	(*RenewResponse)(nil),         // 11: pylok.v1.RenewResponse
-	(*StatusRequest)(nil),         // 12: pylok.v1.StatusRequest
-	(*StatusResponse)(nil),        // 13: pylok.v1.StatusResponse
-	(*ListRequest)(nil),           // 14: pylok.v1.ListRequest
-	(*ListResponse)(nil),          // 15: pylok.v1.ListResponse
-	(*WatchRequest)(nil),          // 16: pylok.v1.WatchRequest
-	(*WatchResponse)(nil),         // 17: pylok.v1.WatchResponse
-	(*HistoryRequest)(nil),        // 18: pylok.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 19: pylok.v1.HistoryResponse
-	(*InfoRequest)(nil),           // 20: pylok.v1.InfoRequest
-	(*InfoResponse)(nil),          // 21: pylok.v1.InfoResponse
-	(*MayRequest)(nil),            // 22: pylok.v1.MayRequest
-	(*MayResponse)(nil),           // 23: pylok.v1.MayResponse
-	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(OnExpiry)(0),                 // 2: pylok.v1.OnExpiry
+	(ObstacleKind)(0),             // 3: pylok.v1.ObstacleKind
+	(EventType)(0),                // 4: pylok.v1.EventType
+	(EventCause)(0),               // 5: pylok.v1.EventCause
+	(*Lock)(nil),                  // 6: pylok.v1.Lock
+	(*SetRef)(nil),                // 7: pylok.v1.SetRef
+	(*Waiter)(nil),                // 8: pylok.v1.Waiter
+	(*Obstacle)(nil),              // 9: pylok.v1.Obstacle
+	(*Event)(nil),                 // 10: pylok.v1.Event
+	(*LockRequest)(nil),           // 11: pylok.v1.LockRequest
+	(*LockResponse)(nil),          // 12: pylok.v1.LockResponse
+	(*Choice)(nil),                // 13: pylok.v1.Choice
+	(*LockSetRequest)(nil),        // 14: pylok.v1.LockSetRequest
+	(*LockSetResponse)(nil),       // 15: pylok.v1.LockSetResponse
+	(*HoldRef)(nil),               // 16: pylok.v1.HoldRef
+	(*UnlockSetRequest)(nil),      // 17: pylok.v1.UnlockSetRequest
+	(*UnlockSetResponse)(nil),     // 18: pylok.v1.UnlockSetResponse
+	(*SetAnswer)(nil),             // 19: pylok.v1.SetAnswer
+	(*RenewSetRequest)(nil),       // 20: pylok.v1.RenewSetRequest
+	(*RenewSetResponse)(nil),      // 21: pylok.v1.RenewSetResponse
+	(*HandOverRequest)(nil),       // 22: pylok.v1.HandOverRequest
+	(*HandOverResponse)(nil),      // 23: pylok.v1.HandOverResponse
+	(*AskRequest)(nil),            // 24: pylok.v1.AskRequest
+	(*AskResponse)(nil),           // 25: pylok.v1.AskResponse
+	(*DismissRequest)(nil),        // 26: pylok.v1.DismissRequest
+	(*DismissResponse)(nil),       // 27: pylok.v1.DismissResponse
+	(*UnlockRequest)(nil),         // 28: pylok.v1.UnlockRequest
+	(*UnlockResponse)(nil),        // 29: pylok.v1.UnlockResponse
+	(*RenewRequest)(nil),          // 30: pylok.v1.RenewRequest
+	(*RenewResponse)(nil),         // 31: pylok.v1.RenewResponse
+	(*StatusRequest)(nil),         // 32: pylok.v1.StatusRequest
+	(*StatusResponse)(nil),        // 33: pylok.v1.StatusResponse
+	(*ListRequest)(nil),           // 34: pylok.v1.ListRequest
+	(*ListResponse)(nil),          // 35: pylok.v1.ListResponse
+	(*WatchRequest)(nil),          // 36: pylok.v1.WatchRequest
+	(*WatchResponse)(nil),         // 37: pylok.v1.WatchResponse
+	(*HistoryRequest)(nil),        // 38: pylok.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 39: pylok.v1.HistoryResponse
+	(*InfoRequest)(nil),           // 40: pylok.v1.InfoRequest
+	(*InfoResponse)(nil),          // 41: pylok.v1.InfoResponse
+	(*MayRequest)(nil),            // 42: pylok.v1.MayRequest
+	(*MayResponse)(nil),           // 43: pylok.v1.MayResponse
+	(*structpb.Struct)(nil),       // 44: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_pylok_v1_lock_service_proto_depIdxs = []int32{
 	1,  // 0: pylok.v1.Lock.state:type_name -> pylok.v1.LockState
-	24, // 1: pylok.v1.Lock.data:type_name -> google.protobuf.Struct
-	25, // 2: pylok.v1.Lock.acquire_time:type_name -> google.protobuf.Timestamp
-	26, // 3: pylok.v1.Lock.ttl:type_name -> google.protobuf.Duration
-	25, // 4: pylok.v1.Lock.expire_time:type_name -> google.protobuf.Timestamp
-	25, // 5: pylok.v1.Event.time:type_name -> google.protobuf.Timestamp
-	2,  // 6: pylok.v1.Event.type:type_name -> pylok.v1.EventType
-	3,  // 7: pylok.v1.Event.cause:type_name -> pylok.v1.EventCause
-	4,  // 8: pylok.v1.Event.lock:type_name -> pylok.v1.Lock
-	24, // 9: pylok.v1.LockRequest.data:type_name -> google.protobuf.Struct
-	26, // 10: pylok.v1.LockRequest.ttl:type_name -> google.protobuf.Duration
-	25, // 11: pylok.v1.LockRequest.expire_time:type_name -> google.protobuf.Timestamp
-	26, // 12: pylok.v1.LockRequest.wait:type_name -> google.protobuf.Duration
-	4,  // 13: pylok.v1.LockResponse.lock:type_name -> pylok.v1.Lock
-	26, // 14: pylok.v1.LockResponse.queued:type_name -> google.protobuf.Duration
-	24, // 15: pylok.v1.UnlockRequest.data:type_name -> google.protobuf.Struct
-	4,  // 16: pylok.v1.UnlockResponse.lock:type_name -> pylok.v1.Lock
-	4,  // 17: pylok.v1.UnlockResponse.next:type_name -> pylok.v1.Lock
-	26, // 18: pylok.v1.RenewRequest.ttl:type_name -> google.protobuf.Duration
-	25, // 19: pylok.v1.RenewRequest.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 20: pylok.v1.RenewRequest.data:type_name -> google.protobuf.Struct
-	4,  // 21: pylok.v1.RenewResponse.lock:type_name -> pylok.v1.Lock
-	4,  // 22: pylok.v1.StatusResponse.lock:type_name -> pylok.v1.Lock
-	4,  // 23: pylok.v1.ListResponse.locks:type_name -> pylok.v1.Lock
-	5,  // 24: pylok.v1.WatchResponse.event:type_name -> pylok.v1.Event
-	25, // 25: pylok.v1.HistoryRequest.after_time:type_name -> google.protobuf.Timestamp
-	25, // 26: pylok.v1.HistoryRequest.before_time:type_name -> google.protobuf.Timestamp
-	3,  // 27: pylok.v1.HistoryRequest.cause:type_name -> pylok.v1.EventCause
-	5,  // 28: pylok.v1.HistoryResponse.events:type_name -> pylok.v1.Event
-	25, // 29: pylok.v1.InfoResponse.start_time:type_name -> google.protobuf.Timestamp
-	0,  // 30: pylok.v1.MayRequest.verb:type_name -> pylok.v1.Verb
-	6,  // 31: pylok.v1.LockService.Lock:input_type -> pylok.v1.LockRequest
-	8,  // 32: pylok.v1.LockService.Unlock:input_type -> pylok.v1.UnlockRequest
-	10, // 33: pylok.v1.LockService.Renew:input_type -> pylok.v1.RenewRequest
-	12, // 34: pylok.v1.LockService.Status:input_type -> pylok.v1.StatusRequest
-	14, // 35: pylok.v1.LockService.List:input_type -> pylok.v1.ListRequest
-	16, // 36: pylok.v1.LockService.Watch:input_type -> pylok.v1.WatchRequest
-	18, // 37: pylok.v1.LockService.History:input_type -> pylok.v1.HistoryRequest
-	20, // 38: pylok.v1.LockService.Info:input_type -> pylok.v1.InfoRequest
-	22, // 39: pylok.v1.LockService.May:input_type -> pylok.v1.MayRequest
-	7,  // 40: pylok.v1.LockService.Lock:output_type -> pylok.v1.LockResponse
-	9,  // 41: pylok.v1.LockService.Unlock:output_type -> pylok.v1.UnlockResponse
-	11, // 42: pylok.v1.LockService.Renew:output_type -> pylok.v1.RenewResponse
-	13, // 43: pylok.v1.LockService.Status:output_type -> pylok.v1.StatusResponse
-	15, // 44: pylok.v1.LockService.List:output_type -> pylok.v1.ListResponse
-	17, // 45: pylok.v1.LockService.Watch:output_type -> pylok.v1.WatchResponse
-	19, // 46: pylok.v1.LockService.History:output_type -> pylok.v1.HistoryResponse
-	21, // 47: pylok.v1.LockService.Info:output_type -> pylok.v1.InfoResponse
-	23, // 48: pylok.v1.LockService.May:output_type -> pylok.v1.MayResponse
-	40, // [40:49] is the sub-list for method output_type
-	31, // [31:40] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	44, // 1: pylok.v1.Lock.data:type_name -> google.protobuf.Struct
+	45, // 2: pylok.v1.Lock.acquire_time:type_name -> google.protobuf.Timestamp
+	46, // 3: pylok.v1.Lock.ttl:type_name -> google.protobuf.Duration
+	45, // 4: pylok.v1.Lock.expire_time:type_name -> google.protobuf.Timestamp
+	7,  // 5: pylok.v1.Lock.set:type_name -> pylok.v1.SetRef
+	2,  // 6: pylok.v1.Lock.on_expiry:type_name -> pylok.v1.OnExpiry
+	45, // 7: pylok.v1.Lock.stale_time:type_name -> google.protobuf.Timestamp
+	8,  // 8: pylok.v1.Lock.waiting:type_name -> pylok.v1.Waiter
+	9,  // 9: pylok.v1.Lock.blocked_by:type_name -> pylok.v1.Obstacle
+	45, // 10: pylok.v1.Waiter.since_time:type_name -> google.protobuf.Timestamp
+	45, // 11: pylok.v1.Waiter.until_time:type_name -> google.protobuf.Timestamp
+	3,  // 12: pylok.v1.Obstacle.kind:type_name -> pylok.v1.ObstacleKind
+	6,  // 13: pylok.v1.Obstacle.lock:type_name -> pylok.v1.Lock
+	8,  // 14: pylok.v1.Obstacle.waiter:type_name -> pylok.v1.Waiter
+	45, // 15: pylok.v1.Event.time:type_name -> google.protobuf.Timestamp
+	4,  // 16: pylok.v1.Event.type:type_name -> pylok.v1.EventType
+	5,  // 17: pylok.v1.Event.cause:type_name -> pylok.v1.EventCause
+	6,  // 18: pylok.v1.Event.lock:type_name -> pylok.v1.Lock
+	44, // 19: pylok.v1.LockRequest.data:type_name -> google.protobuf.Struct
+	46, // 20: pylok.v1.LockRequest.ttl:type_name -> google.protobuf.Duration
+	45, // 21: pylok.v1.LockRequest.expire_time:type_name -> google.protobuf.Timestamp
+	46, // 22: pylok.v1.LockRequest.wait:type_name -> google.protobuf.Duration
+	2,  // 23: pylok.v1.LockRequest.on_expiry:type_name -> pylok.v1.OnExpiry
+	6,  // 24: pylok.v1.LockResponse.lock:type_name -> pylok.v1.Lock
+	46, // 25: pylok.v1.LockResponse.queued:type_name -> google.protobuf.Duration
+	13, // 26: pylok.v1.LockSetRequest.choices:type_name -> pylok.v1.Choice
+	44, // 27: pylok.v1.LockSetRequest.data:type_name -> google.protobuf.Struct
+	46, // 28: pylok.v1.LockSetRequest.ttl:type_name -> google.protobuf.Duration
+	45, // 29: pylok.v1.LockSetRequest.expire_time:type_name -> google.protobuf.Timestamp
+	46, // 30: pylok.v1.LockSetRequest.wait:type_name -> google.protobuf.Duration
+	2,  // 31: pylok.v1.LockSetRequest.on_expiry:type_name -> pylok.v1.OnExpiry
+	6,  // 32: pylok.v1.LockSetResponse.locks:type_name -> pylok.v1.Lock
+	46, // 33: pylok.v1.LockSetResponse.queued:type_name -> google.protobuf.Duration
+	16, // 34: pylok.v1.UnlockSetRequest.holds:type_name -> pylok.v1.HoldRef
+	44, // 35: pylok.v1.UnlockSetRequest.data:type_name -> google.protobuf.Struct
+	19, // 36: pylok.v1.UnlockSetResponse.answers:type_name -> pylok.v1.SetAnswer
+	6,  // 37: pylok.v1.SetAnswer.lock:type_name -> pylok.v1.Lock
+	6,  // 38: pylok.v1.SetAnswer.next:type_name -> pylok.v1.Lock
+	16, // 39: pylok.v1.RenewSetRequest.holds:type_name -> pylok.v1.HoldRef
+	46, // 40: pylok.v1.RenewSetRequest.ttl:type_name -> google.protobuf.Duration
+	45, // 41: pylok.v1.RenewSetRequest.expire_time:type_name -> google.protobuf.Timestamp
+	19, // 42: pylok.v1.RenewSetResponse.answers:type_name -> pylok.v1.SetAnswer
+	46, // 43: pylok.v1.HandOverRequest.ttl:type_name -> google.protobuf.Duration
+	45, // 44: pylok.v1.HandOverRequest.expire_time:type_name -> google.protobuf.Timestamp
+	44, // 45: pylok.v1.HandOverRequest.data:type_name -> google.protobuf.Struct
+	6,  // 46: pylok.v1.HandOverResponse.lock:type_name -> pylok.v1.Lock
+	6,  // 47: pylok.v1.AskResponse.lock:type_name -> pylok.v1.Lock
+	8,  // 48: pylok.v1.DismissResponse.waiter:type_name -> pylok.v1.Waiter
+	44, // 49: pylok.v1.UnlockRequest.data:type_name -> google.protobuf.Struct
+	6,  // 50: pylok.v1.UnlockResponse.lock:type_name -> pylok.v1.Lock
+	6,  // 51: pylok.v1.UnlockResponse.next:type_name -> pylok.v1.Lock
+	46, // 52: pylok.v1.RenewRequest.ttl:type_name -> google.protobuf.Duration
+	45, // 53: pylok.v1.RenewRequest.expire_time:type_name -> google.protobuf.Timestamp
+	44, // 54: pylok.v1.RenewRequest.data:type_name -> google.protobuf.Struct
+	6,  // 55: pylok.v1.RenewResponse.lock:type_name -> pylok.v1.Lock
+	6,  // 56: pylok.v1.StatusResponse.lock:type_name -> pylok.v1.Lock
+	6,  // 57: pylok.v1.ListResponse.locks:type_name -> pylok.v1.Lock
+	10, // 58: pylok.v1.WatchResponse.event:type_name -> pylok.v1.Event
+	45, // 59: pylok.v1.HistoryRequest.after_time:type_name -> google.protobuf.Timestamp
+	45, // 60: pylok.v1.HistoryRequest.before_time:type_name -> google.protobuf.Timestamp
+	5,  // 61: pylok.v1.HistoryRequest.cause:type_name -> pylok.v1.EventCause
+	10, // 62: pylok.v1.HistoryResponse.events:type_name -> pylok.v1.Event
+	45, // 63: pylok.v1.InfoResponse.start_time:type_name -> google.protobuf.Timestamp
+	0,  // 64: pylok.v1.MayRequest.verb:type_name -> pylok.v1.Verb
+	11, // 65: pylok.v1.LockService.Lock:input_type -> pylok.v1.LockRequest
+	28, // 66: pylok.v1.LockService.Unlock:input_type -> pylok.v1.UnlockRequest
+	30, // 67: pylok.v1.LockService.Renew:input_type -> pylok.v1.RenewRequest
+	14, // 68: pylok.v1.LockService.LockSet:input_type -> pylok.v1.LockSetRequest
+	17, // 69: pylok.v1.LockService.UnlockSet:input_type -> pylok.v1.UnlockSetRequest
+	20, // 70: pylok.v1.LockService.RenewSet:input_type -> pylok.v1.RenewSetRequest
+	22, // 71: pylok.v1.LockService.HandOver:input_type -> pylok.v1.HandOverRequest
+	24, // 72: pylok.v1.LockService.Ask:input_type -> pylok.v1.AskRequest
+	26, // 73: pylok.v1.LockService.Dismiss:input_type -> pylok.v1.DismissRequest
+	32, // 74: pylok.v1.LockService.Status:input_type -> pylok.v1.StatusRequest
+	34, // 75: pylok.v1.LockService.List:input_type -> pylok.v1.ListRequest
+	36, // 76: pylok.v1.LockService.Watch:input_type -> pylok.v1.WatchRequest
+	38, // 77: pylok.v1.LockService.History:input_type -> pylok.v1.HistoryRequest
+	40, // 78: pylok.v1.LockService.Info:input_type -> pylok.v1.InfoRequest
+	42, // 79: pylok.v1.LockService.May:input_type -> pylok.v1.MayRequest
+	12, // 80: pylok.v1.LockService.Lock:output_type -> pylok.v1.LockResponse
+	29, // 81: pylok.v1.LockService.Unlock:output_type -> pylok.v1.UnlockResponse
+	31, // 82: pylok.v1.LockService.Renew:output_type -> pylok.v1.RenewResponse
+	15, // 83: pylok.v1.LockService.LockSet:output_type -> pylok.v1.LockSetResponse
+	18, // 84: pylok.v1.LockService.UnlockSet:output_type -> pylok.v1.UnlockSetResponse
+	21, // 85: pylok.v1.LockService.RenewSet:output_type -> pylok.v1.RenewSetResponse
+	23, // 86: pylok.v1.LockService.HandOver:output_type -> pylok.v1.HandOverResponse
+	25, // 87: pylok.v1.LockService.Ask:output_type -> pylok.v1.AskResponse
+	27, // 88: pylok.v1.LockService.Dismiss:output_type -> pylok.v1.DismissResponse
+	33, // 89: pylok.v1.LockService.Status:output_type -> pylok.v1.StatusResponse
+	35, // 90: pylok.v1.LockService.List:output_type -> pylok.v1.ListResponse
+	37, // 91: pylok.v1.LockService.Watch:output_type -> pylok.v1.WatchResponse
+	39, // 92: pylok.v1.LockService.History:output_type -> pylok.v1.HistoryResponse
+	41, // 93: pylok.v1.LockService.Info:output_type -> pylok.v1.InfoResponse
+	43, // 94: pylok.v1.LockService.May:output_type -> pylok.v1.MayResponse
+	80, // [80:95] is the sub-list for method output_type
+	65, // [65:80] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_pylok_v1_lock_service_proto_init() }
@@ -2220,11 +4265,24 @@ func file_pylok_v1_lock_service_proto_init() {
 	if File_pylok_v1_lock_service_proto != nil {
 		return
 	}
-	file_pylok_v1_lock_service_proto_msgTypes[2].OneofWrappers = []any{
+	file_pylok_v1_lock_service_proto_msgTypes[5].OneofWrappers = []any{
 		(*LockRequest_Ttl)(nil),
 		(*LockRequest_ExpireTime)(nil),
 	}
-	file_pylok_v1_lock_service_proto_msgTypes[6].OneofWrappers = []any{
+	file_pylok_v1_lock_service_proto_msgTypes[8].OneofWrappers = []any{
+		(*LockSetRequest_Ttl)(nil),
+		(*LockSetRequest_ExpireTime)(nil),
+	}
+	file_pylok_v1_lock_service_proto_msgTypes[14].OneofWrappers = []any{
+		(*RenewSetRequest_Ttl)(nil),
+		(*RenewSetRequest_ExpireTime)(nil),
+	}
+	file_pylok_v1_lock_service_proto_msgTypes[16].OneofWrappers = []any{
+		(*HandOverRequest_Ttl)(nil),
+		(*HandOverRequest_ExpireTime)(nil),
+		(*HandOverRequest_Never)(nil),
+	}
+	file_pylok_v1_lock_service_proto_msgTypes[24].OneofWrappers = []any{
 		(*RenewRequest_Ttl)(nil),
 		(*RenewRequest_ExpireTime)(nil),
 	}
@@ -2233,8 +4291,8 @@ func file_pylok_v1_lock_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pylok_v1_lock_service_proto_rawDesc), len(file_pylok_v1_lock_service_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   20,
+			NumEnums:      6,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

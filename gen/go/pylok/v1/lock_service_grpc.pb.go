@@ -39,15 +39,21 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	LockService_Lock_FullMethodName    = "/pylok.v1.LockService/Lock"
-	LockService_Unlock_FullMethodName  = "/pylok.v1.LockService/Unlock"
-	LockService_Renew_FullMethodName   = "/pylok.v1.LockService/Renew"
-	LockService_Status_FullMethodName  = "/pylok.v1.LockService/Status"
-	LockService_List_FullMethodName    = "/pylok.v1.LockService/List"
-	LockService_Watch_FullMethodName   = "/pylok.v1.LockService/Watch"
-	LockService_History_FullMethodName = "/pylok.v1.LockService/History"
-	LockService_Info_FullMethodName    = "/pylok.v1.LockService/Info"
-	LockService_May_FullMethodName     = "/pylok.v1.LockService/May"
+	LockService_Lock_FullMethodName      = "/pylok.v1.LockService/Lock"
+	LockService_Unlock_FullMethodName    = "/pylok.v1.LockService/Unlock"
+	LockService_Renew_FullMethodName     = "/pylok.v1.LockService/Renew"
+	LockService_LockSet_FullMethodName   = "/pylok.v1.LockService/LockSet"
+	LockService_UnlockSet_FullMethodName = "/pylok.v1.LockService/UnlockSet"
+	LockService_RenewSet_FullMethodName  = "/pylok.v1.LockService/RenewSet"
+	LockService_HandOver_FullMethodName  = "/pylok.v1.LockService/HandOver"
+	LockService_Ask_FullMethodName       = "/pylok.v1.LockService/Ask"
+	LockService_Dismiss_FullMethodName   = "/pylok.v1.LockService/Dismiss"
+	LockService_Status_FullMethodName    = "/pylok.v1.LockService/Status"
+	LockService_List_FullMethodName      = "/pylok.v1.LockService/List"
+	LockService_Watch_FullMethodName     = "/pylok.v1.LockService/Watch"
+	LockService_History_FullMethodName   = "/pylok.v1.LockService/History"
+	LockService_Info_FullMethodName      = "/pylok.v1.LockService/Info"
+	LockService_May_FullMethodName       = "/pylok.v1.LockService/May"
 )
 
 // LockServiceClient is the client API for LockService service.
@@ -85,9 +91,11 @@ const (
 // that pings more often may lose the connection (GOAWAY with ENHANCE_YOUR_CALM,
 // "too_many_pings").
 type LockServiceClient interface {
-	// Lock takes a lock, exclusively. The first rule that fits decides:
+	// Lock takes a lock: exclusively, or with shared together with others, or with tree and
+	// all that is below it. The first rule that fits decides:
 	//
-	//  1. The lock is free: granted, with a new token.
+	//  1. The lock is free: granted, with a new token, unless an older request, a tree that
+	//     covers it, or a shared hold stands before it (Lock.blocked_by): then rule 4.
 	//  2. It is held, and request_id equals the hold's, and so does the caller: the
 	//     answer is the same hold again. So a caller that lost the answer retries
 	//     safely.
@@ -96,7 +104,8 @@ type LockServiceClient interface {
 	//     with a new token. That is two events, UNLOCKED and LOCKED, both made by
 	//     this request, and one step: the lock is not free in between, and waiters go
 	//     on waiting. Who has the right to break holds may replace another caller's
-	//     so too; the cause of both events is then FORCED.
+	//     so too; the cause of both events is then FORCED. A stale hold is replaced
+	//     likewise, whoever's it was, with replace_stale. Below a tree neither is.
 	//  4. Otherwise the request waits its turn, first in first out, for at most
 	//     wait; without wait, or when wait runs out, it is refused.
 	//
@@ -109,8 +118,11 @@ type LockServiceClient interface {
 	//
 	// Errors:
 	//   - LOCK_HELD (code FAILED_PRECONDITION): held by someone else, also at the
-	//     end of wait.
-	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+	//     end of wait; or free and something stands before the request. The detail is the
+	//     lock that is in the way, which may be another than the one asked for: a tree
+	//     above it, a shared hold.
+	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name, or has a
+	//     segment that begins with `_+`.
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
 	//   - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): the lock file would be larger
 	//     than 64 KiB.
@@ -175,6 +187,64 @@ type LockServiceClient interface {
 	//   - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
 	//     made. Renewing again is safe.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// LockSet takes several locks, all or none. Each has a hold of its own, with its own
+	// file, token and event; Lock.set says which belong together. They are granted in one
+	// step, with revisions that follow one another in name order.
+	//
+	// The request stands in the lines of all its names while it waits, and keeps those
+	// behind it waiting for them; of a choice, it keeps `count` names from others. So sets
+	// cannot block each other for good, and none waits for ever behind later ones. A
+	// caller that holds one lock and waits for others can still meet one that does the
+	// reverse: take them as a set.
+	//
+	// The same request_id again is answered with the same holds while all of them stand,
+	// and with NOT_HOLDER when not.
+	//
+	// Errors: those of Lock. LOCK_HELD has the first lock in the way as its detail, and
+	// names the others. INVALID_ARGUMENT also: more than 64 names, a name twice, or the
+	// request_id of a set of other names.
+	LockSet(ctx context.Context, in *LockSetRequest, opts ...grpc.CallOption) (*LockSetResponse, error)
+	// UnlockSet releases several holds, as far as they still stand, in one step, and
+	// answers for each. The rules for each are those of Unlock.
+	//
+	// Errors: INVALID_NAME, INVALID_ARGUMENT, LOCK_FILE_FAILED, STORE_READ_ONLY and
+	// OUTCOME_UNKNOWN, as for Unlock; what is refused for one hold is in its answer.
+	UnlockSet(ctx context.Context, in *UnlockSetRequest, opts ...grpc.CallOption) (*UnlockSetResponse, error)
+	// RenewSet renews several holds, and answers for each, so that one that is lost is
+	// known. The rules for each are those of Renew.
+	//
+	// Errors: INVALID_NAME, INVALID_ARGUMENT, LOCK_FILE_FAILED, STORE_READ_ONLY and
+	// OUTCOME_UNKNOWN, as for Renew; what is refused for one hold is in its answer.
+	RenewSet(ctx context.Context, in *RenewSetRequest, opts ...grpc.CallOption) (*RenewSetResponse, error)
+	// HandOver has a hold go on under another holder, without a gap: in one step the hold
+	// ends and the new one, with a new token, takes its place. The old token is refused
+	// from then on. Tree, set, ttl and on_expiry stay. That is two events, UNLOCKED and
+	// LOCKED, whose previous_token is the old token.
+	//
+	// Errors:
+	//   - NOT_HOLDER (code FAILED_PRECONDITION): token is not that of the present hold, or
+	//     the hold has expired, is stale, or is another caller's.
+	//   - NOT_LOCKED (code NOT_FOUND): the lock is free.
+	//   - the others of Renew.
+	HandOver(ctx context.Context, in *HandOverRequest, opts ...grpc.CallOption) (*HandOverResponse, error)
+	// Ask asks the holder of a lock to let go. Who watches the lock with the hold's token
+	// is told, with an event ASKED; nobody else is, and the history does not have it.
+	//
+	// Errors:
+	//   - NOT_LOCKED (code NOT_FOUND): the lock is free.
+	//   - NOT_HOLDER (code FAILED_PRECONDITION): token is set and not that of the present
+	//     hold.
+	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
+	Ask(ctx context.Context, in *AskRequest, opts ...grpc.CallOption) (*AskResponse, error)
+	// Dismiss puts a waiter out of the line. It is refused with LOCK_HELD, and told who did
+	// it and why. That needs the right to break.
+	//
+	// Errors:
+	//   - NOT_LOCKED (code NOT_FOUND): nobody waits for the lock at that place.
+	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
+	Dismiss(ctx context.Context, in *DismissRequest, opts ...grpc.CallOption) (*DismissResponse, error)
 	// Status shows one lock. A free lock is no error: its state is
 	// LOCK_STATE_UNLOCKED.
 	//
@@ -266,6 +336,66 @@ func (c *lockServiceClient) Renew(ctx context.Context, in *RenewRequest, opts ..
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenewResponse)
 	err := c.cc.Invoke(ctx, LockService_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *lockServiceClient) LockSet(ctx context.Context, in *LockSetRequest, opts ...grpc.CallOption) (*LockSetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LockSetResponse)
+	err := c.cc.Invoke(ctx, LockService_LockSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *lockServiceClient) UnlockSet(ctx context.Context, in *UnlockSetRequest, opts ...grpc.CallOption) (*UnlockSetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnlockSetResponse)
+	err := c.cc.Invoke(ctx, LockService_UnlockSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *lockServiceClient) RenewSet(ctx context.Context, in *RenewSetRequest, opts ...grpc.CallOption) (*RenewSetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewSetResponse)
+	err := c.cc.Invoke(ctx, LockService_RenewSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *lockServiceClient) HandOver(ctx context.Context, in *HandOverRequest, opts ...grpc.CallOption) (*HandOverResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HandOverResponse)
+	err := c.cc.Invoke(ctx, LockService_HandOver_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *lockServiceClient) Ask(ctx context.Context, in *AskRequest, opts ...grpc.CallOption) (*AskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AskResponse)
+	err := c.cc.Invoke(ctx, LockService_Ask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *lockServiceClient) Dismiss(ctx context.Context, in *DismissRequest, opts ...grpc.CallOption) (*DismissResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DismissResponse)
+	err := c.cc.Invoke(ctx, LockService_Dismiss_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -376,9 +506,11 @@ func (c *lockServiceClient) May(ctx context.Context, in *MayRequest, opts ...grp
 // that pings more often may lose the connection (GOAWAY with ENHANCE_YOUR_CALM,
 // "too_many_pings").
 type LockServiceServer interface {
-	// Lock takes a lock, exclusively. The first rule that fits decides:
+	// Lock takes a lock: exclusively, or with shared together with others, or with tree and
+	// all that is below it. The first rule that fits decides:
 	//
-	//  1. The lock is free: granted, with a new token.
+	//  1. The lock is free: granted, with a new token, unless an older request, a tree that
+	//     covers it, or a shared hold stands before it (Lock.blocked_by): then rule 4.
 	//  2. It is held, and request_id equals the hold's, and so does the caller: the
 	//     answer is the same hold again. So a caller that lost the answer retries
 	//     safely.
@@ -387,7 +519,8 @@ type LockServiceServer interface {
 	//     with a new token. That is two events, UNLOCKED and LOCKED, both made by
 	//     this request, and one step: the lock is not free in between, and waiters go
 	//     on waiting. Who has the right to break holds may replace another caller's
-	//     so too; the cause of both events is then FORCED.
+	//     so too; the cause of both events is then FORCED. A stale hold is replaced
+	//     likewise, whoever's it was, with replace_stale. Below a tree neither is.
 	//  4. Otherwise the request waits its turn, first in first out, for at most
 	//     wait; without wait, or when wait runs out, it is refused.
 	//
@@ -400,8 +533,11 @@ type LockServiceServer interface {
 	//
 	// Errors:
 	//   - LOCK_HELD (code FAILED_PRECONDITION): held by someone else, also at the
-	//     end of wait.
-	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+	//     end of wait; or free and something stands before the request. The detail is the
+	//     lock that is in the way, which may be another than the one asked for: a tree
+	//     above it, a shared hold.
+	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name, or has a
+	//     segment that begins with `_+`.
 	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
 	//   - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): the lock file would be larger
 	//     than 64 KiB.
@@ -466,6 +602,64 @@ type LockServiceServer interface {
 	//   - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
 	//     made. Renewing again is safe.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// LockSet takes several locks, all or none. Each has a hold of its own, with its own
+	// file, token and event; Lock.set says which belong together. They are granted in one
+	// step, with revisions that follow one another in name order.
+	//
+	// The request stands in the lines of all its names while it waits, and keeps those
+	// behind it waiting for them; of a choice, it keeps `count` names from others. So sets
+	// cannot block each other for good, and none waits for ever behind later ones. A
+	// caller that holds one lock and waits for others can still meet one that does the
+	// reverse: take them as a set.
+	//
+	// The same request_id again is answered with the same holds while all of them stand,
+	// and with NOT_HOLDER when not.
+	//
+	// Errors: those of Lock. LOCK_HELD has the first lock in the way as its detail, and
+	// names the others. INVALID_ARGUMENT also: more than 64 names, a name twice, or the
+	// request_id of a set of other names.
+	LockSet(context.Context, *LockSetRequest) (*LockSetResponse, error)
+	// UnlockSet releases several holds, as far as they still stand, in one step, and
+	// answers for each. The rules for each are those of Unlock.
+	//
+	// Errors: INVALID_NAME, INVALID_ARGUMENT, LOCK_FILE_FAILED, STORE_READ_ONLY and
+	// OUTCOME_UNKNOWN, as for Unlock; what is refused for one hold is in its answer.
+	UnlockSet(context.Context, *UnlockSetRequest) (*UnlockSetResponse, error)
+	// RenewSet renews several holds, and answers for each, so that one that is lost is
+	// known. The rules for each are those of Renew.
+	//
+	// Errors: INVALID_NAME, INVALID_ARGUMENT, LOCK_FILE_FAILED, STORE_READ_ONLY and
+	// OUTCOME_UNKNOWN, as for Renew; what is refused for one hold is in its answer.
+	RenewSet(context.Context, *RenewSetRequest) (*RenewSetResponse, error)
+	// HandOver has a hold go on under another holder, without a gap: in one step the hold
+	// ends and the new one, with a new token, takes its place. The old token is refused
+	// from then on. Tree, set, ttl and on_expiry stay. That is two events, UNLOCKED and
+	// LOCKED, whose previous_token is the old token.
+	//
+	// Errors:
+	//   - NOT_HOLDER (code FAILED_PRECONDITION): token is not that of the present hold, or
+	//     the hold has expired, is stale, or is another caller's.
+	//   - NOT_LOCKED (code NOT_FOUND): the lock is free.
+	//   - the others of Renew.
+	HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error)
+	// Ask asks the holder of a lock to let go. Who watches the lock with the hold's token
+	// is told, with an event ASKED; nobody else is, and the history does not have it.
+	//
+	// Errors:
+	//   - NOT_LOCKED (code NOT_FOUND): the lock is free.
+	//   - NOT_HOLDER (code FAILED_PRECONDITION): token is set and not that of the present
+	//     hold.
+	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
+	Ask(context.Context, *AskRequest) (*AskResponse, error)
+	// Dismiss puts a waiter out of the line. It is refused with LOCK_HELD, and told who did
+	// it and why. That needs the right to break.
+	//
+	// Errors:
+	//   - NOT_LOCKED (code NOT_FOUND): nobody waits for the lock at that place.
+	//   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+	//   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
+	Dismiss(context.Context, *DismissRequest) (*DismissResponse, error)
 	// Status shows one lock. A free lock is no error: its state is
 	// LOCK_STATE_UNLOCKED.
 	//
@@ -541,6 +735,24 @@ func (UnimplementedLockServiceServer) Unlock(context.Context, *UnlockRequest) (*
 }
 func (UnimplementedLockServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedLockServiceServer) LockSet(context.Context, *LockSetRequest) (*LockSetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LockSet not implemented")
+}
+func (UnimplementedLockServiceServer) UnlockSet(context.Context, *UnlockSetRequest) (*UnlockSetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnlockSet not implemented")
+}
+func (UnimplementedLockServiceServer) RenewSet(context.Context, *RenewSetRequest) (*RenewSetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewSet not implemented")
+}
+func (UnimplementedLockServiceServer) HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HandOver not implemented")
+}
+func (UnimplementedLockServiceServer) Ask(context.Context, *AskRequest) (*AskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ask not implemented")
+}
+func (UnimplementedLockServiceServer) Dismiss(context.Context, *DismissRequest) (*DismissResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Dismiss not implemented")
 }
 func (UnimplementedLockServiceServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -631,6 +843,114 @@ func _LockService_Renew_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LockServiceServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LockService_LockSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LockSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LockServiceServer).LockSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LockService_LockSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LockServiceServer).LockSet(ctx, req.(*LockSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LockService_UnlockSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnlockSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LockServiceServer).UnlockSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LockService_UnlockSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LockServiceServer).UnlockSet(ctx, req.(*UnlockSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LockService_RenewSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LockServiceServer).RenewSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LockService_RenewSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LockServiceServer).RenewSet(ctx, req.(*RenewSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LockService_HandOver_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HandOverRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LockServiceServer).HandOver(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LockService_HandOver_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LockServiceServer).HandOver(ctx, req.(*HandOverRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LockService_Ask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LockServiceServer).Ask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LockService_Ask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LockServiceServer).Ask(ctx, req.(*AskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LockService_Dismiss_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DismissRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LockServiceServer).Dismiss(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LockService_Dismiss_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LockServiceServer).Dismiss(ctx, req.(*DismissRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -754,6 +1074,30 @@ var LockService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _LockService_Renew_Handler,
+		},
+		{
+			MethodName: "LockSet",
+			Handler:    _LockService_LockSet_Handler,
+		},
+		{
+			MethodName: "UnlockSet",
+			Handler:    _LockService_UnlockSet_Handler,
+		},
+		{
+			MethodName: "RenewSet",
+			Handler:    _LockService_RenewSet_Handler,
+		},
+		{
+			MethodName: "HandOver",
+			Handler:    _LockService_HandOver_Handler,
+		},
+		{
+			MethodName: "Ask",
+			Handler:    _LockService_Ask_Handler,
+		},
+		{
+			MethodName: "Dismiss",
+			Handler:    _LockService_Dismiss_Handler,
 		},
 		{
 			MethodName: "Status",

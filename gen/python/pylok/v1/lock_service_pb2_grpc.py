@@ -59,6 +59,36 @@ class LockServiceStub(object):
                 request_serializer=pylok_dot_v1_dot_lock__service__pb2.RenewRequest.SerializeToString,
                 response_deserializer=pylok_dot_v1_dot_lock__service__pb2.RenewResponse.FromString,
                 )
+        self.LockSet = channel.unary_unary(
+                '/pylok.v1.LockService/LockSet',
+                request_serializer=pylok_dot_v1_dot_lock__service__pb2.LockSetRequest.SerializeToString,
+                response_deserializer=pylok_dot_v1_dot_lock__service__pb2.LockSetResponse.FromString,
+                )
+        self.UnlockSet = channel.unary_unary(
+                '/pylok.v1.LockService/UnlockSet',
+                request_serializer=pylok_dot_v1_dot_lock__service__pb2.UnlockSetRequest.SerializeToString,
+                response_deserializer=pylok_dot_v1_dot_lock__service__pb2.UnlockSetResponse.FromString,
+                )
+        self.RenewSet = channel.unary_unary(
+                '/pylok.v1.LockService/RenewSet',
+                request_serializer=pylok_dot_v1_dot_lock__service__pb2.RenewSetRequest.SerializeToString,
+                response_deserializer=pylok_dot_v1_dot_lock__service__pb2.RenewSetResponse.FromString,
+                )
+        self.HandOver = channel.unary_unary(
+                '/pylok.v1.LockService/HandOver',
+                request_serializer=pylok_dot_v1_dot_lock__service__pb2.HandOverRequest.SerializeToString,
+                response_deserializer=pylok_dot_v1_dot_lock__service__pb2.HandOverResponse.FromString,
+                )
+        self.Ask = channel.unary_unary(
+                '/pylok.v1.LockService/Ask',
+                request_serializer=pylok_dot_v1_dot_lock__service__pb2.AskRequest.SerializeToString,
+                response_deserializer=pylok_dot_v1_dot_lock__service__pb2.AskResponse.FromString,
+                )
+        self.Dismiss = channel.unary_unary(
+                '/pylok.v1.LockService/Dismiss',
+                request_serializer=pylok_dot_v1_dot_lock__service__pb2.DismissRequest.SerializeToString,
+                response_deserializer=pylok_dot_v1_dot_lock__service__pb2.DismissResponse.FromString,
+                )
         self.Status = channel.unary_unary(
                 '/pylok.v1.LockService/Status',
                 request_serializer=pylok_dot_v1_dot_lock__service__pb2.StatusRequest.SerializeToString,
@@ -125,9 +155,11 @@ class LockServiceServicer(object):
     """
 
     def Lock(self, request, context):
-        """Lock takes a lock, exclusively. The first rule that fits decides:
+        """Lock takes a lock: exclusively, or with shared together with others, or with tree and
+        all that is below it. The first rule that fits decides:
 
-        1. The lock is free: granted, with a new token.
+        1. The lock is free: granted, with a new token, unless an older request, a tree that
+        covers it, or a shared hold stands before it (Lock.blocked_by): then rule 4.
         2. It is held, and request_id equals the hold's, and so does the caller: the
         answer is the same hold again. So a caller that lost the answer retries
         safely.
@@ -136,7 +168,8 @@ class LockServiceServicer(object):
         with a new token. That is two events, UNLOCKED and LOCKED, both made by
         this request, and one step: the lock is not free in between, and waiters go
         on waiting. Who has the right to break holds may replace another caller's
-        so too; the cause of both events is then FORCED.
+        so too; the cause of both events is then FORCED. A stale hold is replaced
+        likewise, whoever's it was, with replace_stale. Below a tree neither is.
         4. Otherwise the request waits its turn, first in first out, for at most
         wait; without wait, or when wait runs out, it is refused.
 
@@ -149,8 +182,11 @@ class LockServiceServicer(object):
 
         Errors:
         - LOCK_HELD (code FAILED_PRECONDITION): held by someone else, also at the
-        end of wait.
-        - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+        end of wait; or free and something stands before the request. The detail is the
+        lock that is in the way, which may be another than the one asked for: a tree
+        above it, a shared hold.
+        - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name, or has a
+        segment that begins with `_+`.
         - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
         - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): the lock file would be larger
         than 64 KiB.
@@ -224,6 +260,94 @@ class LockServiceServicer(object):
         failing. Nothing changed.
         - OUTCOME_UNKNOWN (code UNAVAILABLE): the change may or may not have been
         made. Renewing again is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LockSet(self, request, context):
+        """LockSet takes several locks, all or none. Each has a hold of its own, with its own
+        file, token and event; Lock.set says which belong together. They are granted in one
+        step, with revisions that follow one another in name order.
+
+        The request stands in the lines of all its names while it waits, and keeps those
+        behind it waiting for them; of a choice, it keeps `count` names from others. So sets
+        cannot block each other for good, and none waits for ever behind later ones. A
+        caller that holds one lock and waits for others can still meet one that does the
+        reverse: take them as a set.
+
+        The same request_id again is answered with the same holds while all of them stand,
+        and with NOT_HOLDER when not.
+
+        Errors: those of Lock. LOCK_HELD has the first lock in the way as its detail, and
+        names the others. INVALID_ARGUMENT also: more than 64 names, a name twice, or the
+        request_id of a set of other names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlockSet(self, request, context):
+        """UnlockSet releases several holds, as far as they still stand, in one step, and
+        answers for each. The rules for each are those of Unlock.
+
+        Errors: INVALID_NAME, INVALID_ARGUMENT, LOCK_FILE_FAILED, STORE_READ_ONLY and
+        OUTCOME_UNKNOWN, as for Unlock; what is refused for one hold is in its answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewSet(self, request, context):
+        """RenewSet renews several holds, and answers for each, so that one that is lost is
+        known. The rules for each are those of Renew.
+
+        Errors: INVALID_NAME, INVALID_ARGUMENT, LOCK_FILE_FAILED, STORE_READ_ONLY and
+        OUTCOME_UNKNOWN, as for Renew; what is refused for one hold is in its answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HandOver(self, request, context):
+        """HandOver has a hold go on under another holder, without a gap: in one step the hold
+        ends and the new one, with a new token, takes its place. The old token is refused
+        from then on. Tree, set, ttl and on_expiry stay. That is two events, UNLOCKED and
+        LOCKED, whose previous_token is the old token.
+
+        Errors:
+        - NOT_HOLDER (code FAILED_PRECONDITION): token is not that of the present hold, or
+        the hold has expired, is stale, or is another caller's.
+        - NOT_LOCKED (code NOT_FOUND): the lock is free.
+        - the others of Renew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Ask(self, request, context):
+        """Ask asks the holder of a lock to let go. Who watches the lock with the hold's token
+        is told, with an event ASKED; nobody else is, and the history does not have it.
+
+        Errors:
+        - NOT_LOCKED (code NOT_FOUND): the lock is free.
+        - NOT_HOLDER (code FAILED_PRECONDITION): token is set and not that of the present
+        hold.
+        - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+        - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Dismiss(self, request, context):
+        """Dismiss puts a waiter out of the line. It is refused with LOCK_HELD, and told who did
+        it and why. That needs the right to break.
+
+        Errors:
+        - NOT_LOCKED (code NOT_FOUND): nobody waits for the lock at that place.
+        - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+        - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -333,6 +457,36 @@ def add_LockServiceServicer_to_server(servicer, server):
                     servicer.Renew,
                     request_deserializer=pylok_dot_v1_dot_lock__service__pb2.RenewRequest.FromString,
                     response_serializer=pylok_dot_v1_dot_lock__service__pb2.RenewResponse.SerializeToString,
+            ),
+            'LockSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.LockSet,
+                    request_deserializer=pylok_dot_v1_dot_lock__service__pb2.LockSetRequest.FromString,
+                    response_serializer=pylok_dot_v1_dot_lock__service__pb2.LockSetResponse.SerializeToString,
+            ),
+            'UnlockSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlockSet,
+                    request_deserializer=pylok_dot_v1_dot_lock__service__pb2.UnlockSetRequest.FromString,
+                    response_serializer=pylok_dot_v1_dot_lock__service__pb2.UnlockSetResponse.SerializeToString,
+            ),
+            'RenewSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewSet,
+                    request_deserializer=pylok_dot_v1_dot_lock__service__pb2.RenewSetRequest.FromString,
+                    response_serializer=pylok_dot_v1_dot_lock__service__pb2.RenewSetResponse.SerializeToString,
+            ),
+            'HandOver': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandOver,
+                    request_deserializer=pylok_dot_v1_dot_lock__service__pb2.HandOverRequest.FromString,
+                    response_serializer=pylok_dot_v1_dot_lock__service__pb2.HandOverResponse.SerializeToString,
+            ),
+            'Ask': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ask,
+                    request_deserializer=pylok_dot_v1_dot_lock__service__pb2.AskRequest.FromString,
+                    response_serializer=pylok_dot_v1_dot_lock__service__pb2.AskResponse.SerializeToString,
+            ),
+            'Dismiss': grpc.unary_unary_rpc_method_handler(
+                    servicer.Dismiss,
+                    request_deserializer=pylok_dot_v1_dot_lock__service__pb2.DismissRequest.FromString,
+                    response_serializer=pylok_dot_v1_dot_lock__service__pb2.DismissResponse.SerializeToString,
             ),
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
@@ -452,6 +606,108 @@ class LockService(object):
         return grpc.experimental.unary_unary(request, target, '/pylok.v1.LockService/Renew',
             pylok_dot_v1_dot_lock__service__pb2.RenewRequest.SerializeToString,
             pylok_dot_v1_dot_lock__service__pb2.RenewResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def LockSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pylok.v1.LockService/LockSet',
+            pylok_dot_v1_dot_lock__service__pb2.LockSetRequest.SerializeToString,
+            pylok_dot_v1_dot_lock__service__pb2.LockSetResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def UnlockSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pylok.v1.LockService/UnlockSet',
+            pylok_dot_v1_dot_lock__service__pb2.UnlockSetRequest.SerializeToString,
+            pylok_dot_v1_dot_lock__service__pb2.UnlockSetResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RenewSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pylok.v1.LockService/RenewSet',
+            pylok_dot_v1_dot_lock__service__pb2.RenewSetRequest.SerializeToString,
+            pylok_dot_v1_dot_lock__service__pb2.RenewSetResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def HandOver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pylok.v1.LockService/HandOver',
+            pylok_dot_v1_dot_lock__service__pb2.HandOverRequest.SerializeToString,
+            pylok_dot_v1_dot_lock__service__pb2.HandOverResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Ask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pylok.v1.LockService/Ask',
+            pylok_dot_v1_dot_lock__service__pb2.AskRequest.SerializeToString,
+            pylok_dot_v1_dot_lock__service__pb2.AskResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Dismiss(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/pylok.v1.LockService/Dismiss',
+            pylok_dot_v1_dot_lock__service__pb2.DismissRequest.SerializeToString,
+            pylok_dot_v1_dot_lock__service__pb2.DismissResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

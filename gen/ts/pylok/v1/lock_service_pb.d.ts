@@ -112,9 +112,9 @@ export declare type Lock = Message<"pylok.v1.Lock"> & {
   ttl?: Duration | undefined;
 
   /**
-   * When the hold ends unless it is renewed: for a ttl the last renewal plus
+   * When the hold ends, or becomes stale, unless it is renewed: for a ttl the last renewal plus
    * ttl, else the expiry that was set. Unset when the hold does not end by
-   * itself.
+   * itself, and when it is stale.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 10;
    */
@@ -157,6 +157,83 @@ export declare type Lock = Message<"pylok.v1.Lock"> & {
    * @generated from field: string caller = 14;
    */
   caller: string;
+
+  /**
+   * Whether the hold covers every name below its own too: a freeze. While it stands,
+   * nobody gets a new hold there; what is held goes on.
+   *
+   * @generated from field: bool tree = 15;
+   */
+  tree: boolean;
+
+  /**
+   * Which set the hold was granted in. Unset: in none.
+   *
+   * @generated from field: pylok.v1.SetRef set = 16;
+   */
+  set?: SetRef | undefined;
+
+  /**
+   * What becomes of the hold when its time is over. LOCK_STATE_UNLOCKED: unspecified.
+   *
+   * @generated from field: pylok.v1.OnExpiry on_expiry = 17;
+   */
+  onExpiry: OnExpiry;
+
+  /**
+   * When the time of a hold with ON_EXPIRY_KEEP was over: the hold is stale, and stands
+   * until somebody ends or replaces it who has looked. Unset: it is not stale.
+   *
+   * @generated from field: google.protobuf.Timestamp stale_time = 18;
+   */
+  staleTime?: Timestamp | undefined;
+
+  /**
+   * The first of those who wait, in the order of their places: 100 in Status, 10 in
+   * other answers, none in events.
+   *
+   * @generated from field: repeated pylok.v1.Waiter waiting = 19;
+   */
+  waiting: Waiter[];
+
+  /**
+   * How many shared holds of the lock stand. Each is a lock of its own, with the name
+   * NAME/_+NUMBER. 0 in events.
+   *
+   * @generated from field: uint32 shared_holds = 20;
+   */
+  sharedHolds: number;
+
+  /**
+   * For a tree, how many locks below its name are held. 0 in events.
+   *
+   * @generated from field: uint32 held_below = 21;
+   */
+  heldBelow: number;
+
+  /**
+   * What keeps the lock, which is free, from being granted. Unset: nothing does, or the
+   * lock is held; in events.
+   *
+   * @generated from field: pylok.v1.Obstacle blocked_by = 22;
+   */
+  blockedBy?: Obstacle | undefined;
+
+  /**
+   * What the hold is at odds with, in words, as one that somebody made by hand below a
+   * freeze is. Empty: nothing; in events.
+   *
+   * @generated from field: string conflict = 23;
+   */
+  conflict: string;
+
+  /**
+   * Whether this is a shared hold of another lock: its name is that lock's with the last
+   * segment _+NUMBER.
+   *
+   * @generated from field: bool shared = 24;
+   */
+  shared: boolean;
 };
 
 /**
@@ -164,6 +241,147 @@ export declare type Lock = Message<"pylok.v1.Lock"> & {
  * Use `create(LockSchema)` to create a new message.
  */
 export declare const LockSchema: GenMessage<Lock>;
+
+/**
+ * SetRef says which holds were granted together.
+ *
+ * @generated from message pylok.v1.SetRef
+ */
+export declare type SetRef = Message<"pylok.v1.SetRef"> & {
+  /**
+   * The lowest token of the set's holds.
+   *
+   * @generated from field: uint64 id = 1;
+   */
+  id: bigint;
+
+  /**
+   * How many holds the set was granted, at least 2.
+   *
+   * @generated from field: uint32 size = 2;
+   */
+  size: number;
+};
+
+/**
+ * Describes the message pylok.v1.SetRef.
+ * Use `create(SetRefSchema)` to create a new message.
+ */
+export declare const SetRefSchema: GenMessage<SetRef>;
+
+/**
+ * Waiter is a request that waits for a lock.
+ *
+ * @generated from message pylok.v1.Waiter
+ */
+export declare type Waiter = Message<"pylok.v1.Waiter"> & {
+  /**
+   * Its number: every request that has to wait gets one when it comes, one counter for
+   * the whole server. Who has a lower one goes first.
+   *
+   * @generated from field: uint64 place = 1;
+   */
+  place: bigint;
+
+  /**
+   * Who wants the lock, free-form. Empty: anonymous.
+   *
+   * @generated from field: string holder = 2;
+   */
+  holder: string;
+
+  /**
+   * Whose request it is, as Lock.caller has it.
+   *
+   * @generated from field: string caller = 3;
+   */
+  caller: string;
+
+  /**
+   * When it came.
+   *
+   * @generated from field: google.protobuf.Timestamp since_time = 4;
+   */
+  sinceTime?: Timestamp | undefined;
+
+  /**
+   * When its wait ends. Unset: it waits without an end.
+   *
+   * @generated from field: google.protobuf.Timestamp until_time = 5;
+   */
+  untilTime?: Timestamp | undefined;
+
+  /**
+   * Whether it wants a shared hold.
+   *
+   * @generated from field: bool shared = 6;
+   */
+  shared: boolean;
+
+  /**
+   * Whether it wants a tree.
+   *
+   * @generated from field: bool tree = 7;
+   */
+  tree: boolean;
+
+  /**
+   * What a set waits for, all of its names and those of its choices, in name order.
+   * Empty: the lock alone.
+   *
+   * @generated from field: repeated string names = 8;
+   */
+  names: string[];
+
+  /**
+   * The text of its data's key `msg`, if there is one; of a longer one the beginning.
+   *
+   * @generated from field: string message = 9;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message pylok.v1.Waiter.
+ * Use `create(WaiterSchema)` to create a new message.
+ */
+export declare const WaiterSchema: GenMessage<Waiter>;
+
+/**
+ * Obstacle is what stands before a request for a free lock.
+ *
+ * @generated from message pylok.v1.Obstacle
+ */
+export declare type Obstacle = Message<"pylok.v1.Obstacle"> & {
+  /**
+   * What it is.
+   *
+   * @generated from field: pylok.v1.ObstacleKind kind = 1;
+   */
+  kind: ObstacleKind;
+
+  /**
+   * For OBSTACLE_KIND_TREE and OBSTACLE_KIND_SHARED: the lock in the way, of its data at
+   * most the key `msg`. Of one that the caller may not view only the state is set. Unset
+   * for a tree that is about to be granted.
+   *
+   * @generated from field: pylok.v1.Lock lock = 2;
+   */
+  lock?: Lock | undefined;
+
+  /**
+   * For OBSTACLE_KIND_WAITER: the older request.
+   *
+   * @generated from field: pylok.v1.Waiter waiter = 3;
+   */
+  waiter?: Waiter | undefined;
+};
+
+/**
+ * Describes the message pylok.v1.Obstacle.
+ * Use `create(ObstacleSchema)` to create a new message.
+ */
+export declare const ObstacleSchema: GenMessage<Obstacle>;
 
 /**
  * Event is one change of one lock, or in Watch a mark in the stream.
@@ -174,7 +392,7 @@ export declare type Event = Message<"pylok.v1.Event"> & {
   /**
    * The number of the change. Of two changes the one with the higher revision
    * came later, whatever their times say. For SYNCED: every change up to here
-   * has been sent. 0 for RESET.
+   * has been sent. 0 for RESET and ASKED.
    *
    * @generated from field: uint64 revision = 1;
    */
@@ -224,11 +442,20 @@ export declare type Event = Message<"pylok.v1.Event"> & {
 
   /**
    * Why, in words: the actor's own, from UnlockRequest.reason, or the server's
-   * where it has something to say. Empty when there are none.
+   * where it has something to say. Empty when there are none. For ASKED: what the actor
+   * says to the holder.
    *
    * @generated from field: string reason = 7;
    */
   reason: string;
+
+  /**
+   * For LOCKED, the token of the hold that this one has taken the place of in one step: it
+   * was overwritten, handed over, or stale. 0: of none.
+   *
+   * @generated from field: uint64 previous_token = 8;
+   */
+  previousToken: bigint;
 };
 
 /**
@@ -255,7 +482,8 @@ export declare type LockRequest = Message<"pylok.v1.LockRequest"> & {
    * most 64 KiB, at most 32 levels deep, and numbers are finite. The reserved
    * keys are dropped silently: lock_acquired, lock_action, lock_caller,
    * lock_expires, lock_file_location, lock_file_status, lock_holder,
-   * lock_request_id, lock_token, lock_ttl.
+   * lock_on_expiry, lock_request_id, lock_scope, lock_set, lock_stale, lock_token,
+   * lock_ttl.
    *
    * When neither ttl nor expire_time is set, the key `expire` acts as
    * expire_time: a string like `2019-12-20 00:00:00` in the server's time zone,
@@ -305,8 +533,8 @@ export declare type LockRequest = Message<"pylok.v1.LockRequest"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * How long to queue when the lock is held. 0 to 24 h. Default: 0, refuse at
-   * once. The call's own deadline must leave room for it.
+   * How long to queue when the lock cannot be granted at once. 0 to 24 h. Default: 0,
+   * refuse at once. The call's own deadline must leave room for it.
    *
    * @generated from field: google.protobuf.Duration wait = 6;
    */
@@ -332,6 +560,90 @@ export declare type LockRequest = Message<"pylok.v1.LockRequest"> & {
    * @generated from field: bool overwrite = 8;
    */
   overwrite: boolean;
+
+  /**
+   * Take a shared hold: it has the name NAME/_+NUMBER, with the lowest number that is
+   * free, and stands beside other shared holds. While any stands, nobody gets NAME itself;
+   * while NAME is held or somebody waits for it, nobody gets a new shared hold: readers
+   * and writers stand in one line. The name has one segment less to spare. Not with
+   * overwrite, tree or replace_stale. Default: false.
+   *
+   * @generated from field: bool shared = 9;
+   */
+  shared: boolean;
+
+  /**
+   * With shared: how many shared holds may stand, this one included. Default: 0, any
+   * number.
+   *
+   * @generated from field: uint32 limit = 10;
+   */
+  limit: number;
+
+  /**
+   * Take a hold that covers every name below its own too; `_all` covers every name. Needs
+   * the right to freeze. What is held below goes on to its end. Not with on_expiry KEEP.
+   * Default: false.
+   *
+   * @generated from field: bool tree = 11;
+   */
+  tree: boolean;
+
+  /**
+   * With tree: only when nothing below is held. While the request waits, later ones below
+   * stand behind it. Needs a wait. A request that would wait for its caller's own hold is
+   * refused. Default: false.
+   *
+   * @generated from field: bool drain = 12;
+   */
+  drain: boolean;
+
+  /**
+   * Take the lock although a tree covers it, for a reason that has to be given. Needs the
+   * right to freeze. Default: false.
+   *
+   * @generated from field: bool through_freeze = 13;
+   */
+  throughFreeze: boolean;
+
+  /**
+   * Why, in words, for the event and the history. At most 1024 bytes of UTF-8. Required
+   * with through_freeze and replace_stale. Default: empty.
+   *
+   * @generated from field: string reason = 14;
+   */
+  reason: string;
+
+  /**
+   * What becomes of the hold when its time is over. Default: ON_EXPIRY_RELEASE.
+   *
+   * @generated from field: pylok.v1.OnExpiry on_expiry = 15;
+   */
+  onExpiry: OnExpiry;
+
+  /**
+   * Replace a hold that is stale, whoever's it was, instead of waiting for its end.
+   * Default: false.
+   *
+   * @generated from field: bool replace_stale = 16;
+   */
+  replaceStale: boolean;
+
+  /**
+   * Do not wait for a person: refuse, at once or while waiting, when the hold in the way,
+   * or a request ahead in the line, has no ttl and no expiry. Default: false.
+   *
+   * @generated from field: bool refuse_manual = 17;
+   */
+  refuseManual: boolean;
+
+  /**
+   * Wait without an end, until the call is cancelled; wait must be unset. A server with a
+   * longest wait of its own refuses that. Default: false.
+   *
+   * @generated from field: bool wait_forever = 18;
+   */
+  waitForever: boolean;
 };
 
 /**
@@ -366,6 +678,675 @@ export declare type LockResponse = Message<"pylok.v1.LockResponse"> & {
  * Use `create(LockResponseSchema)` to create a new message.
  */
 export declare const LockResponseSchema: GenMessage<LockResponse>;
+
+/**
+ * Choice is some of several locks, whichever they are: a pool.
+ *
+ * @generated from message pylok.v1.Choice
+ */
+export declare type Choice = Message<"pylok.v1.Choice"> & {
+  /**
+   * The locks to choose from. The rules are at Lock.name.
+   *
+   * @generated from field: repeated string names = 1;
+   */
+  names: string[];
+
+  /**
+   * How many of them. Default: 0, which means 1. Not more than there are.
+   *
+   * @generated from field: uint32 count = 2;
+   */
+  count: number;
+};
+
+/**
+ * Describes the message pylok.v1.Choice.
+ * Use `create(ChoiceSchema)` to create a new message.
+ */
+export declare const ChoiceSchema: GenMessage<Choice>;
+
+/**
+ * LockSetRequest is the request of LockSet. At least one name or choice is needed; there
+ * are at most 64 names in all, none of them twice. What is said once counts for each hold.
+ *
+ * @generated from message pylok.v1.LockSetRequest
+ */
+export declare type LockSetRequest = Message<"pylok.v1.LockSetRequest"> & {
+  /**
+   * The locks to take, all of them.
+   *
+   * @generated from field: repeated string names = 1;
+   */
+  names: string[];
+
+  /**
+   * And of each of these `count` names, whichever are free first.
+   *
+   * @generated from field: repeated pylok.v1.Choice choices = 2;
+   */
+  choices: Choice[];
+
+  /**
+   * As in LockRequest.
+   *
+   * @generated from field: google.protobuf.Struct data = 3;
+   */
+  data?: JsonObject | undefined;
+
+  /**
+   * As in LockRequest.
+   *
+   * @generated from field: string holder = 4;
+   */
+  holder: string;
+
+  /**
+   * As in LockRequest.
+   *
+   * @generated from oneof pylok.v1.LockSetRequest.expiry
+   */
+  expiry: {
+    /**
+     * As in LockRequest.
+     *
+     * @generated from field: google.protobuf.Duration ttl = 5;
+     */
+    value: Duration;
+    case: "ttl";
+  } | {
+    /**
+     * As in LockRequest.
+     *
+     * @generated from field: google.protobuf.Timestamp expire_time = 6;
+     */
+    value: Timestamp;
+    case: "expireTime";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * As in LockRequest.
+   *
+   * @generated from field: google.protobuf.Duration wait = 7;
+   */
+  wait?: Duration | undefined;
+
+  /**
+   * As in LockRequest; the holds of the set have it all.
+   *
+   * @generated from field: string request_id = 8;
+   */
+  requestId: string;
+
+  /**
+   * As in LockRequest.
+   *
+   * @generated from field: bool through_freeze = 9;
+   */
+  throughFreeze: boolean;
+
+  /**
+   * As in LockRequest.
+   *
+   * @generated from field: string reason = 10;
+   */
+  reason: string;
+
+  /**
+   * As in LockRequest.
+   *
+   * @generated from field: pylok.v1.OnExpiry on_expiry = 11;
+   */
+  onExpiry: OnExpiry;
+
+  /**
+   * As in LockRequest.
+   *
+   * @generated from field: bool refuse_manual = 12;
+   */
+  refuseManual: boolean;
+
+  /**
+   * As in LockRequest.
+   *
+   * @generated from field: bool wait_forever = 13;
+   */
+  waitForever: boolean;
+};
+
+/**
+ * Describes the message pylok.v1.LockSetRequest.
+ * Use `create(LockSetRequestSchema)` to create a new message.
+ */
+export declare const LockSetRequestSchema: GenMessage<LockSetRequest>;
+
+/**
+ * LockSetResponse is the answer of LockSet.
+ *
+ * @generated from message pylok.v1.LockSetResponse
+ */
+export declare type LockSetResponse = Message<"pylok.v1.LockSetResponse"> & {
+  /**
+   * The holds that were granted, in name order.
+   *
+   * @generated from field: repeated pylok.v1.Lock locks = 1;
+   */
+  locks: Lock[];
+
+  /**
+   * How long the request waited. 0 when it did not.
+   *
+   * @generated from field: google.protobuf.Duration queued = 2;
+   */
+  queued?: Duration | undefined;
+};
+
+/**
+ * Describes the message pylok.v1.LockSetResponse.
+ * Use `create(LockSetResponseSchema)` to create a new message.
+ */
+export declare const LockSetResponseSchema: GenMessage<LockSetResponse>;
+
+/**
+ * HoldRef is one hold of a lock.
+ *
+ * @generated from message pylok.v1.HoldRef
+ */
+export declare type HoldRef = Message<"pylok.v1.HoldRef"> & {
+  /**
+   * The lock. The rules are at Lock.name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The token of the hold. Required.
+   *
+   * @generated from field: uint64 token = 2;
+   */
+  token: bigint;
+};
+
+/**
+ * Describes the message pylok.v1.HoldRef.
+ * Use `create(HoldRefSchema)` to create a new message.
+ */
+export declare const HoldRefSchema: GenMessage<HoldRef>;
+
+/**
+ * UnlockSetRequest is the request of UnlockSet.
+ *
+ * @generated from message pylok.v1.UnlockSetRequest
+ */
+export declare type UnlockSetRequest = Message<"pylok.v1.UnlockSetRequest"> & {
+  /**
+   * The holds to release, 1 to 64, no lock twice.
+   *
+   * @generated from field: repeated pylok.v1.HoldRef holds = 1;
+   */
+  holds: HoldRef[];
+
+  /**
+   * In place of holds: what is left of the set with this SetRef.id; NOT_HOLDER in the
+   * answers for holds that are another caller's, or without a caller another holder's.
+   * Default: 0.
+   *
+   * @generated from field: uint64 set = 2;
+   */
+  set: bigint;
+
+  /**
+   * As in UnlockRequest.
+   *
+   * @generated from field: string holder = 3;
+   */
+  holder: string;
+
+  /**
+   * As in UnlockRequest.
+   *
+   * @generated from field: bool force = 4;
+   */
+  force: boolean;
+
+  /**
+   * As in UnlockRequest.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+
+  /**
+   * As in UnlockRequest, for each event.
+   *
+   * @generated from field: google.protobuf.Struct data = 6;
+   */
+  data?: JsonObject | undefined;
+};
+
+/**
+ * Describes the message pylok.v1.UnlockSetRequest.
+ * Use `create(UnlockSetRequestSchema)` to create a new message.
+ */
+export declare const UnlockSetRequestSchema: GenMessage<UnlockSetRequest>;
+
+/**
+ * UnlockSetResponse is the answer of UnlockSet.
+ *
+ * @generated from message pylok.v1.UnlockSetResponse
+ */
+export declare type UnlockSetResponse = Message<"pylok.v1.UnlockSetResponse"> & {
+  /**
+   * What became of each hold, in name order.
+   *
+   * @generated from field: repeated pylok.v1.SetAnswer answers = 1;
+   */
+  answers: SetAnswer[];
+};
+
+/**
+ * Describes the message pylok.v1.UnlockSetResponse.
+ * Use `create(UnlockSetResponseSchema)` to create a new message.
+ */
+export declare const UnlockSetResponseSchema: GenMessage<UnlockSetResponse>;
+
+/**
+ * SetAnswer is what became of one hold of a set.
+ *
+ * @generated from message pylok.v1.SetAnswer
+ */
+export declare type SetAnswer = Message<"pylok.v1.SetAnswer"> & {
+  /**
+   * The lock.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The token of the hold.
+   *
+   * @generated from field: uint64 token = 2;
+   */
+  token: bigint;
+
+  /**
+   * For UnlockSet the hold as it was, for RenewSet as it now stands. Where nothing was
+   * done: the lock as it stands, if that is known.
+   *
+   * @generated from field: pylok.v1.Lock lock = 3;
+   */
+  lock?: Lock | undefined;
+
+  /**
+   * For UnlockSet, the revision of the release. 0: nothing was released.
+   *
+   * @generated from field: uint64 revision = 4;
+   */
+  revision: bigint;
+
+  /**
+   * For UnlockSet, as in UnlockResponse.
+   *
+   * @generated from field: pylok.v1.Lock next = 5;
+   */
+  next?: Lock | undefined;
+
+  /**
+   * Why nothing was done: a reason as the errors of Unlock and Renew have it, such as
+   * `NOT_HOLDER`. Empty: it was done.
+   *
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+
+  /**
+   * The same in a sentence.
+   *
+   * @generated from field: string message = 7;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message pylok.v1.SetAnswer.
+ * Use `create(SetAnswerSchema)` to create a new message.
+ */
+export declare const SetAnswerSchema: GenMessage<SetAnswer>;
+
+/**
+ * RenewSetRequest is the request of RenewSet.
+ *
+ * @generated from message pylok.v1.RenewSetRequest
+ */
+export declare type RenewSetRequest = Message<"pylok.v1.RenewSetRequest"> & {
+  /**
+   * The holds to renew, 1 to 64, no lock twice.
+   *
+   * @generated from field: repeated pylok.v1.HoldRef holds = 1;
+   */
+  holds: HoldRef[];
+
+  /**
+   * As in RenewRequest, for each.
+   *
+   * @generated from oneof pylok.v1.RenewSetRequest.expiry
+   */
+  expiry: {
+    /**
+     * As in RenewRequest.
+     *
+     * @generated from field: google.protobuf.Duration ttl = 2;
+     */
+    value: Duration;
+    case: "ttl";
+  } | {
+    /**
+     * As in RenewRequest.
+     *
+     * @generated from field: google.protobuf.Timestamp expire_time = 3;
+     */
+    value: Timestamp;
+    case: "expireTime";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * As in RenewRequest.
+   *
+   * @generated from field: string holder = 4;
+   */
+  holder: string;
+};
+
+/**
+ * Describes the message pylok.v1.RenewSetRequest.
+ * Use `create(RenewSetRequestSchema)` to create a new message.
+ */
+export declare const RenewSetRequestSchema: GenMessage<RenewSetRequest>;
+
+/**
+ * RenewSetResponse is the answer of RenewSet.
+ *
+ * @generated from message pylok.v1.RenewSetResponse
+ */
+export declare type RenewSetResponse = Message<"pylok.v1.RenewSetResponse"> & {
+  /**
+   * What became of each hold, in name order.
+   *
+   * @generated from field: repeated pylok.v1.SetAnswer answers = 1;
+   */
+  answers: SetAnswer[];
+};
+
+/**
+ * Describes the message pylok.v1.RenewSetResponse.
+ * Use `create(RenewSetResponseSchema)` to create a new message.
+ */
+export declare const RenewSetResponseSchema: GenMessage<RenewSetResponse>;
+
+/**
+ * HandOverRequest is the request of HandOver.
+ *
+ * @generated from message pylok.v1.HandOverRequest
+ */
+export declare type HandOverRequest = Message<"pylok.v1.HandOverRequest"> & {
+  /**
+   * The lock. The rules are at Lock.name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The token of the hold. Required.
+   *
+   * @generated from field: uint64 token = 2;
+   */
+  token: bigint;
+
+  /**
+   * Who holds the lock from now on. At most 256 bytes of UTF-8 without control characters.
+   * Default: empty, anonymous.
+   *
+   * @generated from field: string holder = 3;
+   */
+  holder: string;
+
+  /**
+   * Whose the hold is from now on: an authenticated name as Lock.caller has it. Required
+   * where the server has an access file. For a tree, one who may freeze. Default: empty,
+   * nobody's as far as callers go.
+   *
+   * @generated from field: string caller = 4;
+   */
+  caller: string;
+
+  /**
+   * When the hold ends from now on. Default: a hold with a ttl ends that ttl from now, any
+   * other keeps the expiry that it has.
+   *
+   * @generated from oneof pylok.v1.HandOverRequest.expiry
+   */
+  expiry: {
+    /**
+     * As in LockRequest.
+     *
+     * @generated from field: google.protobuf.Duration ttl = 5;
+     */
+    value: Duration;
+    case: "ttl";
+  } | {
+    /**
+     * As in LockRequest.
+     *
+     * @generated from field: google.protobuf.Timestamp expire_time = 6;
+     */
+    value: Timestamp;
+    case: "expireTime";
+  } | {
+    /**
+     * It does not end by itself. Must be true.
+     *
+     * @generated from field: bool never = 7;
+     */
+    value: boolean;
+    case: "never";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * The hold's new data, in place of all that it had. Default: unset, the data stays.
+   *
+   * @generated from field: google.protobuf.Struct data = 8;
+   */
+  data?: JsonObject | undefined;
+
+  /**
+   * Why, in words, for the events and the history. At most 1024 bytes of UTF-8. Default:
+   * empty.
+   *
+   * @generated from field: string reason = 9;
+   */
+  reason: string;
+
+  /**
+   * As in LockRequest: the same request again is answered with the same hold.
+   *
+   * @generated from field: string request_id = 10;
+   */
+  requestId: string;
+
+  /**
+   * Who hands over, for the event when the caller is not authenticated. At most 256 bytes
+   * of UTF-8 without control characters. Default: empty, the holder of the hold.
+   *
+   * @generated from field: string from = 11;
+   */
+  from: string;
+};
+
+/**
+ * Describes the message pylok.v1.HandOverRequest.
+ * Use `create(HandOverRequestSchema)` to create a new message.
+ */
+export declare const HandOverRequestSchema: GenMessage<HandOverRequest>;
+
+/**
+ * HandOverResponse is the answer of HandOver.
+ *
+ * @generated from message pylok.v1.HandOverResponse
+ */
+export declare type HandOverResponse = Message<"pylok.v1.HandOverResponse"> & {
+  /**
+   * The hold as it goes on. Its token is for the new holder.
+   *
+   * @generated from field: pylok.v1.Lock lock = 1;
+   */
+  lock?: Lock | undefined;
+
+  /**
+   * What may be a mistake, a sentence each, such as a caller that was never seen.
+   *
+   * @generated from field: repeated string warnings = 2;
+   */
+  warnings: string[];
+};
+
+/**
+ * Describes the message pylok.v1.HandOverResponse.
+ * Use `create(HandOverResponseSchema)` to create a new message.
+ */
+export declare const HandOverResponseSchema: GenMessage<HandOverResponse>;
+
+/**
+ * AskRequest is the request of Ask.
+ *
+ * @generated from message pylok.v1.AskRequest
+ */
+export declare type AskRequest = Message<"pylok.v1.AskRequest"> & {
+  /**
+   * The lock. The rules are at Lock.name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Ask the holder of this hold alone. Default: 0, whoever holds the lock.
+   *
+   * @generated from field: uint64 token = 2;
+   */
+  token: bigint;
+
+  /**
+   * What to say to the holder. 1 to 1024 bytes of UTF-8.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+
+  /**
+   * Who asks. At most 256 bytes of UTF-8 without control characters. Default: empty.
+   *
+   * @generated from field: string holder = 4;
+   */
+  holder: string;
+};
+
+/**
+ * Describes the message pylok.v1.AskRequest.
+ * Use `create(AskRequestSchema)` to create a new message.
+ */
+export declare const AskRequestSchema: GenMessage<AskRequest>;
+
+/**
+ * AskResponse is the answer of Ask.
+ *
+ * @generated from message pylok.v1.AskResponse
+ */
+export declare type AskResponse = Message<"pylok.v1.AskResponse"> & {
+  /**
+   * The hold.
+   *
+   * @generated from field: pylok.v1.Lock lock = 1;
+   */
+  lock?: Lock | undefined;
+
+  /**
+   * Whether somebody listens for the holder at present. If not, who next watches the hold
+   * with its token is told.
+   *
+   * @generated from field: bool heard = 2;
+   */
+  heard: boolean;
+};
+
+/**
+ * Describes the message pylok.v1.AskResponse.
+ * Use `create(AskResponseSchema)` to create a new message.
+ */
+export declare const AskResponseSchema: GenMessage<AskResponse>;
+
+/**
+ * DismissRequest is the request of Dismiss.
+ *
+ * @generated from message pylok.v1.DismissRequest
+ */
+export declare type DismissRequest = Message<"pylok.v1.DismissRequest"> & {
+  /**
+   * The lock. The rules are at Lock.name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The waiter's Waiter.place. Required.
+   *
+   * @generated from field: uint64 place = 2;
+   */
+  place: bigint;
+
+  /**
+   * Who does it. At most 256 bytes of UTF-8 without control characters. Default: empty.
+   *
+   * @generated from field: string holder = 3;
+   */
+  holder: string;
+
+  /**
+   * Why, in words, for the waiter. 1 to 1024 bytes of UTF-8.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message pylok.v1.DismissRequest.
+ * Use `create(DismissRequestSchema)` to create a new message.
+ */
+export declare const DismissRequestSchema: GenMessage<DismissRequest>;
+
+/**
+ * DismissResponse is the answer of Dismiss.
+ *
+ * @generated from message pylok.v1.DismissResponse
+ */
+export declare type DismissResponse = Message<"pylok.v1.DismissResponse"> & {
+  /**
+   * The waiter as it was.
+   *
+   * @generated from field: pylok.v1.Waiter waiter = 1;
+   */
+  waiter?: Waiter | undefined;
+};
+
+/**
+ * Describes the message pylok.v1.DismissResponse.
+ * Use `create(DismissResponseSchema)` to create a new message.
+ */
+export declare const DismissResponseSchema: GenMessage<DismissResponse>;
 
 /**
  * UnlockRequest is the request of Unlock.
@@ -424,6 +1405,14 @@ export declare type UnlockRequest = Message<"pylok.v1.UnlockRequest"> & {
    * @generated from field: google.protobuf.Struct data = 6;
    */
   data?: JsonObject | undefined;
+
+  /**
+   * Release a stale hold, whoever's it was, for a reason that has to be given. Default:
+   * false.
+   *
+   * @generated from field: bool stale = 7;
+   */
+  stale: boolean;
 };
 
 /**
@@ -684,8 +1673,8 @@ export declare const ListResponseSchema: GenMessage<ListResponse>;
  */
 export declare type WatchRequest = Message<"pylok.v1.WatchRequest"> & {
   /**
-   * Which names to select. The rules are at ListRequest.pattern. Default: empty,
-   * all names.
+   * Which names to select. The rules are at ListRequest.pattern. A pattern that is one
+   * name selects that lock's shared holds too. Default: empty, all names.
    *
    * @generated from field: string pattern = 1;
    */
@@ -697,6 +1686,14 @@ export declare type WatchRequest = Message<"pylok.v1.WatchRequest"> & {
    * @generated from field: uint64 after_revision = 2;
    */
   afterRevision: bigint;
+
+  /**
+   * The token of a hold of the caller's, of the one lock that pattern selects: what is
+   * asked of its holder is sent too, as ASKED. Default: 0, it is not.
+   *
+   * @generated from field: uint64 token = 3;
+   */
+  token: bigint;
 };
 
 /**
@@ -916,6 +1913,14 @@ export declare type InfoResponse = Message<"pylok.v1.InfoResponse"> & {
    * @generated from field: repeated string groups = 8;
    */
   groups: string[];
+
+  /**
+   * What the server can do that older ones cannot, sorted: `ask`, `dismiss`, `hand-over`,
+   * `keep`, `set`, `shared`, `tree`.
+   *
+   * @generated from field: repeated string features = 9;
+   */
+  features: string[];
 };
 
 /**
@@ -1088,6 +2093,79 @@ export enum LockState {
 export declare const LockStateSchema: GenEnum<LockState>;
 
 /**
+ * OnExpiry says what becomes of a hold whose time is over.
+ *
+ * @generated from enum pylok.v1.OnExpiry
+ */
+export enum OnExpiry {
+  /**
+   * In a request: ON_EXPIRY_RELEASE. In a Lock: it is free.
+   *
+   * @generated from enum value: ON_EXPIRY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It ends.
+   *
+   * @generated from enum value: ON_EXPIRY_RELEASE = 1;
+   */
+  RELEASE = 1,
+
+  /**
+   * It becomes stale: held, but no more by who had it, until somebody looks.
+   *
+   * @generated from enum value: ON_EXPIRY_KEEP = 2;
+   */
+  KEEP = 2,
+}
+
+/**
+ * Describes the enum pylok.v1.OnExpiry.
+ */
+export declare const OnExpirySchema: GenEnum<OnExpiry>;
+
+/**
+ * ObstacleKind says what an Obstacle is.
+ *
+ * @generated from enum pylok.v1.ObstacleKind
+ */
+export enum ObstacleKind {
+  /**
+   * Not set; the server never sends it.
+   *
+   * @generated from enum value: OBSTACLE_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A hold of a name above covers the lock, or one that is about to be granted.
+   *
+   * @generated from enum value: OBSTACLE_KIND_TREE = 1;
+   */
+  TREE = 1,
+
+  /**
+   * Shared holds of the lock stand.
+   *
+   * @generated from enum value: OBSTACLE_KIND_SHARED = 2;
+   */
+  SHARED = 2,
+
+  /**
+   * An older request waits for the lock, or for a tree that covers it.
+   *
+   * @generated from enum value: OBSTACLE_KIND_WAITER = 3;
+   */
+  WAITER = 3,
+}
+
+/**
+ * Describes the enum pylok.v1.ObstacleKind.
+ */
+export declare const ObstacleKindSchema: GenEnum<ObstacleKind>;
+
+/**
  * EventType says what an event tells.
  *
  * @generated from enum pylok.v1.EventType
@@ -1138,6 +2216,14 @@ export enum EventType {
    * @generated from enum value: EVENT_TYPE_SYNCED = 5;
    */
   SYNCED = 5,
+
+  /**
+   * Somebody asks the holder to let go: actor says who, reason what for, lock is the hold.
+   * No change, so there is no revision and no cause. Only in a Watch with the hold's token.
+   *
+   * @generated from enum value: EVENT_TYPE_ASKED = 6;
+   */
+  ASKED = 6,
 }
 
 /**
@@ -1152,7 +2238,7 @@ export declare const EventTypeSchema: GenEnum<EventType>;
  */
 export enum EventCause {
   /**
-   * Not a change: the event is RESET, SYNCED, or a LOCKED between the two.
+   * Not a change: the event is RESET, SYNCED, ASKED, or a LOCKED between the first two.
    *
    * @generated from enum value: EVENT_CAUSE_UNSPECIFIED = 0;
    */
@@ -1174,7 +2260,7 @@ export enum EventCause {
   FORCED = 2,
 
   /**
-   * The hold's ttl ran out or its expiry came.
+   * The hold's ttl ran out or its expiry came. With UPDATED: it became stale.
    *
    * @generated from enum value: EVENT_CAUSE_EXPIRED = 3;
    */
@@ -1229,9 +2315,11 @@ export declare const EventCauseSchema: GenEnum<EventCause>;
  */
 export declare const LockService: GenService<{
   /**
-   * Lock takes a lock, exclusively. The first rule that fits decides:
+   * Lock takes a lock: exclusively, or with shared together with others, or with tree and
+   * all that is below it. The first rule that fits decides:
    *
-   *  1. The lock is free: granted, with a new token.
+   *  1. The lock is free: granted, with a new token, unless an older request, a tree that
+   *     covers it, or a shared hold stands before it (Lock.blocked_by): then rule 4.
    *  2. It is held, and request_id equals the hold's, and so does the caller: the
    *     answer is the same hold again. So a caller that lost the answer retries
    *     safely.
@@ -1240,7 +2328,8 @@ export declare const LockService: GenService<{
    *     with a new token. That is two events, UNLOCKED and LOCKED, both made by
    *     this request, and one step: the lock is not free in between, and waiters go
    *     on waiting. Who has the right to break holds may replace another caller's
-   *     so too; the cause of both events is then FORCED.
+   *     so too; the cause of both events is then FORCED. A stale hold is replaced
+   *     likewise, whoever's it was, with replace_stale. Below a tree neither is.
    *  4. Otherwise the request waits its turn, first in first out, for at most
    *     wait; without wait, or when wait runs out, it is refused.
    *
@@ -1253,8 +2342,11 @@ export declare const LockService: GenService<{
    *
    * Errors:
    *   - LOCK_HELD (code FAILED_PRECONDITION): held by someone else, also at the
-   *     end of wait.
-   *   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+   *     end of wait; or free and something stands before the request. The detail is the
+   *     lock that is in the way, which may be another than the one asked for: a tree
+   *     above it, a shared hold.
+   *   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name, or has a
+   *     segment that begins with `_+`.
    *   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
    *   - DATA_TOO_LARGE (code RESOURCE_EXHAUSTED): the lock file would be larger
    *     than 64 KiB.
@@ -1341,6 +2433,112 @@ export declare const LockService: GenService<{
     methodKind: "unary";
     input: typeof RenewRequestSchema;
     output: typeof RenewResponseSchema;
+  },
+  /**
+   * LockSet takes several locks, all or none. Each has a hold of its own, with its own
+   * file, token and event; Lock.set says which belong together. They are granted in one
+   * step, with revisions that follow one another in name order.
+   *
+   * The request stands in the lines of all its names while it waits, and keeps those
+   * behind it waiting for them; of a choice, it keeps `count` names from others. So sets
+   * cannot block each other for good, and none waits for ever behind later ones. A
+   * caller that holds one lock and waits for others can still meet one that does the
+   * reverse: take them as a set.
+   *
+   * The same request_id again is answered with the same holds while all of them stand,
+   * and with NOT_HOLDER when not.
+   *
+   * Errors: those of Lock. LOCK_HELD has the first lock in the way as its detail, and
+   * names the others. INVALID_ARGUMENT also: more than 64 names, a name twice, or the
+   * request_id of a set of other names.
+   *
+   * @generated from rpc pylok.v1.LockService.LockSet
+   */
+  lockSet: {
+    methodKind: "unary";
+    input: typeof LockSetRequestSchema;
+    output: typeof LockSetResponseSchema;
+  },
+  /**
+   * UnlockSet releases several holds, as far as they still stand, in one step, and
+   * answers for each. The rules for each are those of Unlock.
+   *
+   * Errors: INVALID_NAME, INVALID_ARGUMENT, LOCK_FILE_FAILED, STORE_READ_ONLY and
+   * OUTCOME_UNKNOWN, as for Unlock; what is refused for one hold is in its answer.
+   *
+   * @generated from rpc pylok.v1.LockService.UnlockSet
+   */
+  unlockSet: {
+    methodKind: "unary";
+    input: typeof UnlockSetRequestSchema;
+    output: typeof UnlockSetResponseSchema;
+  },
+  /**
+   * RenewSet renews several holds, and answers for each, so that one that is lost is
+   * known. The rules for each are those of Renew.
+   *
+   * Errors: INVALID_NAME, INVALID_ARGUMENT, LOCK_FILE_FAILED, STORE_READ_ONLY and
+   * OUTCOME_UNKNOWN, as for Renew; what is refused for one hold is in its answer.
+   *
+   * @generated from rpc pylok.v1.LockService.RenewSet
+   */
+  renewSet: {
+    methodKind: "unary";
+    input: typeof RenewSetRequestSchema;
+    output: typeof RenewSetResponseSchema;
+  },
+  /**
+   * HandOver has a hold go on under another holder, without a gap: in one step the hold
+   * ends and the new one, with a new token, takes its place. The old token is refused
+   * from then on. Tree, set, ttl and on_expiry stay. That is two events, UNLOCKED and
+   * LOCKED, whose previous_token is the old token.
+   *
+   * Errors:
+   *   - NOT_HOLDER (code FAILED_PRECONDITION): token is not that of the present hold, or
+   *     the hold has expired, is stale, or is another caller's.
+   *   - NOT_LOCKED (code NOT_FOUND): the lock is free.
+   *   - the others of Renew.
+   *
+   * @generated from rpc pylok.v1.LockService.HandOver
+   */
+  handOver: {
+    methodKind: "unary";
+    input: typeof HandOverRequestSchema;
+    output: typeof HandOverResponseSchema;
+  },
+  /**
+   * Ask asks the holder of a lock to let go. Who watches the lock with the hold's token
+   * is told, with an event ASKED; nobody else is, and the history does not have it.
+   *
+   * Errors:
+   *   - NOT_LOCKED (code NOT_FOUND): the lock is free.
+   *   - NOT_HOLDER (code FAILED_PRECONDITION): token is set and not that of the present
+   *     hold.
+   *   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+   *   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
+   *
+   * @generated from rpc pylok.v1.LockService.Ask
+   */
+  ask: {
+    methodKind: "unary";
+    input: typeof AskRequestSchema;
+    output: typeof AskResponseSchema;
+  },
+  /**
+   * Dismiss puts a waiter out of the line. It is refused with LOCK_HELD, and told who did
+   * it and why. That needs the right to break.
+   *
+   * Errors:
+   *   - NOT_LOCKED (code NOT_FOUND): nobody waits for the lock at that place.
+   *   - INVALID_NAME (code INVALID_ARGUMENT): name breaks a rule of Lock.name.
+   *   - INVALID_ARGUMENT (code INVALID_ARGUMENT): another field breaks a rule.
+   *
+   * @generated from rpc pylok.v1.LockService.Dismiss
+   */
+  dismiss: {
+    methodKind: "unary";
+    input: typeof DismissRequestSchema;
+    output: typeof DismissResponseSchema;
   },
   /**
    * Status shows one lock. A free lock is no error: its state is

@@ -29,7 +29,7 @@ import { file_google_protobuf_duration, file_google_protobuf_struct, file_google
  * Describes the file pylok/v1/lock_service.proto.
  */
 export const file_pylok_v1_lock_service = /*@__PURE__*/
-  fileDesc("ChtweWxvay92MS9sb2NrX3NlcnZpY2UucHJvdG8SCHB5bG9rLnYxIvsCCgRMb2NrEgwKBG5hbWUYASABKAkSIgoFc3RhdGUYAiABKA4yEy5weWxvay52MS5Mb2NrU3RhdGUSGgoSbG9ja19maWxlX2xvY2F0aW9uGAMgASgJEiUKBGRhdGEYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBmhvbGRlchgFIAEoCRINCgV0b2tlbhgGIAEoBBIQCghyZXZpc2lvbhgHIAEoBBIwCgxhY3F1aXJlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKA3R0bBgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgtleHBpcmVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHd2FpdGVycxgLIAEoDRIPCgdwcm9ibGVtGAwgASgJEhAKCHdhcm5pbmdzGA0gAygJEg4KBmNhbGxlchgOIAEoCSLIAQoFRXZlbnQSEAoIcmV2aXNpb24YASABKAQSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIQoEdHlwZRgDIAEoDjITLnB5bG9rLnYxLkV2ZW50VHlwZRIjCgVjYXVzZRgEIAEoDjIULnB5bG9rLnYxLkV2ZW50Q2F1c2USHAoEbG9jaxgFIAEoCzIOLnB5bG9rLnYxLkxvY2sSDQoFYWN0b3IYBiABKAkSDgoGcmVhc29uGAcgASgJIokCCgtMb2NrUmVxdWVzdBIMCgRuYW1lGAEgASgJEiUKBGRhdGEYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBmhvbGRlchgDIAEoCRIoCgN0dGwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IABIxCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABInCgR3YWl0GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhIKCnJlcXVlc3RfaWQYByABKAkSEQoJb3ZlcndyaXRlGAggASgIQggKBmV4cGlyeSJXCgxMb2NrUmVzcG9uc2USHAoEbG9jaxgBIAEoCzIOLnB5bG9rLnYxLkxvY2sSKQoGcXVldWVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIoIBCg1VbmxvY2tSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFdG9rZW4YAiABKAQSDgoGaG9sZGVyGAMgASgJEg0KBWZvcmNlGAQgASgIEg4KBnJlYXNvbhgFIAEoCRIlCgRkYXRhGAYgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCJeCg5VbmxvY2tSZXNwb25zZRIcCgRsb2NrGAEgASgLMg4ucHlsb2sudjEuTG9jaxIQCghyZXZpc2lvbhgCIAEoBBIcCgRuZXh0GAMgASgLMg4ucHlsb2sudjEuTG9jayLJAQoMUmVuZXdSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFdG9rZW4YAiABKAQSKAoDdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASMQoLZXhwaXJlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASJQoEZGF0YRgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDgoGaG9sZGVyGAYgASgJQggKBmV4cGlyeSItCg1SZW5ld1Jlc3BvbnNlEhwKBGxvY2sYASABKAsyDi5weWxvay52MS5Mb2NrIh0KDVN0YXR1c1JlcXVlc3QSDAoEbmFtZRgBIAEoCSIuCg5TdGF0dXNSZXNwb25zZRIcCgRsb2NrGAEgASgLMg4ucHlsb2sudjEuTG9jayJFCgtMaXN0UmVxdWVzdBIPCgdwYXR0ZXJuGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIlgKDExpc3RSZXNwb25zZRIdCgVsb2NrcxgBIAMoCzIOLnB5bG9rLnYxLkxvY2sSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhAKCHJldmlzaW9uGAMgASgEIjcKDFdhdGNoUmVxdWVzdBIPCgdwYXR0ZXJuGAEgASgJEhYKDmFmdGVyX3JldmlzaW9uGAIgASgEIi8KDVdhdGNoUmVzcG9uc2USHgoFZXZlbnQYASABKAsyDy5weWxvay52MS5FdmVudCKLAgoOSGlzdG9yeVJlcXVlc3QSDwoHcGF0dGVybhgBIAEoCRIWCg5hZnRlcl9yZXZpc2lvbhgCIAEoBBIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCRIUCgxuZXdlc3RfZmlyc3QYBSABKAgSLgoKYWZ0ZXJfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLYmVmb3JlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAggASgJEiMKBWNhdXNlGAkgASgOMhQucHlsb2sudjEuRXZlbnRDYXVzZSJLCg9IaXN0b3J5UmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8ucHlsb2sudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIg0KC0luZm9SZXF1ZXN0Iq0BCgxJbmZvUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIMCgRyb290GAIgASgJEg0KBXN0b3JlGAMgASgJEhAKCHJldmlzaW9uGAQgASgEEi4KCnN0YXJ0X3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmNhbGxlchgGIAEoCRINCgVwcm9vZhgHIAEoCRIOCgZncm91cHMYCCADKAkiRAoKTWF5UmVxdWVzdBIcCgR2ZXJiGAEgASgOMg4ucHlsb2sudjEuVmVyYhIMCgRuYW1lGAIgASgJEgoKAmFzGAMgASgJIksKC01heVJlc3BvbnNlEg8KB2FsbG93ZWQYASABKAgSDgoGY2FsbGVyGAIgASgJEg4KBmdyb3VwcxgDIAMoCRILCgN3aHkYBCABKAkqawoEVmVyYhIUChBWRVJCX1VOU1BFQ0lGSUVEEAASDQoJVkVSQl9WSUVXEAESDQoJVkVSQl9MT0NLEAISDgoKVkVSQl9CUkVBSxADEg8KC1ZFUkJfRlJFRVpFEAQSDgoKVkVSQl9BRE1JThAFKlcKCUxvY2tTdGF0ZRIaChZMT0NLX1NUQVRFX1VOU1BFQ0lGSUVEEAASFwoTTE9DS19TVEFURV9VTkxPQ0tFRBABEhUKEUxPQ0tfU1RBVEVfTE9DS0VEEAIqnAEKCUV2ZW50VHlwZRIaChZFVkVOVF9UWVBFX1VOU1BFQ0lGSUVEEAASFAoQRVZFTlRfVFlQRV9SRVNFVBABEhUKEUVWRU5UX1RZUEVfTE9DS0VEEAISFgoSRVZFTlRfVFlQRV9VUERBVEVEEAMSFwoTRVZFTlRfVFlQRV9VTkxPQ0tFRBAEEhUKEUVWRU5UX1RZUEVfU1lOQ0VEEAUqiQEKCkV2ZW50Q2F1c2USGwoXRVZFTlRfQ0FVU0VfVU5TUEVDSUZJRUQQABIXChNFVkVOVF9DQVVTRV9SRVFVRVNUEAESFgoSRVZFTlRfQ0FVU0VfRk9SQ0VEEAISFwoTRVZFTlRfQ0FVU0VfRVhQSVJFRBADEhQKEEVWRU5UX0NBVVNFX0ZJTEUQBDKWBAoLTG9ja1NlcnZpY2USNQoETG9jaxIVLnB5bG9rLnYxLkxvY2tSZXF1ZXN0GhYucHlsb2sudjEuTG9ja1Jlc3BvbnNlEjsKBlVubG9jaxIXLnB5bG9rLnYxLlVubG9ja1JlcXVlc3QaGC5weWxvay52MS5VbmxvY2tSZXNwb25zZRI4CgVSZW5ldxIWLnB5bG9rLnYxLlJlbmV3UmVxdWVzdBoXLnB5bG9rLnYxLlJlbmV3UmVzcG9uc2USOwoGU3RhdHVzEhcucHlsb2sudjEuU3RhdHVzUmVxdWVzdBoYLnB5bG9rLnYxLlN0YXR1c1Jlc3BvbnNlEjUKBExpc3QSFS5weWxvay52MS5MaXN0UmVxdWVzdBoWLnB5bG9rLnYxLkxpc3RSZXNwb25zZRI6CgVXYXRjaBIWLnB5bG9rLnYxLldhdGNoUmVxdWVzdBoXLnB5bG9rLnYxLldhdGNoUmVzcG9uc2UwARI+CgdIaXN0b3J5EhgucHlsb2sudjEuSGlzdG9yeVJlcXVlc3QaGS5weWxvay52MS5IaXN0b3J5UmVzcG9uc2USNQoESW5mbxIVLnB5bG9rLnYxLkluZm9SZXF1ZXN0GhYucHlsb2sudjEuSW5mb1Jlc3BvbnNlEjIKA01heRIULnB5bG9rLnYxLk1heVJlcXVlc3QaFS5weWxvay52MS5NYXlSZXNwb25zZUIwWi5naXRodWIuY29tL3B5bG9rL3B5bG9rL2dlbi9nby9weWxvay92MTtweWxva3YxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChtweWxvay92MS9sb2NrX3NlcnZpY2UucHJvdG8SCHB5bG9rLnYxIpYFCgRMb2NrEgwKBG5hbWUYASABKAkSIgoFc3RhdGUYAiABKA4yEy5weWxvay52MS5Mb2NrU3RhdGUSGgoSbG9ja19maWxlX2xvY2F0aW9uGAMgASgJEiUKBGRhdGEYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBmhvbGRlchgFIAEoCRINCgV0b2tlbhgGIAEoBBIQCghyZXZpc2lvbhgHIAEoBBIwCgxhY3F1aXJlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKA3R0bBgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgtleHBpcmVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHd2FpdGVycxgLIAEoDRIPCgdwcm9ibGVtGAwgASgJEhAKCHdhcm5pbmdzGA0gAygJEg4KBmNhbGxlchgOIAEoCRIMCgR0cmVlGA8gASgIEh0KA3NldBgQIAEoCzIQLnB5bG9rLnYxLlNldFJlZhIlCglvbl9leHBpcnkYESABKA4yEi5weWxvay52MS5PbkV4cGlyeRIuCgpzdGFsZV90aW1lGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCgd3YWl0aW5nGBMgAygLMhAucHlsb2sudjEuV2FpdGVyEhQKDHNoYXJlZF9ob2xkcxgUIAEoDRISCgpoZWxkX2JlbG93GBUgASgNEiYKCmJsb2NrZWRfYnkYFiABKAsyEi5weWxvay52MS5PYnN0YWNsZRIQCghjb25mbGljdBgXIAEoCRIOCgZzaGFyZWQYGCABKAgiIgoGU2V0UmVmEgoKAmlkGAEgASgEEgwKBHNpemUYAiABKA0i1QEKBldhaXRlchINCgVwbGFjZRgBIAEoBBIOCgZob2xkZXIYAiABKAkSDgoGY2FsbGVyGAMgASgJEi4KCnNpbmNlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVudGlsX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnNoYXJlZBgGIAEoCBIMCgR0cmVlGAcgASgIEg0KBW5hbWVzGAggAygJEg8KB21lc3NhZ2UYCSABKAkicAoIT2JzdGFjbGUSJAoEa2luZBgBIAEoDjIWLnB5bG9rLnYxLk9ic3RhY2xlS2luZBIcCgRsb2NrGAIgASgLMg4ucHlsb2sudjEuTG9jaxIgCgZ3YWl0ZXIYAyABKAsyEC5weWxvay52MS5XYWl0ZXIi4AEKBUV2ZW50EhAKCHJldmlzaW9uGAEgASgEEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiEKBHR5cGUYAyABKA4yEy5weWxvay52MS5FdmVudFR5cGUSIwoFY2F1c2UYBCABKA4yFC5weWxvay52MS5FdmVudENhdXNlEhwKBGxvY2sYBSABKAsyDi5weWxvay52MS5Mb2NrEg0KBWFjdG9yGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIWCg5wcmV2aW91c190b2tlbhgIIAEoBCLYAwoLTG9ja1JlcXVlc3QSDAoEbmFtZRgBIAEoCRIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIOCgZob2xkZXIYAyABKAkSKAoDdHRsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASMQoLZXhwaXJlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASJwoEd2FpdBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgpyZXF1ZXN0X2lkGAcgASgJEhEKCW92ZXJ3cml0ZRgIIAEoCBIOCgZzaGFyZWQYCSABKAgSDQoFbGltaXQYCiABKA0SDAoEdHJlZRgLIAEoCBINCgVkcmFpbhgMIAEoCBIWCg50aHJvdWdoX2ZyZWV6ZRgNIAEoCBIOCgZyZWFzb24YDiABKAkSJQoJb25fZXhwaXJ5GA8gASgOMhIucHlsb2sudjEuT25FeHBpcnkSFQoNcmVwbGFjZV9zdGFsZRgQIAEoCBIVCg1yZWZ1c2VfbWFudWFsGBEgASgIEhQKDHdhaXRfZm9yZXZlchgSIAEoCEIICgZleHBpcnkiVwoMTG9ja1Jlc3BvbnNlEhwKBGxvY2sYASABKAsyDi5weWxvay52MS5Mb2NrEikKBnF1ZXVlZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiImCgZDaG9pY2USDQoFbmFtZXMYASADKAkSDQoFY291bnQYAiABKA0imQMKDkxvY2tTZXRSZXF1ZXN0Eg0KBW5hbWVzGAEgAygJEiEKB2Nob2ljZXMYAiADKAsyEC5weWxvay52MS5DaG9pY2USJQoEZGF0YRgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDgoGaG9sZGVyGAQgASgJEigKA3R0bBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAEjEKC2V4cGlyZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEicKBHdhaXQYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoKcmVxdWVzdF9pZBgIIAEoCRIWCg50aHJvdWdoX2ZyZWV6ZRgJIAEoCBIOCgZyZWFzb24YCiABKAkSJQoJb25fZXhwaXJ5GAsgASgOMhIucHlsb2sudjEuT25FeHBpcnkSFQoNcmVmdXNlX21hbnVhbBgMIAEoCBIUCgx3YWl0X2ZvcmV2ZXIYDSABKAhCCAoGZXhwaXJ5IlsKD0xvY2tTZXRSZXNwb25zZRIdCgVsb2NrcxgBIAMoCzIOLnB5bG9rLnYxLkxvY2sSKQoGcXVldWVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIiYKB0hvbGRSZWYSDAoEbmFtZRgBIAEoCRINCgV0b2tlbhgCIAEoBCKXAQoQVW5sb2NrU2V0UmVxdWVzdBIgCgVob2xkcxgBIAMoCzIRLnB5bG9rLnYxLkhvbGRSZWYSCwoDc2V0GAIgASgEEg4KBmhvbGRlchgDIAEoCRINCgVmb3JjZRgEIAEoCBIOCgZyZWFzb24YBSABKAkSJQoEZGF0YRgGIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiOQoRVW5sb2NrU2V0UmVzcG9uc2USJAoHYW5zd2VycxgBIAMoCzITLnB5bG9rLnYxLlNldEFuc3dlciKXAQoJU2V0QW5zd2VyEgwKBG5hbWUYASABKAkSDQoFdG9rZW4YAiABKAQSHAoEbG9jaxgDIAEoCzIOLnB5bG9rLnYxLkxvY2sSEAoIcmV2aXNpb24YBCABKAQSHAoEbmV4dBgFIAEoCzIOLnB5bG9rLnYxLkxvY2sSDgoGcmVhc29uGAYgASgJEg8KB21lc3NhZ2UYByABKAkiqgEKD1JlbmV3U2V0UmVxdWVzdBIgCgVob2xkcxgBIAMoCzIRLnB5bG9rLnYxLkhvbGRSZWYSKAoDdHRsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASMQoLZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASDgoGaG9sZGVyGAQgASgJQggKBmV4cGlyeSI4ChBSZW5ld1NldFJlc3BvbnNlEiQKB2Fuc3dlcnMYASADKAsyEy5weWxvay52MS5TZXRBbnN3ZXIinwIKD0hhbmRPdmVyUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBXRva2VuGAIgASgEEg4KBmhvbGRlchgDIAEoCRIOCgZjYWxsZXIYBCABKAkSKAoDdHRsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASMQoLZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASDwoFbmV2ZXIYByABKAhIABIlCgRkYXRhGAggASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIOCgZyZWFzb24YCSABKAkSEgoKcmVxdWVzdF9pZBgKIAEoCRIMCgRmcm9tGAsgASgJQggKBmV4cGlyeSJCChBIYW5kT3ZlclJlc3BvbnNlEhwKBGxvY2sYASABKAsyDi5weWxvay52MS5Mb2NrEhAKCHdhcm5pbmdzGAIgAygJIkoKCkFza1JlcXVlc3QSDAoEbmFtZRgBIAEoCRINCgV0b2tlbhgCIAEoBBIPCgdtZXNzYWdlGAMgASgJEg4KBmhvbGRlchgEIAEoCSI6CgtBc2tSZXNwb25zZRIcCgRsb2NrGAEgASgLMg4ucHlsb2sudjEuTG9jaxINCgVoZWFyZBgCIAEoCCJNCg5EaXNtaXNzUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBXBsYWNlGAIgASgEEg4KBmhvbGRlchgDIAEoCRIOCgZyZWFzb24YBCABKAkiMwoPRGlzbWlzc1Jlc3BvbnNlEiAKBndhaXRlchgBIAEoCzIQLnB5bG9rLnYxLldhaXRlciKRAQoNVW5sb2NrUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBXRva2VuGAIgASgEEg4KBmhvbGRlchgDIAEoCRINCgVmb3JjZRgEIAEoCBIOCgZyZWFzb24YBSABKAkSJQoEZGF0YRgGIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDQoFc3RhbGUYByABKAgiXgoOVW5sb2NrUmVzcG9uc2USHAoEbG9jaxgBIAEoCzIOLnB5bG9rLnYxLkxvY2sSEAoIcmV2aXNpb24YAiABKAQSHAoEbmV4dBgDIAEoCzIOLnB5bG9rLnYxLkxvY2siyQEKDFJlbmV3UmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBXRva2VuGAIgASgEEigKA3R0bBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAEjEKC2V4cGlyZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEiUKBGRhdGEYBSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBmhvbGRlchgGIAEoCUIICgZleHBpcnkiLQoNUmVuZXdSZXNwb25zZRIcCgRsb2NrGAEgASgLMg4ucHlsb2sudjEuTG9jayIdCg1TdGF0dXNSZXF1ZXN0EgwKBG5hbWUYASABKAkiLgoOU3RhdHVzUmVzcG9uc2USHAoEbG9jaxgBIAEoCzIOLnB5bG9rLnYxLkxvY2siRQoLTGlzdFJlcXVlc3QSDwoHcGF0dGVybhgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJYCgxMaXN0UmVzcG9uc2USHQoFbG9ja3MYASADKAsyDi5weWxvay52MS5Mb2NrEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBCJGCgxXYXRjaFJlcXVlc3QSDwoHcGF0dGVybhgBIAEoCRIWCg5hZnRlcl9yZXZpc2lvbhgCIAEoBBINCgV0b2tlbhgDIAEoBCIvCg1XYXRjaFJlc3BvbnNlEh4KBWV2ZW50GAEgASgLMg8ucHlsb2sudjEuRXZlbnQiiwIKDkhpc3RvcnlSZXF1ZXN0Eg8KB3BhdHRlcm4YASABKAkSFgoOYWZ0ZXJfcmV2aXNpb24YAiABKAQSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSFAoMbmV3ZXN0X2ZpcnN0GAUgASgIEi4KCmFmdGVyX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2JlZm9yZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVhY3RvchgIIAEoCRIjCgVjYXVzZRgJIAEoDjIULnB5bG9rLnYxLkV2ZW50Q2F1c2UiSwoPSGlzdG9yeVJlc3BvbnNlEh8KBmV2ZW50cxgBIAMoCzIPLnB5bG9rLnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSINCgtJbmZvUmVxdWVzdCK/AQoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDAoEcm9vdBgCIAEoCRINCgVzdG9yZRgDIAEoCRIQCghyZXZpc2lvbhgEIAEoBBIuCgpzdGFydF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZjYWxsZXIYBiABKAkSDQoFcHJvb2YYByABKAkSDgoGZ3JvdXBzGAggAygJEhAKCGZlYXR1cmVzGAkgAygJIkQKCk1heVJlcXVlc3QSHAoEdmVyYhgBIAEoDjIOLnB5bG9rLnYxLlZlcmISDAoEbmFtZRgCIAEoCRIKCgJhcxgDIAEoCSJLCgtNYXlSZXNwb25zZRIPCgdhbGxvd2VkGAEgASgIEg4KBmNhbGxlchgCIAEoCRIOCgZncm91cHMYAyADKAkSCwoDd2h5GAQgASgJKmsKBFZlcmISFAoQVkVSQl9VTlNQRUNJRklFRBAAEg0KCVZFUkJfVklFVxABEg0KCVZFUkJfTE9DSxACEg4KClZFUkJfQlJFQUsQAxIPCgtWRVJCX0ZSRUVaRRAEEg4KClZFUkJfQURNSU4QBSpXCglMb2NrU3RhdGUSGgoWTE9DS19TVEFURV9VTlNQRUNJRklFRBAAEhcKE0xPQ0tfU1RBVEVfVU5MT0NLRUQQARIVChFMT0NLX1NUQVRFX0xPQ0tFRBACKlAKCE9uRXhwaXJ5EhkKFU9OX0VYUElSWV9VTlNQRUNJRklFRBAAEhUKEU9OX0VYUElSWV9SRUxFQVNFEAESEgoOT05fRVhQSVJZX0tFRVAQAip5CgxPYnN0YWNsZUtpbmQSHQoZT0JTVEFDTEVfS0lORF9VTlNQRUNJRklFRBAAEhYKEk9CU1RBQ0xFX0tJTkRfVFJFRRABEhgKFE9CU1RBQ0xFX0tJTkRfU0hBUkVEEAISGAoUT0JTVEFDTEVfS0lORF9XQUlURVIQAyqyAQoJRXZlbnRUeXBlEhoKFkVWRU5UX1RZUEVfVU5TUEVDSUZJRUQQABIUChBFVkVOVF9UWVBFX1JFU0VUEAESFQoRRVZFTlRfVFlQRV9MT0NLRUQQAhIWChJFVkVOVF9UWVBFX1VQREFURUQQAxIXChNFVkVOVF9UWVBFX1VOTE9DS0VEEAQSFQoRRVZFTlRfVFlQRV9TWU5DRUQQBRIUChBFVkVOVF9UWVBFX0FTS0VEEAYqiQEKCkV2ZW50Q2F1c2USGwoXRVZFTlRfQ0FVU0VfVU5TUEVDSUZJRUQQABIXChNFVkVOVF9DQVVTRV9SRVFVRVNUEAESFgoSRVZFTlRfQ0FVU0VfRk9SQ0VEEAISFwoTRVZFTlRfQ0FVU0VfRVhQSVJFRBADEhQKEEVWRU5UX0NBVVNFX0ZJTEUQBDKWBwoLTG9ja1NlcnZpY2USNQoETG9jaxIVLnB5bG9rLnYxLkxvY2tSZXF1ZXN0GhYucHlsb2sudjEuTG9ja1Jlc3BvbnNlEjsKBlVubG9jaxIXLnB5bG9rLnYxLlVubG9ja1JlcXVlc3QaGC5weWxvay52MS5VbmxvY2tSZXNwb25zZRI4CgVSZW5ldxIWLnB5bG9rLnYxLlJlbmV3UmVxdWVzdBoXLnB5bG9rLnYxLlJlbmV3UmVzcG9uc2USPgoHTG9ja1NldBIYLnB5bG9rLnYxLkxvY2tTZXRSZXF1ZXN0GhkucHlsb2sudjEuTG9ja1NldFJlc3BvbnNlEkQKCVVubG9ja1NldBIaLnB5bG9rLnYxLlVubG9ja1NldFJlcXVlc3QaGy5weWxvay52MS5VbmxvY2tTZXRSZXNwb25zZRJBCghSZW5ld1NldBIZLnB5bG9rLnYxLlJlbmV3U2V0UmVxdWVzdBoaLnB5bG9rLnYxLlJlbmV3U2V0UmVzcG9uc2USQQoISGFuZE92ZXISGS5weWxvay52MS5IYW5kT3ZlclJlcXVlc3QaGi5weWxvay52MS5IYW5kT3ZlclJlc3BvbnNlEjIKA0FzaxIULnB5bG9rLnYxLkFza1JlcXVlc3QaFS5weWxvay52MS5Bc2tSZXNwb25zZRI+CgdEaXNtaXNzEhgucHlsb2sudjEuRGlzbWlzc1JlcXVlc3QaGS5weWxvay52MS5EaXNtaXNzUmVzcG9uc2USOwoGU3RhdHVzEhcucHlsb2sudjEuU3RhdHVzUmVxdWVzdBoYLnB5bG9rLnYxLlN0YXR1c1Jlc3BvbnNlEjUKBExpc3QSFS5weWxvay52MS5MaXN0UmVxdWVzdBoWLnB5bG9rLnYxLkxpc3RSZXNwb25zZRI6CgVXYXRjaBIWLnB5bG9rLnYxLldhdGNoUmVxdWVzdBoXLnB5bG9rLnYxLldhdGNoUmVzcG9uc2UwARI+CgdIaXN0b3J5EhgucHlsb2sudjEuSGlzdG9yeVJlcXVlc3QaGS5weWxvay52MS5IaXN0b3J5UmVzcG9uc2USNQoESW5mbxIVLnB5bG9rLnYxLkluZm9SZXF1ZXN0GhYucHlsb2sudjEuSW5mb1Jlc3BvbnNlEjIKA01heRIULnB5bG9rLnYxLk1heVJlcXVlc3QaFS5weWxvay52MS5NYXlSZXNwb25zZUIwWi5naXRodWIuY29tL3B5bG9rL3B5bG9rL2dlbi9nby9weWxvay92MTtweWxva3YxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * Describes the message pylok.v1.Lock.
@@ -39,137 +39,263 @@ export const LockSchema = /*@__PURE__*/
   messageDesc(file_pylok_v1_lock_service, 0);
 
 /**
+ * Describes the message pylok.v1.SetRef.
+ * Use `create(SetRefSchema)` to create a new message.
+ */
+export const SetRefSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 1);
+
+/**
+ * Describes the message pylok.v1.Waiter.
+ * Use `create(WaiterSchema)` to create a new message.
+ */
+export const WaiterSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 2);
+
+/**
+ * Describes the message pylok.v1.Obstacle.
+ * Use `create(ObstacleSchema)` to create a new message.
+ */
+export const ObstacleSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 3);
+
+/**
  * Describes the message pylok.v1.Event.
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 1);
+  messageDesc(file_pylok_v1_lock_service, 4);
 
 /**
  * Describes the message pylok.v1.LockRequest.
  * Use `create(LockRequestSchema)` to create a new message.
  */
 export const LockRequestSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 2);
+  messageDesc(file_pylok_v1_lock_service, 5);
 
 /**
  * Describes the message pylok.v1.LockResponse.
  * Use `create(LockResponseSchema)` to create a new message.
  */
 export const LockResponseSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 3);
+  messageDesc(file_pylok_v1_lock_service, 6);
+
+/**
+ * Describes the message pylok.v1.Choice.
+ * Use `create(ChoiceSchema)` to create a new message.
+ */
+export const ChoiceSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 7);
+
+/**
+ * Describes the message pylok.v1.LockSetRequest.
+ * Use `create(LockSetRequestSchema)` to create a new message.
+ */
+export const LockSetRequestSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 8);
+
+/**
+ * Describes the message pylok.v1.LockSetResponse.
+ * Use `create(LockSetResponseSchema)` to create a new message.
+ */
+export const LockSetResponseSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 9);
+
+/**
+ * Describes the message pylok.v1.HoldRef.
+ * Use `create(HoldRefSchema)` to create a new message.
+ */
+export const HoldRefSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 10);
+
+/**
+ * Describes the message pylok.v1.UnlockSetRequest.
+ * Use `create(UnlockSetRequestSchema)` to create a new message.
+ */
+export const UnlockSetRequestSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 11);
+
+/**
+ * Describes the message pylok.v1.UnlockSetResponse.
+ * Use `create(UnlockSetResponseSchema)` to create a new message.
+ */
+export const UnlockSetResponseSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 12);
+
+/**
+ * Describes the message pylok.v1.SetAnswer.
+ * Use `create(SetAnswerSchema)` to create a new message.
+ */
+export const SetAnswerSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 13);
+
+/**
+ * Describes the message pylok.v1.RenewSetRequest.
+ * Use `create(RenewSetRequestSchema)` to create a new message.
+ */
+export const RenewSetRequestSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 14);
+
+/**
+ * Describes the message pylok.v1.RenewSetResponse.
+ * Use `create(RenewSetResponseSchema)` to create a new message.
+ */
+export const RenewSetResponseSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 15);
+
+/**
+ * Describes the message pylok.v1.HandOverRequest.
+ * Use `create(HandOverRequestSchema)` to create a new message.
+ */
+export const HandOverRequestSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 16);
+
+/**
+ * Describes the message pylok.v1.HandOverResponse.
+ * Use `create(HandOverResponseSchema)` to create a new message.
+ */
+export const HandOverResponseSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 17);
+
+/**
+ * Describes the message pylok.v1.AskRequest.
+ * Use `create(AskRequestSchema)` to create a new message.
+ */
+export const AskRequestSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 18);
+
+/**
+ * Describes the message pylok.v1.AskResponse.
+ * Use `create(AskResponseSchema)` to create a new message.
+ */
+export const AskResponseSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 19);
+
+/**
+ * Describes the message pylok.v1.DismissRequest.
+ * Use `create(DismissRequestSchema)` to create a new message.
+ */
+export const DismissRequestSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 20);
+
+/**
+ * Describes the message pylok.v1.DismissResponse.
+ * Use `create(DismissResponseSchema)` to create a new message.
+ */
+export const DismissResponseSchema = /*@__PURE__*/
+  messageDesc(file_pylok_v1_lock_service, 21);
 
 /**
  * Describes the message pylok.v1.UnlockRequest.
  * Use `create(UnlockRequestSchema)` to create a new message.
  */
 export const UnlockRequestSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 4);
+  messageDesc(file_pylok_v1_lock_service, 22);
 
 /**
  * Describes the message pylok.v1.UnlockResponse.
  * Use `create(UnlockResponseSchema)` to create a new message.
  */
 export const UnlockResponseSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 5);
+  messageDesc(file_pylok_v1_lock_service, 23);
 
 /**
  * Describes the message pylok.v1.RenewRequest.
  * Use `create(RenewRequestSchema)` to create a new message.
  */
 export const RenewRequestSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 6);
+  messageDesc(file_pylok_v1_lock_service, 24);
 
 /**
  * Describes the message pylok.v1.RenewResponse.
  * Use `create(RenewResponseSchema)` to create a new message.
  */
 export const RenewResponseSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 7);
+  messageDesc(file_pylok_v1_lock_service, 25);
 
 /**
  * Describes the message pylok.v1.StatusRequest.
  * Use `create(StatusRequestSchema)` to create a new message.
  */
 export const StatusRequestSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 8);
+  messageDesc(file_pylok_v1_lock_service, 26);
 
 /**
  * Describes the message pylok.v1.StatusResponse.
  * Use `create(StatusResponseSchema)` to create a new message.
  */
 export const StatusResponseSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 9);
+  messageDesc(file_pylok_v1_lock_service, 27);
 
 /**
  * Describes the message pylok.v1.ListRequest.
  * Use `create(ListRequestSchema)` to create a new message.
  */
 export const ListRequestSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 10);
+  messageDesc(file_pylok_v1_lock_service, 28);
 
 /**
  * Describes the message pylok.v1.ListResponse.
  * Use `create(ListResponseSchema)` to create a new message.
  */
 export const ListResponseSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 11);
+  messageDesc(file_pylok_v1_lock_service, 29);
 
 /**
  * Describes the message pylok.v1.WatchRequest.
  * Use `create(WatchRequestSchema)` to create a new message.
  */
 export const WatchRequestSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 12);
+  messageDesc(file_pylok_v1_lock_service, 30);
 
 /**
  * Describes the message pylok.v1.WatchResponse.
  * Use `create(WatchResponseSchema)` to create a new message.
  */
 export const WatchResponseSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 13);
+  messageDesc(file_pylok_v1_lock_service, 31);
 
 /**
  * Describes the message pylok.v1.HistoryRequest.
  * Use `create(HistoryRequestSchema)` to create a new message.
  */
 export const HistoryRequestSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 14);
+  messageDesc(file_pylok_v1_lock_service, 32);
 
 /**
  * Describes the message pylok.v1.HistoryResponse.
  * Use `create(HistoryResponseSchema)` to create a new message.
  */
 export const HistoryResponseSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 15);
+  messageDesc(file_pylok_v1_lock_service, 33);
 
 /**
  * Describes the message pylok.v1.InfoRequest.
  * Use `create(InfoRequestSchema)` to create a new message.
  */
 export const InfoRequestSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 16);
+  messageDesc(file_pylok_v1_lock_service, 34);
 
 /**
  * Describes the message pylok.v1.InfoResponse.
  * Use `create(InfoResponseSchema)` to create a new message.
  */
 export const InfoResponseSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 17);
+  messageDesc(file_pylok_v1_lock_service, 35);
 
 /**
  * Describes the message pylok.v1.MayRequest.
  * Use `create(MayRequestSchema)` to create a new message.
  */
 export const MayRequestSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 18);
+  messageDesc(file_pylok_v1_lock_service, 36);
 
 /**
  * Describes the message pylok.v1.MayResponse.
  * Use `create(MayResponseSchema)` to create a new message.
  */
 export const MayResponseSchema = /*@__PURE__*/
-  messageDesc(file_pylok_v1_lock_service, 19);
+  messageDesc(file_pylok_v1_lock_service, 37);
 
 /**
  * Describes the enum pylok.v1.Verb.
@@ -200,10 +326,38 @@ export const LockState = /*@__PURE__*/
   tsEnum(LockStateSchema);
 
 /**
+ * Describes the enum pylok.v1.OnExpiry.
+ */
+export const OnExpirySchema = /*@__PURE__*/
+  enumDesc(file_pylok_v1_lock_service, 2);
+
+/**
+ * OnExpiry says what becomes of a hold whose time is over.
+ *
+ * @generated from enum pylok.v1.OnExpiry
+ */
+export const OnExpiry = /*@__PURE__*/
+  tsEnum(OnExpirySchema);
+
+/**
+ * Describes the enum pylok.v1.ObstacleKind.
+ */
+export const ObstacleKindSchema = /*@__PURE__*/
+  enumDesc(file_pylok_v1_lock_service, 3);
+
+/**
+ * ObstacleKind says what an Obstacle is.
+ *
+ * @generated from enum pylok.v1.ObstacleKind
+ */
+export const ObstacleKind = /*@__PURE__*/
+  tsEnum(ObstacleKindSchema);
+
+/**
  * Describes the enum pylok.v1.EventType.
  */
 export const EventTypeSchema = /*@__PURE__*/
-  enumDesc(file_pylok_v1_lock_service, 2);
+  enumDesc(file_pylok_v1_lock_service, 4);
 
 /**
  * EventType says what an event tells.
@@ -217,7 +371,7 @@ export const EventType = /*@__PURE__*/
  * Describes the enum pylok.v1.EventCause.
  */
 export const EventCauseSchema = /*@__PURE__*/
-  enumDesc(file_pylok_v1_lock_service, 3);
+  enumDesc(file_pylok_v1_lock_service, 5);
 
 /**
  * EventCause says why a change came about.

@@ -1,0 +1,39 @@
+package manager
+
+import (
+	"context"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// LockSet implements lock.Locks.
+func (m *Manager) LockSet(ctx context.Context, caller lock.Caller, request lock.SetRequest) (lock.SetGrant, error) {
+	return lock.SetGrant{}, errNotYet
+}
+
+// UnlockSet implements lock.Locks.
+func (m *Manager) UnlockSet(ctx context.Context, caller lock.Caller, request lock.UnlockSetRequest) ([]lock.SetAnswer, error) {
+	return nil, errNotYet
+}
+
+// RenewSet implements lock.Locks.
+func (m *Manager) RenewSet(ctx context.Context, caller lock.Caller, request lock.RenewSetRequest) ([]lock.SetAnswer, error) {
+	return nil, errNotYet
+}
+
+// HandOver implements lock.Locks.
+func (m *Manager) HandOver(ctx context.Context, caller lock.Caller, request lock.HandOverRequest) (lock.Lock, error) {
+	return lock.Lock{}, errNotYet
+}
+
+// Ask implements lock.Locks.
+func (m *Manager) Ask(ctx context.Context, caller lock.Caller, request lock.AskRequest) (lock.AskAnswer, error) {
+	return lock.AskAnswer{}, errNotYet
+}
+
+// Dismiss implements lock.Locks.
+func (m *Manager) Dismiss(ctx context.Context, caller lock.Caller, request lock.DismissRequest) (lock.Waiter, error) {
+	return lock.Waiter{}, errNotYet
+}
+
+var errNotYet = lock.Invalid("name", "this server cannot do that yet")
