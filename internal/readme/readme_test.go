@@ -47,7 +47,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
-	bin, tools := programs(t)
+	bin := programs(t)
 	// pylok looks for the socket where root's or the user's is; the test's is elsewhere.
 	socket := filepath.Join(t.TempDir(), "pylok.sock")
 	server := startServer(t, filepath.Join(bin, "pylokd"), append(environ(), "HOME="+home), "", "--listen", "127.0.0.1:0", "--socket", socket)
@@ -57,7 +57,7 @@ func TestReadme(t *testing.T) {
 	}
 	environment := append(environ(),
 		"HOME="+home, "NO_COLOR=1", "TZ=UTC", "PYLOK_ADDRESS=unix://"+socket,
-		"PATH="+bin+":"+tools+":"+os.Getenv("PATH"))
+		"PATH="+bin+":"+tools(t)+":"+os.Getenv("PATH"))
 
 	blocks := consoleBlocks(page)
 	if len(blocks) < 5 {
@@ -71,25 +71,6 @@ func TestReadme(t *testing.T) {
 			t.Errorf("block %d of the README:\n%s\ngot:\n%s\nwant:\n%s", i+1, commands, normalize(got), normalize(want))
 		}
 	}
-}
-
-// programs builds pylok and pylokd, and returns where they are and where the tools are.
-func programs(t *testing.T) (bin, tools string) {
-	t.Helper()
-	bin = t.TempDir()
-	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/...")
-	build.Dir = "../.."
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", build, err, output)
-	}
-	tools, err := filepath.Abs("../../.tools")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(tools, "grpcurl")); err != nil {
-		t.Fatalf("%v: run `make tools` first, or `make test`, which does", err)
-	}
-	return bin, tools
 }
 
 // consoleBlocks returns the blocks of commands of a page.

@@ -28,7 +28,7 @@ func TestSecurity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, tools := programs(t)
+	bin := programs(t)
 	home, dir, runtime := t.TempDir(), t.TempDir(), t.TempDir()
 	// Beside what the page's servers listen on: a socket of the test's own, whoever runs it.
 	socket := filepath.Join(runtime, "pylok.sock")
@@ -39,7 +39,7 @@ func TestSecurity(t *testing.T) {
 	environment := append(environ(),
 		"HOME="+home, "NO_COLOR=1", "TZ=UTC", "XDG_RUNTIME_DIR="+runtime,
 		"PYLOKD_SOCKET="+socket, "PYLOK_ADDRESS=unix://"+socket,
-		"PATH="+bin+":"+tools+":"+os.Getenv("PATH"))
+		"PATH="+bin+":"+tools(t)+":"+os.Getenv("PATH"))
 	port := "0"
 	local := func(text string) string {
 		return strings.NewReplacer("0.0.0.0:"+portInPage, "127.0.0.1:"+port, ":"+portInPage, ":"+port, hostInPage, "localhost").Replace(text)
