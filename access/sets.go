@@ -22,8 +22,8 @@ func (g *Guard) RenewSet(ctx context.Context, caller lock.Caller, request lock.R
 }
 
 // HandOver implements lock.Locks.
-func (g *Guard) HandOver(ctx context.Context, caller lock.Caller, request lock.HandOverRequest) (lock.Lock, error) {
-	return lock.Lock{}, errNotYet
+func (g *Guard) HandOver(ctx context.Context, caller lock.Caller, request lock.HandOverRequest) (lock.HandOverAnswer, error) {
+	return lock.HandOverAnswer{}, errNotYet
 }
 
 // Ask implements lock.Locks.

@@ -103,6 +103,9 @@ type Error struct {
 	Field string
 	// Lock is the present state of the lock; for ErrLockHeld and ErrNotHolder.
 	Lock *Lock
+	// Names are the locks that Message names besides those of the request and Lock: not
+	// everybody may view them.
+	Names []Name
 	// RetryAfter is when to ask again; for ErrRateLimited. Zero: not said.
 	RetryAfter time.Duration
 	// Err is the cause underneath, for the log; nil when there is none.

@@ -96,6 +96,8 @@ type Situation struct {
 	// Conflict says what the hold is at odds with, as one that somebody made by hand below
 	// a freeze is; empty: nothing.
 	Conflict string
+	// ConflictWith is the other lock that Conflict tells of; zero: it tells of none.
+	ConflictWith Name
 }
 
 // Waiter is a request that waits for a lock.
@@ -124,7 +126,11 @@ type Obstacle struct {
 	Kind ObstacleKind
 	// Lock is the covering Tree, or the first of the shared holds; zero for others.
 	Lock Lock
-	// Waiter is the older request; zero for others.
+	// Hidden reports whether there is a Lock, held, that the caller may not view: it is
+	// zero then. A guard sets it.
+	Hidden bool
+	// Waiter is the older request; zero for others. Of one for another lock, as for a tree
+	// that covers this one, Names has that lock.
 	Waiter Waiter
 }
 

@@ -28,8 +28,8 @@ type Locks interface {
 	UnlockSet(ctx context.Context, caller Caller, request UnlockSetRequest) ([]SetAnswer, error)
 	// RenewSet begins the leases of several holds anew. It answers for each in name order.
 	RenewSet(ctx context.Context, caller Caller, request RenewSetRequest) ([]SetAnswer, error)
-	// HandOver has a hold go on under another holder, and returns it.
-	HandOver(ctx context.Context, caller Caller, request HandOverRequest) (Lock, error)
+	// HandOver has a hold go on under another holder.
+	HandOver(ctx context.Context, caller Caller, request HandOverRequest) (HandOverAnswer, error)
 	// Ask asks the holder of a lock to let go.
 	Ask(ctx context.Context, caller Caller, request AskRequest) (AskAnswer, error)
 	// Dismiss puts a waiter out of the line, and returns it as it was.

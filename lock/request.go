@@ -174,6 +174,10 @@ type UnlockSetRequest struct {
 	Holds []HoldRef
 	// Set ends, in place of Holds, what is left of the set with that ID.
 	Set Token
+	// May is asked of each hold of Set before anything is done to it; what it returns is
+	// the hold's SetAnswer.Err, and the hold stays. Nil: all may be ended. A guard sets it;
+	// a door never does.
+	May func(Name) error
 	// Holder, Force, Reason and Data are as in UnlockRequest, for each.
 	Holder string
 	Force  bool
@@ -231,6 +235,15 @@ type HandOverRequest struct {
 	// NoTree refuses to hand a Tree over. A guard sets it where Caller may not freeze; a
 	// door never does.
 	NoTree bool
+}
+
+// HandOverAnswer is the answer to a HandOverRequest.
+type HandOverAnswer struct {
+	// Lock is the hold as it goes on.
+	Lock Lock
+	// Warnings are what may be a mistake, a sentence each. A guard, who knows callers,
+	// fills them.
+	Warnings []string
 }
 
 // AskRequest asks the holder of a lock to let go.

@@ -22,8 +22,8 @@ func (m *Manager) RenewSet(ctx context.Context, caller lock.Caller, request lock
 }
 
 // HandOver implements lock.Locks.
-func (m *Manager) HandOver(ctx context.Context, caller lock.Caller, request lock.HandOverRequest) (lock.Lock, error) {
-	return lock.Lock{}, errNotYet
+func (m *Manager) HandOver(ctx context.Context, caller lock.Caller, request lock.HandOverRequest) (lock.HandOverAnswer, error) {
+	return lock.HandOverAnswer{}, errNotYet
 }
 
 // Ask implements lock.Locks.

@@ -22,8 +22,8 @@ func (l *Limits) RenewSet(ctx context.Context, caller lock.Caller, request lock.
 }
 
 // HandOver implements lock.Locks.
-func (l *Limits) HandOver(ctx context.Context, caller lock.Caller, request lock.HandOverRequest) (lock.Lock, error) {
-	return lock.Lock{}, errNotYet
+func (l *Limits) HandOver(ctx context.Context, caller lock.Caller, request lock.HandOverRequest) (lock.HandOverAnswer, error) {
+	return lock.HandOverAnswer{}, errNotYet
 }
 
 // Ask implements lock.Locks.
