@@ -96,7 +96,7 @@ func (lt *Table) noteLocked(l lock.Lock) {
 		if have.revision >= l.Revision {
 			return
 		}
-		if have.Token == l.Token && have.sameTerms(l) {
+		if have.Token == l.Token && !l.Stale() && have.sameTerms(l) {
 			have.revision = l.Revision
 			return
 		}
@@ -123,7 +123,7 @@ func (l *Lease) sameTerms(hold lock.Lock) bool {
 // beginLocked replaces have, which may be nil, by the lease of l, if it has one, from now
 // on. The caller must hold mu.
 func (lt *Table) beginLocked(have *Lease, l lock.Lock) {
-	if l.TTL == 0 && l.ExpireTime.IsZero() {
+	if l.TTL == 0 && l.ExpireTime.IsZero() || l.Stale() {
 		if have != nil {
 			lt.removeLocked(have)
 		}
@@ -229,7 +229,10 @@ func (lt *Table) left(l *Lease) time.Duration {
 
 // Deadline returns when the hold ends, in wall time, or the zero time.
 func (lt *Table) Deadline(l lock.Lock) time.Time {
-	if l.TTL == 0 {
+	switch {
+	case l.Stale():
+		return time.Time{}
+	case l.TTL == 0:
 		return l.ExpireTime
 	}
 	lt.mu.Lock()

@@ -120,6 +120,19 @@ type Waiter struct {
 	Message string
 }
 
+// Who says in words who waits.
+func (w Waiter) Who() string {
+	switch {
+	case w.Holder == "" && w.Caller == "":
+		return "somebody who gave no name"
+	case w.Caller == "" || w.Caller == w.Holder:
+		return w.Holder
+	case w.Holder == "":
+		return w.Caller
+	}
+	return w.Holder + " (" + w.Caller + ")"
+}
+
 // Obstacle is what stands before a request for a free lock.
 type Obstacle struct {
 	// Kind says what it is.

@@ -15,8 +15,11 @@ const (
 	maxHolderBytes    = 256
 	maxRequestIDBytes = 128
 	maxReasonBytes    = 1024
+	maxCallerBytes    = 512
 	minTTL            = 100 * time.Millisecond
 	maxTTL            = 366 * 24 * time.Hour
+	longestWait       = 24 * time.Hour // from there on, waits without an end are allowed too
+	maxLimit          = 1_000_000      // of shared holds
 )
 
 // checkLock holds a request to its limits and fills in what follows from it.
@@ -34,8 +37,14 @@ func (m *Manager) checkLock(request lock.LockRequest) (lock.LockRequest, error) 
 	if err := checkExpiry(request.TTL, &request.ExpireTime); err != nil {
 		return request, err
 	}
-	if request.Wait < 0 || request.Wait > m.config.MaxWait {
-		return request, lock.Invalid("wait", fmt.Sprintf("%v is out of range; 0 to %v are allowed", request.Wait, m.config.MaxWait))
+	if err := m.checkWait(request.Wait); err != nil {
+		return request, err
+	}
+	if err := checkKind(&request); err != nil {
+		return request, err
+	}
+	if err := checkReason(request.Reason, request.ThroughFreeze || request.ReplaceStale, "going through a freeze or replacing a stale hold (through_freeze, replace_stale)"); err != nil {
+		return request, err
 	}
 	if request.TTL == 0 && request.ExpireTime.IsZero() {
 		var problem string
@@ -44,6 +53,52 @@ func (m *Manager) checkLock(request lock.LockRequest) (lock.LockRequest, error) 
 		}
 	}
 	return request, nil
+}
+
+// checkWait holds a wait to its limits.
+func (m *Manager) checkWait(wait time.Duration) error {
+	switch {
+	case wait == lock.WaitForever && m.config.MaxWait < longestWait:
+		return lock.Invalid("wait_forever", fmt.Sprintf("this server lets nobody wait longer than %v", m.config.MaxWait))
+	case wait != lock.WaitForever && (wait < 0 || wait > m.config.MaxWait):
+		return lock.Invalid("wait", fmt.Sprintf("%v is out of range; 0 to %v are allowed", wait, m.config.MaxWait))
+	}
+	return nil
+}
+
+// checkKind holds what a request says of its kind of hold together.
+func checkKind(r *lock.LockRequest) error {
+	if err := r.Name.CheckWanted(); err != nil {
+		return err
+	}
+	switch {
+	case r.Shared && (r.Tree || r.Overwrite || r.ReplaceStale):
+		return lock.Invalid("shared", "a shared hold stands beside others and cannot be had with tree, overwrite or replace_stale")
+	case r.Tree && (r.Overwrite || r.ReplaceStale):
+		return lock.Invalid("tree", "a tree takes nobody's place; it cannot be had with overwrite or replace_stale")
+	case r.Tree && r.OnExpiry == lock.Keep:
+		return lock.Invalid("on_expiry", "a tree ends when its time is over; KEEP would freeze what is below for good")
+	case r.Limit != 0 && !r.Shared:
+		return lock.Invalid("limit", "it is for shared holds; set shared too")
+	case r.Limit < 0 || r.Limit > maxLimit:
+		return lock.Invalid("limit", fmt.Sprintf("%d is out of range; 0 (any number) to %d are allowed", r.Limit, maxLimit))
+	case r.Drain && !r.Tree:
+		return lock.Invalid("drain", "it is for trees; set tree too")
+	case r.Drain && r.Wait == 0:
+		return lock.Invalid("drain", "it waits until nothing below is held; say for how long (wait)")
+	case r.OnExpiry != lock.End && r.OnExpiry != lock.Keep:
+		return lock.Invalid("on_expiry", "it is not known")
+	}
+	if r.Shared {
+		if _, err := r.Name.Slot(1); err != nil {
+			return &lock.Error{
+				Reason:  lock.ErrInvalidName,
+				Field:   "name",
+				Message: fmt.Sprintf("%s cannot have shared holds, whose names have a segment more: %v", lock.QuoteShort(r.Name.String()), err),
+			}
+		}
+	}
+	return nil
 }
 
 // checkExpiry holds the terms of a lease to their limits and rounds the wall time
@@ -81,10 +136,10 @@ func checkText(field, text string, most int) error {
 
 // checkReason holds the reason of an Unlock to its limits; it may have lines, and
 // where it is required, something that can be seen.
-func checkReason(reason string, required bool) error {
+func checkReason(reason string, required bool, what string) error {
 	switch {
 	case required && !isVisible(reason):
-		return lock.Invalid("reason", "breaking a hold (force) needs one: say why, for its holder and for the history")
+		return lock.Invalid("reason", what+" needs one: say why, for its holder and for the history")
 	case len(reason) > maxReasonBytes:
 		return lock.Invalid("reason", fmt.Sprintf("it is %d bytes long; at most %d are allowed", len(reason), maxReasonBytes))
 	case !utf8.ValidString(reason):
@@ -108,6 +163,13 @@ func heldError(l lock.Lock, waited time.Duration) error {
 		return &lock.Error{
 			Reason:  lock.ErrLockHeld,
 			Message: fmt.Sprintf("%s was not granted%s and has just become free; ask again", l.Name, after),
+			Lock:    &l,
+		}
+	}
+	if l.Stale() {
+		return &lock.Error{
+			Reason:  lock.ErrLockHeld,
+			Message: fmt.Sprintf("%s%s. It is kept for somebody to look: who has looked takes its place (replace_stale and a reason), or ends it (Unlock with stale and a reason)", describeHold(l), after),
 			Lock:    &l,
 		}
 	}
@@ -136,17 +198,18 @@ func shuttingDown() error {
 	}
 }
 
+// holderOf says in words who holds a lock.
+func holderOf(l lock.Lock) string {
+	return lock.Waiter{Holder: l.Holder, Caller: l.Caller}.Who()
+}
+
 // describeHold says who holds a lock, since when, until when and why.
 func describeHold(l lock.Lock) string {
 	var b strings.Builder
-	holder := l.Holder
-	if holder == "" {
-		holder = "somebody who gave no name"
+	fmt.Fprintf(&b, "%s is held by %s since %s", l.Name, holderOf(l), l.AcquireTime.UTC().Format(time.RFC3339))
+	if l.Stale() {
+		fmt.Fprintf(&b, ", stale since %s", l.StaleTime.UTC().Format(time.RFC3339))
 	}
-	if l.Caller != "" && l.Caller != l.Holder {
-		holder += " (" + l.Caller + ")"
-	}
-	fmt.Fprintf(&b, "%s is held by %s since %s", l.Name, holder, l.AcquireTime.UTC().Format(time.RFC3339))
 	if !l.Deadline.IsZero() {
 		fmt.Fprintf(&b, " until %s", l.Deadline.UTC().Format(time.RFC3339))
 	}

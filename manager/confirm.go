@@ -7,7 +7,8 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// delivery is a grant on the way to the callers who waited for it. A request that was sent
+// delivery is a grant on the way to the callers who waited for it, by the token of its first
+// hold. A request that was sent
 // more than once has one grant, which stands as soon as one of its callers has been told.
 type delivery struct {
 	open int  // callers of whom it is not known yet whether they can be told
@@ -23,32 +24,37 @@ func (m *Manager) deliver(token lock.Token, callers int) {
 
 // tell ends the delivery of a grant to one caller, who is asked with confirm, if that is
 // set, and returns an error if the caller cannot be told. Where none of the callers can
-// be, the hold is given back.
-func (m *Manager) tell(ctx context.Context, l lock.Lock, actor string, confirm func(context.Context) error) error {
+// be, the holds are given back.
+func (m *Manager) tell(ctx context.Context, locks []lock.Lock, actor string, confirm func(context.Context) error) error {
 	err := ctx.Err()
 	if err == nil && confirm != nil {
 		err = confirm(ctx)
 	}
-	if m.delivered(l.Token, actor, err == nil) {
+	if m.delivered(locks, actor, err == nil) {
 		return err
 	}
-	return errors.Join(err, m.giveBack(l))
+	for _, l := range locks {
+		err = errors.Join(err, m.giveBack(l))
+	}
+	return err
 }
 
 // delivered notes whether one caller has been told of a grant. It reports false if that
 // was the last, and nobody has been.
-func (m *Manager) delivered(token lock.Token, actor string, told bool) bool {
+func (m *Manager) delivered(locks []lock.Lock, actor string, told bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d := m.deliveries[token]
+	d := m.deliveries[locks[0].Token]
 	d.open--
 	d.told = d.told || told
 	if d.open > 0 {
 		return true
 	}
-	delete(m.deliveries, token)
+	delete(m.deliveries, locks[0].Token)
 	if !d.told {
-		m.untold[token] = actor // until somebody comes for it before it is given back
+		for _, l := range locks {
+			m.untold[l.Token] = actor // until somebody comes for it before it is given back
+		}
 	}
 	return d.told
 }

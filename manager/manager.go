@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pylok/pylok/lease"
@@ -56,8 +57,13 @@ type Manager struct {
 
 	mu           sync.Mutex
 	queues       map[lock.Name]*queue
-	waiting      int // calls that wait, for any lock
-	waitingBytes int // that they keep
+	places       uint64               // the last place that a waiter was given
+	scopes       map[lock.Name]*scope // names that cover others, as trees that are held or about to be
+	shared       map[lock.Name]int    // locks of which shared holds may stand, and up to which number all those below do
+	special      atomic.Int32         // how many there are of both; may be read without mu
+	asked        map[lock.Name]*asked // what was asked of holders
+	waiting      int                  // calls that wait, for any lock
+	waitingBytes int                  // that they keep
 	deliveries   map[lock.Token]*delivery
 	untold       map[lock.Token]string // holds that nobody was told of and that are still to be ended, and the actors of their grants
 
@@ -99,6 +105,9 @@ func New(store lock.Store, config Config) (*Manager, error) {
 		config: config,
 		leases: lease.NewTable(config.boottime),
 		queues: make(map[lock.Name]*queue),
+		scopes: make(map[lock.Name]*scope),
+		shared: make(map[lock.Name]int),
+		asked:  make(map[lock.Name]*asked),
 		untold: make(map[lock.Token]string),
 
 		deliveries: make(map[lock.Token]*delivery),
@@ -112,7 +121,7 @@ func New(store lock.Store, config Config) (*Manager, error) {
 			m.stop()
 			return nil, fmt.Errorf("listing the held locks: %w", err)
 		}
-		m.leases.Observe(l)
+		m.observe(l)
 	}
 	m.background.Go(func() { m.follow(m.running, revision) })
 	m.background.Go(func() { m.leases.Run(m.running, m.expire) })
@@ -215,13 +224,22 @@ func (m *Manager) catchUp(ctx context.Context) (lock.Revision, error) {
 		if err != nil {
 			return 0, err
 		}
-		m.leases.Observe(l)
+		m.observe(l)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, q := range m.queues {
 		m.handOverSoonLocked(q)
 	}
+	for _, s := range m.scopes { // trees may be over
+		m.overLocked(s.name)
+	}
+	for base := range m.shared {
+		if m.sharedLocked(base, 1) == 0 {
+			delete(m.shared, base)
+		}
+	}
+	m.countSpecialLocked()
 	return revision, nil
 }
 
@@ -229,19 +247,54 @@ func (m *Manager) catchUp(ctx context.Context) (lock.Revision, error) {
 func (m *Manager) heard(events []lock.Event) {
 	m.leases.Follow(events)
 	for _, event := range events {
+		name := event.Lock.Name
 		if event.Type != lock.Unlocked {
+			if event.Lock.Tree || event.Lock.Shared() {
+				m.mu.Lock()
+				m.observeLocked(event.Lock)
+				m.mu.Unlock()
+			}
 			if event.Cause == lock.File {
 				if _, problem := event.Lock.Data.ExpireTime(event.Lock.AcquireTime); problem != "" {
 					m.config.Logger.Warn("expire is not acted upon", "name", event.Lock.Name, "problem", problem)
 				}
 			}
+			if event.Type == lock.Updated {
+				m.over(name) // it may be a tree no more
+			}
+			m.stir(name)
 			continue
 		}
+		m.over(name)
 		m.mu.Lock()
-		if q := m.queues[event.Lock.Name]; q != nil {
+		if a := m.asked[name]; a != nil && a.token <= event.Lock.Token {
+			delete(m.asked, name)
+		}
+		q := m.queues[name.Base()]
+		if q != nil {
 			m.handOverSoonLocked(q)
 		}
 		m.mu.Unlock()
+		if q == nil {
+			m.stir(name)
+		}
+	}
+}
+
+// stir has it decided anew what may be decided otherwise now that a lock has changed: for
+// those who wait for what is above it, and those who wait for no person.
+func (m *Manager) stir(name lock.Name) {
+	m.mu.Lock()
+	q := m.queues[name.Base()]
+	if q == nil && m.special.Load() > 0 {
+		q = &queue{name: name.Base(), sem: make(chan struct{}, 1)} // nobody waits for it itself
+	}
+	if q != nil && q.refusers == 0 && m.special.Load() == 0 {
+		q = nil
+	}
+	m.mu.Unlock()
+	if q != nil {
+		m.walk(q)
 	}
 }
 
@@ -251,16 +304,16 @@ const commitLimit = 30 * time.Second
 
 var errCommitLimit = fmt.Errorf("it took longer than %v", commitLimit)
 
-// commit commits changes, which goes on although the caller leaves; the last of them is
-// for a waiter, if there is one. Where the store is still at it after commitLimit, the
-// queue gets a late commit: who holds it has to leave it without doing anything else. The
-// caller must hold the queue.
-func (m *Manager) commit(ctx context.Context, q *queue, w *waiter, changes ...lock.Change) ([]lock.Event, error) {
+// commit commits changes, which goes on although the caller leaves; those that grant a lock
+// are for a waiter, if there is one. Where the store is still at it after commitLimit, the
+// first queue gets a late commit: who holds them has to leave them without doing anything
+// else. The caller must hold the queues.
+func (m *Manager) commit(ctx context.Context, queues []*queue, w *waiter, guards []lock.Guard, changes ...lock.Change) ([]lock.Event, error) {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), commitLimit, errCommitLimit)
 	defer cancel()
-	events, err := m.store.Commit(ctx, changes)
+	events, err := m.store.Commit(ctx, changes, guards...)
 	if pending, ok := errors.AsType[*lock.PendingError](err); ok {
-		q.late = &lateCommit{pending, changes, w}
+		queues[0].late = &lateCommit{pending, changes, w, queues}
 	}
 	return events, err
 }
@@ -275,15 +328,13 @@ func (m *Manager) present(ctx context.Context, name lock.Name) (lock.Lock, error
 }
 
 // described adds what only the Manager knows of a lock.
-func (m *Manager) described(l lock.Lock) lock.Lock {
+func (m *Manager) described(l lock.Lock) lock.Lock { return m.describedFor(l, mostWaiting) }
+
+// describedFor is described with so many of the lock's waiters.
+func (m *Manager) describedFor(l lock.Lock, mostWaiting int) lock.Lock {
 	l.Deadline = m.leases.Deadline(l)
 	if warning := l.ExpireWarning(); warning != "" {
 		l.Warnings = strings.TrimPrefix(l.Warnings+"\n"+warning, "\n")
 	}
-	m.mu.Lock()
-	if q := m.queues[l.Name]; q != nil {
-		l.Waiters = q.waiters()
-	}
-	m.mu.Unlock()
-	return l
+	return m.situated(l, mostWaiting)
 }

@@ -3,22 +3,21 @@ package manager
 import (
 	"container/list"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pylok/pylok/lock"
 )
 
-// queue makes the requests for one lock one after the other, and keeps those that wait
-// for it. It is in Manager.queues as long as anybody uses it.
+// queue makes the requests for one lock, its shared holds included, one after the other,
+// and keeps those that wait for it. It is in Manager.queues as long as anybody uses it.
 type queue struct {
-	name        lock.Name
-	users       int  // requests and waiters that refer to it; guarded by Manager.mu
-	waiting     int  // calls that stand in line or are being granted; guarded by Manager.mu
+	name    lock.Name
+	users   int // requests and grants that refer to it; guarded by Manager.mu
+	waiting int // calls that stand in line or are being granted; guarded by Manager.mu
+
 	handingOver bool // a hand-over waits to hold the queue; guarded by Manager.mu
 
 	// sem has one element. The goroutine that has received it holds the queue, and alone
@@ -28,58 +27,17 @@ type queue struct {
 	passes atomic.Uint64 // how often it was passed on
 	late   *lateCommit   // to be finished before the next holds the queue; guarded by holding it
 
-	mu        sync.Mutex
-	line      list.List              // of *waiter, the next to be granted first
-	byRequest map[requestKey]*waiter // those in the queue that have a request id
-	again     retry                  // of a grant that the store could not make for now
+	// The line is guarded by Manager.mu; its length may be read without.
+	line      list.List // of *waiter, in the order of their places
+	length    atomic.Int32
+	onces     int                    // of them that wait for no hold to end
+	refusers  int                    // of them that wait for no person
+	byRequest map[requestKey]*waiter // those that have a request id
+	behind    []*scope               // whose ends it is told of; guarded by Manager.mu
 }
 
-// waiter is a place in the queue. A request that is sent again while it waits
-// shares the place with its first sending.
-type waiter struct {
-	caller  lock.Caller
-	request lock.LockRequest
-	calls   []*call
-	since   time.Time
-	place   *list.Element // nil: taken out to be granted, or gone
-	gone    bool          // all calls have left or run out of time, whether they know or not
-	decided bool          // was granted the lock, and its calls are about to be told
-}
-
-// requestKey tells requests apart: two callers may have the same request id.
-type requestKey struct{ owner, id string }
-
-func (w *waiter) key() requestKey { return requestKey{w.caller.Owner(), w.request.RequestID} }
-
-// call is one caller at a waiter's place.
-type call struct {
-	waiter   *waiter // its place
-	ctx      context.Context
-	deadline time.Time   // end of the wait that it asked for
-	bytes    int         // that it keeps
-	answer   chan answer // buffered: nobody waits for a caller to listen
-	leaving  bool        // withdrew while it was being granted; guarded by queue.mu
-	left     bool        // and did not stay for the answer; guarded by queue.mu
-}
-
-type answer struct {
-	grant lock.Grant
-	err   error
-}
-
-// errPutBack answers a call that withdrew while its waiter was being granted, when
-// nothing came of that.
-var errPutBack = errors.New("put back in line")
-
-// alive reports whether the caller may still be granted the lock.
-func (c *call) alive(now time.Time) bool {
-	return c.ctx.Err() == nil && now.Before(c.deadline)
-}
-
-// enter returns the name's queue once the caller holds it, which ends with leave. It
-// fails with an error of ctx, on Close, and after holdLimit.
-func (m *Manager) enter(ctx context.Context, name lock.Name) (*queue, error) {
-	m.mu.Lock()
+// queueLocked returns the queue of a lock, which has one user more. The caller must hold mu.
+func (m *Manager) queueLocked(name lock.Name) *queue {
 	q := m.queues[name]
 	if q == nil {
 		q = &queue{name: name, sem: make(chan struct{}, 1)}
@@ -87,6 +45,14 @@ func (m *Manager) enter(ctx context.Context, name lock.Name) (*queue, error) {
 		m.queues[name] = q
 	}
 	q.users++
+	return q
+}
+
+// enter returns the queue of the lock that a name is of once the caller holds it, which
+// ends with leave. It fails with an error of ctx, on Close, and after holdLimit.
+func (m *Manager) enter(ctx context.Context, name lock.Name) (*queue, error) {
+	m.mu.Lock()
+	q := m.queueLocked(name.Base())
 	m.mu.Unlock()
 	select {
 	case <-q.sem: // as a rule nobody else has it
@@ -106,6 +72,25 @@ func (m *Manager) enter(ctx context.Context, name lock.Name) (*queue, error) {
 		return nil, shuttingDown()
 	}
 	return q, nil
+}
+
+// enterAll is enter for the queues of several names. They are held one after the other in
+// the order of their names, so that no two who do that can block each other.
+func (m *Manager) enterAll(ctx context.Context, names []lock.Name) (queues []*queue, err error) {
+	bases := make([]lock.Name, len(names))
+	for i, name := range names {
+		bases[i] = name.Base()
+	}
+	slices.SortFunc(bases, lock.Name.Compare)
+	for _, name := range slices.Compact(bases) {
+		q, err := m.enter(ctx, name)
+		if err != nil {
+			m.leave(queues...)
+			return nil, err
+		}
+		queues = append(queues, q)
+	}
+	return queues, nil
 }
 
 // holdLimit is how long one request may hold the queue before those behind it are sent
@@ -129,7 +114,7 @@ func (m *Manager) hold(ctx context.Context, q *queue) error {
 		case <-timer.C:
 			now := q.passes.Load()
 			if now == passed {
-				return stuck(q)
+				return stuck(q.name)
 			}
 			passed = now
 			timer.Reset(holdLimit)
@@ -137,215 +122,55 @@ func (m *Manager) hold(ctx context.Context, q *queue) error {
 	}
 }
 
-func stuck(q *queue) error {
+func stuck(name lock.Name) error {
 	return &lock.Error{
 		Reason:  lock.ErrReadOnly,
-		Message: fmt.Sprintf("another change of %s has not ended for more than %v, maybe because the server's disk hangs; nothing changed, ask again later", q.name, holdLimit),
+		Message: fmt.Sprintf("another change of %s has not ended for more than %v, maybe because the server's disk hangs; nothing changed, ask again later", name, holdLimit),
 	}
 }
 
-// pass lets the next hold the queue. The caller must hold it.
-func (m *Manager) pass(q *queue) {
-	if q.late != nil && m.finishLater(q) {
-		return
+// pass lets the next hold the queues, and has what that makes possible decided. The caller
+// must hold them.
+func (m *Manager) pass(queues ...*queue) {
+	var kept []*queue
+	for _, q := range queues {
+		if late := q.late; late != nil && m.finishLater(q) {
+			kept = append(kept, late.queues...)
+		}
 	}
-	q.passes.Add(1)
-	q.sem <- struct{}{}
+	waiting := m.special.Load() > 0
+	for _, q := range queues {
+		if slices.Contains(kept, q) {
+			continue
+		}
+		q.passes.Add(1)
+		q.sem <- struct{}{}
+		waiting = waiting || q.length.Load() > 0
+	}
+	if waiting {
+		m.walk(queues...)
+	}
 }
 
-// leave ends a use of q that holds it.
-func (m *Manager) leave(q *queue) {
-	m.pass(q)
-	m.forget(q)
+// leave ends uses of queues that hold them.
+func (m *Manager) leave(queues ...*queue) {
+	m.pass(queues...)
+	m.forget(queues...)
 }
 
-// forget ends a use of q that does not hold it.
-func (m *Manager) forget(q *queue) {
+// forget ends uses of queues that do not hold them.
+func (m *Manager) forget(queues ...*queue) {
 	m.mu.Lock()
-	q.users--
-	if q.users == 0 {
+	defer m.mu.Unlock()
+	for _, q := range queues {
+		q.users--
+		if q.users > 0 {
+			continue
+		}
 		delete(m.queues, q.name)
-	}
-	m.mu.Unlock()
-}
-
-func (q *queue) waiters() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.line.Len()
-}
-
-// maxCalls is how often a request may be sent while it waits. The sendings whose
-// connections were lost leave when the server notices, which may take half a minute.
-const maxCalls = 64
-
-// wait joins the queue: the place of an earlier sending of the same request, else
-// a new one at the end. It reports false when that place is full.
-func (q *queue) wait(caller lock.Caller, request lock.LockRequest, c *call) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if w := q.byRequest[requestKey{caller.Owner(), request.RequestID}]; w != nil {
-		if len(w.calls) >= maxCalls {
-			return false
+		for _, s := range q.behind {
+			delete(s.behind, q)
 		}
-		c.waiter = w
-		w.calls = append(w.calls, c)
-		return true
+		q.behind = nil
 	}
-	c.waiter = &waiter{caller: caller, request: request, calls: []*call{c}, since: time.Now()}
-	q.stand(c.waiter, q.line.PushBack(c.waiter))
-	return true
-}
-
-// stand takes note of a waiter's place in the queue. The caller must hold q.mu.
-func (q *queue) stand(w *waiter, place *list.Element) {
-	w.place = place
-	if w.request.RequestID != "" {
-		if q.byRequest == nil {
-			q.byRequest = make(map[requestKey]*waiter)
-		}
-		q.byRequest[w.key()] = w
-	}
-}
-
-// take takes a waiter out of the queue. The caller must hold q.mu.
-func (q *queue) take(w *waiter) {
-	q.line.Remove(w.place)
-	w.place = nil
-	if w.request.RequestID != "" {
-		delete(q.byRequest, w.key())
-	}
-}
-
-// withdraw takes a call out of the queue. It reports false when the waiter is
-// being granted: then an answer comes, errPutBack if that fails.
-func (q *queue) withdraw(c *call) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	w := c.waiter
-	if w.gone {
-		return true
-	}
-	if w.place == nil {
-		c.leaving = true
-		return false
-	}
-	w.calls = slices.DeleteFunc(w.calls, func(other *call) bool { return other == c })
-	if len(w.calls) == 0 {
-		q.take(w)
-		w.gone = true
-	}
-	return true
-}
-
-// abandon is for a call that does not stay for the answer; a lock that is granted to
-// it alone is released again. It reports false when the answer is on its way.
-func (q *queue) abandon(c *call) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	c.left = !c.waiter.decided
-	return c.left
-}
-
-// decide returns how many calls take the answer when the waiter is granted the lock: none
-// if nobody is there any more, else all that have not left, those too whose ctx has ended.
-func (q *queue) decide(w *waiter) int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	callers := 0
-	for _, c := range w.calls {
-		if !c.left {
-			callers++
-		}
-		w.decided = w.decided || !c.left && c.ctx.Err() == nil
-	}
-	if !w.decided {
-		return 0
-	}
-	return callers
-}
-
-// next takes the first waiter who is still there out of the queue, or returns
-// nil. Those before it, who have left or run out of time, lose their places.
-func (q *queue) next() *waiter {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	now := time.Now()
-	for q.line.Len() > 0 {
-		w := q.line.Front().Value.(*waiter)
-		q.take(w)
-		if slices.ContainsFunc(w.calls, func(c *call) bool { return c.alive(now) }) {
-			return w
-		}
-		w.gone = true
-	}
-	return nil
-}
-
-// putBack undoes next. Calls that withdrew meanwhile are told so.
-func (q *queue) putBack(w *waiter) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	w.calls = slices.DeleteFunc(w.calls, func(c *call) bool {
-		if c.leaving {
-			c.answer <- answer{err: errPutBack}
-		}
-		return c.leaving
-	})
-	if len(w.calls) == 0 {
-		w.gone = true
-		return
-	}
-	q.stand(w, q.line.PushFront(w))
-}
-
-// retry is when to try again what the store could not do for now.
-type retry struct {
-	cause error         // why; nil: nothing stands in the way
-	pause time.Duration // before the last try
-	timer bool          // the next try will come
-}
-
-const (
-	minRetryPause = 100 * time.Millisecond
-	maxRetryPause = 5 * time.Second
-)
-
-// forNow reports whether what the store refused may succeed later although nobody does
-// anything about the request.
-func forNow(err error) bool {
-	return errors.Is(err, lock.ErrReadOnly) || errors.Is(err, lock.ErrTooManyLocks)
-}
-
-// canGrant takes note that the store can make grants.
-func (q *queue) canGrant() {
-	q.mu.Lock()
-	q.again.cause, q.again.pause = nil, 0
-	q.mu.Unlock()
-}
-
-// notNow returns why the store could not make the last grant, nil: it could.
-func (q *queue) notNow() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.again.cause
-}
-
-// handOverLater hands over after a pause, which grows from try to try, because for now
-// the store cannot make the grant.
-func (m *Manager) handOverLater(q *queue, cause error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.again.cause = cause
-	if q.again.timer {
-		return
-	}
-	q.again.timer = true
-	q.again.pause = min(max(2*q.again.pause, minRetryPause), maxRetryPause)
-	time.AfterFunc(q.again.pause, func() {
-		q.mu.Lock()
-		q.again.timer = false
-		q.mu.Unlock()
-		m.handOverSoon(q)
-	})
 }

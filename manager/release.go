@@ -8,7 +8,8 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// Unlock ends a hold of the caller, or one that no caller is known of. With a token it
+// Unlock ends a hold of the caller, or one that no caller is known of; a stale one, which is
+// nobody's any more, with Stale. With a token it
 // ends exactly that hold. Without one it ends a hold that is anonymous or has the request's
 // non-empty holder. With Force it ends any hold, or with Force and a token just that one,
 // whoever holds it.
@@ -20,7 +21,7 @@ func (m *Manager) Unlock(ctx context.Context, caller lock.Caller, request lock.U
 	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
 		return lock.Release{}, err
 	}
-	if err := checkReason(request.Reason, request.Force); err != nil {
+	if err := checkReason(request.Reason, request.Force || request.Stale, "ending somebody else's hold (force, stale)"); err != nil {
 		return lock.Release{}, err
 	}
 	q, err := m.enter(ctx, request.Name)
@@ -36,21 +37,7 @@ func (m *Manager) Unlock(ctx context.Context, caller lock.Caller, request lock.U
 		if err != nil {
 			return lock.Release{}, err
 		}
-		change := lock.Change{
-			Cause:  lock.Request,
-			Actor:  caller.Actor(request.Holder),
-			Reason: request.Reason,
-			Lock:   l,
-		}
-		if request.Force && (request.Holder == "" || request.Holder != l.Holder || !isOf(l, caller)) {
-			change.Cause = lock.Forced
-		}
-		if change.Actor == "" && change.Cause == lock.Request {
-			change.Actor = lock.Claimed(l.Holder) // who has the token is the holder
-		}
-		if request.Data != nil {
-			change.Lock.Data = *request.Data
-		}
+		change := m.endOf(l, caller, &request)
 		was := m.described(l)
 		event, next, err := m.release(ctx, q, l, change)
 		if errors.Is(err, lock.ErrConflict) {
@@ -72,6 +59,12 @@ func (m *Manager) mayUnlock(l lock.Lock, caller lock.Caller, request lock.Unlock
 		return m.staleToken(l, request.Token)
 	case request.Force:
 		return nil
+	case request.Stale && !l.Stale():
+		return m.notStale(l)
+	case request.Stale:
+		return nil
+	case l.Stale():
+		return m.isStale(l)
 	case !isOf(l, caller):
 		return m.anothers(l, caller)
 	case request.Token != 0, l.Holder == "", l.Holder == request.Holder:
@@ -110,6 +103,26 @@ func (m *Manager) anothers(l lock.Lock, caller lock.Caller) error {
 	}
 }
 
+// isStale refuses what only the holder of a hold that goes on may do.
+func (m *Manager) isStale(l lock.Lock) error {
+	l = m.described(l)
+	return &lock.Error{
+		Reason:  lock.ErrNotHolder,
+		Message: fmt.Sprintf("the time of the hold with token %d is over, and it is kept for somebody to look: %s. Who has looked may end it (Unlock with stale and a reason) or take its place (Lock with replace_stale and a reason)", l.Token, describeHold(l)),
+		Lock:    &l,
+	}
+}
+
+// notStale refuses to end a hold as a stale one that is none.
+func (m *Manager) notStale(l lock.Lock) error {
+	l = m.described(l)
+	return &lock.Error{
+		Reason:  lock.ErrNotHolder,
+		Message: fmt.Sprintf("%s is not stale: %s. Wait for its end, or break the hold with force and a reason", l.Name, describeHold(l)),
+		Lock:    &l,
+	}
+}
+
 // staleToken refuses a token that is not the hold's.
 func (m *Manager) staleToken(l lock.Lock, token lock.Token) error {
 	l = m.described(l)
@@ -122,11 +135,12 @@ func (m *Manager) staleToken(l lock.Lock, token lock.Token) error {
 
 // end commits the end of the hold l, as change has it. The caller must hold the queue.
 func (m *Manager) end(ctx context.Context, q *queue, l lock.Lock, change lock.Change) (lock.Event, error) {
-	events, err := m.commit(ctx, q, nil, ending(l, change))
+	events, err := m.commit(ctx, []*queue{q}, nil, nil, ending(l, change))
 	if err != nil {
 		return lock.Event{}, err
 	}
 	m.leases.Drop(l.Name, l.Token)
+	m.over(l.Name)
 	return events[0], nil
 }
 
@@ -144,7 +158,10 @@ func ending(l lock.Lock, change lock.Change) lock.Change {
 // along with the end. It returns the new hold, if there is one. The caller must hold the
 // queue.
 func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
-	w := q.next()
+	var w *waiter
+	if l.Name == q.name && !l.Tree {
+		w = m.next(q)
+	}
 	if w == nil {
 		event, err := m.end(ctx, q, l, change)
 		return event, lock.Lock{}, err
@@ -156,22 +173,27 @@ func (m *Manager) release(ctx context.Context, q *queue, l lock.Lock, change loc
 	return event, next, err
 }
 
-// handOver ends the hold l and grants the lock to a waiter who was taken out of the
-// queue, in one commit. Where that is refused the hold is ended alone. It tells the waiter
+// handOver ends the hold l and grants the lock to a waiter, who is granting, in one commit.
+// Where that is refused the hold is ended alone. It tells the waiter
 // what became of it, or puts the waiter back if the grant came to nothing for now, as
 // grantTo does. It returns the new hold, if there is one. The caller must hold the queue.
 func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock, change lock.Change) (_ lock.Event, next lock.Lock, err error) {
 	outcome := error(lock.ErrConflict) // of the grant
 	defer func() {
 		if !q.isLateFor(w) {
-			m.keepPlace(q, w, outcome)
+			m.keepPlace(w, outcome)
 		}
 	}()
-	events, err := m.commit(ctx, q, w, ending(l, change), granting(w.caller, &w.request, lock.Lock{}))
+	queues := []*queue{q}
+	grants, guards, err := m.grantsOf(queues, w)
+	if err != nil {
+		return lock.Event{}, lock.Lock{}, err
+	}
+	events, err := m.commit(ctx, queues, w, guards, ending(l, change), grants[0])
 	switch {
 	case err == nil:
 		m.leases.Drop(l.Name, l.Token)
-		m.leases.Observe(events[1].Lock)
+		m.observe(events[1].Lock)
 	case errors.Is(err, lock.ErrConflict), q.isLateFor(w):
 		return lock.Event{}, lock.Lock{}, err
 	case isRefused(err): // it may have been for the grant's sake
@@ -180,11 +202,11 @@ func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock
 		return event, lock.Lock{}, err
 	default:
 		outcome = err
-		m.answer(q, w, lock.Lock{}, err)
+		m.answer(queues, w, nil, err)
 		return lock.Event{}, lock.Lock{}, err
 	}
 	outcome = nil
-	if m.answer(q, w, events[1].Lock, nil) {
+	if m.answer(queues, w, []lock.Lock{events[1].Lock}, nil) {
 		next = m.described(events[1].Lock)
 	}
 	return events[0], next, nil

@@ -74,7 +74,7 @@ func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, r
 			change.Type = lock.Extended
 		}
 		if change.Type != 0 {
-			events, err := m.commit(ctx, q, nil, change)
+			events, err := m.commit(ctx, []*queue{q}, nil, nil, change)
 			if errors.Is(err, lock.ErrConflict) {
 				continue
 			}
@@ -94,11 +94,13 @@ func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, r
 // The caller must hold the queue.
 func (m *Manager) renewable(ctx context.Context, q *queue, caller lock.Caller, request lock.RenewRequest) (lock.Lock, error) {
 	l, err := m.present(ctx, request.Name)
-	for err == nil && l.Held() && m.leases.Due(l) {
+	for err == nil && l.Held() && !l.Stale() && m.leases.Due(l) {
 		// The deadline has passed and this request came before the
 		// goroutine that expires: it is the deadline that counts.
 		if err = m.endLease(ctx, q, l); err == nil || errors.Is(err, lock.ErrConflict) {
-			m.grantNext(q)
+			if request.Name == q.name {
+				m.grantNext(q)
+			}
 			l, err = m.present(ctx, request.Name)
 		}
 	}
@@ -107,6 +109,8 @@ func (m *Manager) renewable(ctx context.Context, q *queue, caller lock.Caller, r
 		return lock.Lock{}, err
 	case l.Held() && l.Token != request.Token:
 		return lock.Lock{}, m.staleToken(l, request.Token)
+	case l.Stale():
+		return lock.Lock{}, m.isStale(l)
 	case l.Held() && !isOf(l, caller):
 		return lock.Lock{}, m.anothers(l, caller)
 	}

@@ -95,7 +95,7 @@ func (m *Manager) undoAgain(l lock.Lock) error {
 	if err == nil && present.Token == l.Token {
 		err = m.endUntold(context.WithoutCancel(m.running), q, present, actor)
 	}
-	if err == nil {
+	if err == nil && present.Name == q.name {
 		m.grantNext(q)
 	}
 	return err

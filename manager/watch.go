@@ -19,7 +19,7 @@ func (m *Manager) Status(ctx context.Context, caller lock.Caller, name lock.Name
 	if err != nil {
 		return lock.Lock{}, err
 	}
-	return m.described(l), nil
+	return m.withHeldBelow(m.describedFor(l, mostWaitingInStatus)), nil
 }
 
 // List returns up to limit held locks that p selects and that come after the name
@@ -37,7 +37,7 @@ func (m *Manager) List(ctx context.Context, caller lock.Caller, p lock.Pattern, 
 		if len(page) == limit {
 			return page, revision, true, nil
 		}
-		page = append(page, m.described(l))
+		page = append(page, m.withHeldBelow(m.described(l)))
 	}
 	return page, revision, false, nil
 }
@@ -54,6 +54,9 @@ func (m *Manager) Revision(ctx context.Context) (lock.Revision, error) {
 // that had been made when the watch began, however many are made meanwhile, and then at
 // least every 30 s while nothing else does; its revision is one to go on from.
 //
+// A watch of one name with the token of a hold of the caller's tells also what is asked of
+// its holder.
+//
 // The last pair has the error that ended the watch: ctx's, ErrShuttingDown or what
 // the store came upon.
 func (m *Manager) Watch(ctx context.Context, caller lock.Caller, request lock.WatchRequest) iter.Seq2[lock.Event, error] {
@@ -61,7 +64,9 @@ func (m *Manager) Watch(ctx context.Context, caller lock.Caller, request lock.Wa
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer context.AfterFunc(m.running, func() { cancel(shuttingDown()) })()
-		err := m.watch(ctx, request.Pattern, request.After, func(e lock.Event) bool { return yield(e, nil) })
+		ears := m.listen(ctx, caller, &request)
+		defer ears.close()
+		err := m.watch(ctx, ears, request.Pattern, request.After, func(e lock.Event) bool { return yield(e, nil) })
 		if errors.Is(err, errStopped) {
 			return
 		}
@@ -77,7 +82,7 @@ var errStopped = errors.New("the watch is not wanted any more")
 
 // watch is Watch with the yield function that a goroutine of its own would have.
 // It returns only with an error.
-func (m *Manager) watch(ctx context.Context, p lock.Pattern, after lock.Revision, yield func(lock.Event) bool) error {
+func (m *Manager) watch(ctx context.Context, ears *ears, p lock.Pattern, after lock.Revision, yield func(lock.Event) bool) error {
 	reset := after == 0
 	past, err := m.store.Revision(ctx) // up to there it is the past that is told
 	if err != nil {
@@ -104,12 +109,19 @@ func (m *Manager) watch(ctx context.Context, p lock.Pattern, after lock.Revision
 		if (syncedDue && after == past || time.Since(lastTold) >= syncedEvery) && !synced() {
 			return errStopped
 		}
+		for _, event := range ears.hear() {
+			if !tell(event) {
+				return errStopped
+			}
+		}
 		wait := time.Until(lastTold.Add(syncedEvery))
 		if syncedDue {
 			wait = 0 // the past is there
 		}
-		events, until, err := m.store.Events(ctx, p, after, wait)
+		events, until, err := ears.events(ctx, m.store, p, after, wait)
 		switch {
+		case err == errAsked:
+			continue
 		case errors.Is(err, lock.ErrCompacted):
 			reset = true
 			continue
@@ -143,7 +155,7 @@ func (m *Manager) tellAll(ctx context.Context, p lock.Pattern, tell func(lock.Ev
 			return 0, err
 		}
 		l := m.described(l)
-		l.Warnings = "" // as in every event
+		l.Warnings, l.Waiters, l.Situation = "", 0, nil // as in every event
 		if !tell(lock.Event{Type: lock.Locked, Revision: l.Revision, Time: l.AcquireTime, Lock: l, Actor: cmp.Or(l.Caller, lock.Claimed(l.Holder))}) {
 			return 0, errStopped
 		}

@@ -1,0 +1,329 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pylok/pylok/lock"
+)
+
+// scope is what is known of a name above others: that it may be held as a tree, and who is
+// about to have it so. It is guarded by Manager.mu. That a tree is held is a hint: what
+// counts is the store, which is asked where there is one.
+type scope struct {
+	name    lock.Name
+	tree    bool                // it may be held as a tree
+	closing []*waiter           // for a tree, in the order of their places, that keep later requests below waiting
+	behind  map[*queue]struct{} // below, that are to be walked over when this changes
+}
+
+// barrier is how far a request for a tree has come with seeing that no grant below is under
+// way that was decided before it stood in the way of others there.
+type barrier struct {
+	begun, done bool
+}
+
+// countSpecialLocked counts what makes more to be looked at than the lock itself. The caller
+// must hold mu.
+func (m *Manager) countSpecialLocked() {
+	m.special.Store(int32(len(m.scopes) + len(m.shared)))
+}
+
+// scopeLocked returns the scope of a name, which is made if need be. The caller must hold mu.
+func (m *Manager) scopeLocked(name lock.Name) *scope {
+	s := m.scopes[name]
+	if s == nil {
+		s = &scope{name: name, behind: make(map[*queue]struct{})}
+		m.scopes[name] = s
+		m.countSpecialLocked()
+	}
+	return s
+}
+
+// dropScopeLocked forgets a scope that says nothing any more, and has those walked over who
+// stood behind it. The caller must hold mu.
+func (m *Manager) dropScopeLocked(s *scope) {
+	var queues []*queue
+	for q := range s.behind {
+		queues = append(queues, q)
+		q.behind = slices.DeleteFunc(q.behind, func(other *scope) bool { return other == s })
+	}
+	clear(s.behind)
+	if !s.tree && len(s.closing) == 0 {
+		delete(m.scopes, s.name)
+		m.countSpecialLocked()
+	}
+	m.walkSoonLocked(queues)
+}
+
+// walkSoonLocked walks over queues in the background. The caller must hold mu.
+func (m *Manager) walkSoonLocked(queues []*queue) {
+	if len(queues) > 0 && m.running.Err() == nil {
+		m.background.Go(func() { m.walk(queues...) })
+	}
+}
+
+// standBehindLocked has a queue walked over when what covers its lock changes, because a
+// waiter in it stands behind that. The caller must hold mu.
+func (m *Manager) standBehindLocked(w *waiter, q *queue) {
+	for above := range q.name.Above() {
+		if s := m.scopes[above]; s != nil {
+			if _, stands := s.behind[q]; !stands {
+				s.behind[q] = struct{}{}
+				q.behind = append(q.behind, s)
+			}
+		}
+	}
+}
+
+// coverLocked returns what is above a lock and keeps it from a request: a tree that is held,
+// or one that is about to be; nil: nothing does. A request that has no place yet comes
+// after all others; w is nil then, or its place 0. The caller must hold mu.
+func (m *Manager) coverLocked(w *waiter, name lock.Name) *lock.Obstacle {
+	if len(m.scopes) == 0 || w != nil && w.request.ThroughFreeze {
+		return nil
+	}
+	for above := range name.Above() {
+		s := m.scopes[above]
+		if s == nil {
+			continue
+		}
+		if s.tree {
+			if l := m.heldLocked(above); l.Tree {
+				return &lock.Obstacle{Kind: lock.ByTree, Lock: l}
+			}
+		}
+		for _, t := range s.closing {
+			// One that drains comes after those before it; one that does not passes them.
+			if t != w && !t.gone && (w == nil || w.place == 0 || t.place < w.place || !t.request.Drain) {
+				d := describeWaiter(t)
+				d.Names = []lock.Name{above} // it waits for another lock than this one
+				return &lock.Obstacle{Kind: lock.ByWaiter, Waiter: d}
+			}
+		}
+	}
+	return nil
+}
+
+// sharedLocked returns how many shared holds of a lock stand, or most if there are more. The
+// caller must hold mu.
+func (m *Manager) sharedLocked(name lock.Name, most int) (n int) {
+	if _, maybe := m.shared[name]; !maybe {
+		return 0
+	}
+	_, locks := m.store.List(m.running, name.Slots(), lock.Name{})
+	for _, err := range locks {
+		if err != nil || n == most {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// freeSlotLocked returns the name of a new shared hold: that with the lowest number that is
+// free. The caller must hold mu and the queue of the lock.
+func (m *Manager) freeSlotLocked(name lock.Name) (lock.Name, error) {
+	for number := max(m.shared[name], 1); ; number++ {
+		slot, err := name.Slot(number)
+		if err != nil {
+			return lock.Name{}, err
+		}
+		l, err := m.present(m.running, slot)
+		if err != nil {
+			return lock.Name{}, err
+		}
+		if !l.Held() {
+			return slot, nil
+		}
+	}
+}
+
+// observe takes note of a hold as it was committed: of its lease, and of what it means for
+// other locks.
+func (m *Manager) observe(l lock.Lock) {
+	m.leases.Observe(l)
+	if !l.Tree && !l.Shared() {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.observeLocked(l)
+}
+
+// observeLocked takes note of a tree or a shared hold. The caller must hold mu.
+func (m *Manager) observeLocked(l lock.Lock) {
+	if l.Tree {
+		m.scopeLocked(l.Name).tree = true
+	}
+	if l.Shared() {
+		base := l.Name.Base()
+		m.shared[base] = max(m.shared[base], 1)
+		m.countSpecialLocked()
+	}
+}
+
+// overLocked takes note that a hold may be over, or be no tree any more. The caller must hold
+// mu.
+func (m *Manager) overLocked(name lock.Name) {
+	if s := m.scopes[name]; s != nil && s.tree && !m.heldLocked(name).Tree {
+		s.tree = false
+		m.dropScopeLocked(s)
+	}
+	if !name.IsSlot() {
+		return
+	}
+	base := name.Base()
+	if _, known := m.shared[base]; !known {
+		return
+	}
+	if m.sharedLocked(base, 1) == 0 {
+		delete(m.shared, base)
+		m.countSpecialLocked()
+	} else {
+		m.shared[base] = 1 // the lowest that is free may be a lower one now
+	}
+}
+
+// over is overLocked, where there is anything to take note of.
+func (m *Manager) over(name lock.Name) {
+	if m.special.Load() == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.overLocked(name)
+}
+
+// closeLocked has a request for a tree keep later requests below waiting, and begins to wait
+// for what is under way there. The caller must hold mu.
+func (m *Manager) closeLocked(w *waiter) {
+	if w.barrier != nil || m.running.Err() != nil {
+		return
+	}
+	b := new(barrier)
+	w.barrier = b
+	s := m.scopeLocked(w.request.Name)
+	i, _ := slices.BinarySearchFunc(s.closing, w.place, func(t *waiter, place uint64) int { return int(int64(t.place - place)) })
+	s.closing = slices.Insert(s.closing, i, w)
+	var busy []*queue
+	for name, q := range m.queues {
+		if w.request.Name.Covers(name) && len(q.sem) == 0 {
+			q.users++
+			busy = append(busy, q)
+		}
+	}
+	m.background.Go(func() { m.awaitBarrier(w, b, busy) })
+}
+
+// awaitBarrier waits until queues have been passed on once, and then has the request for a
+// tree looked at again.
+func (m *Manager) awaitBarrier(w *waiter, b *barrier, busy []*queue) {
+	defer m.forget(busy...)
+	for _, q := range busy {
+		select {
+		case <-q.sem:
+			m.pass(q)
+		case <-m.running.Done():
+			return
+		}
+	}
+	m.mu.Lock()
+	b.done = true
+	m.mu.Unlock()
+	m.walk(w.all...)
+}
+
+// openLocked ends what closeLocked has begun, when the request is out of line. The caller
+// must hold mu.
+func (m *Manager) openLocked(w *waiter) {
+	if w.barrier == nil {
+		return
+	}
+	w.barrier = nil
+	s := m.scopes[w.request.Name]
+	s.closing = slices.DeleteFunc(s.closing, func(t *waiter) bool { return t == w })
+	m.dropScopeLocked(s)
+}
+
+// reopenLocked has requests for a tree that do not drain keep nobody waiting, because
+// somebody else has got the lock itself. The caller must hold mu.
+func (m *Manager) reopenLocked(name lock.Name) {
+	s := m.scopes[name]
+	if s == nil {
+		return
+	}
+	for _, w := range slices.Clone(s.closing) {
+		if !w.request.Drain && !w.granting {
+			m.openLocked(w)
+		}
+	}
+}
+
+// isTreeReady reports whether a request for a tree, whose lock it could be granted, need not
+// wait for anything below.
+func (k *walk) isTreeReady(w *waiter) bool {
+	k.m.closeLocked(w)
+	return w.barrier.done && (!w.request.Drain || k.m.isDrainedLocked(w))
+}
+
+// isDrainedLocked reports whether nothing below a tree is held, or wanted by somebody with a
+// lower place. The caller must hold mu.
+func (m *Manager) isDrainedLocked(w *waiter) bool {
+	_, locks := m.store.List(m.running, w.request.Name.Below(), lock.Name{})
+	for range locks {
+		return false
+	}
+	now := time.Now()
+	for name, q := range m.queues {
+		if q.length.Load() == 0 || !w.request.Name.Covers(name) {
+			continue
+		}
+		if first := m.firstLocked(q, now); first != nil && first.place < w.place {
+			return false
+		}
+	}
+	return true
+}
+
+// guardsLocked returns what has to stand as it does for names to be granted: the locks above
+// them, as far as they are or may become trees. The caller must hold mu.
+func (m *Manager) guardsLocked(w *lock.LockRequest, names ...lock.Name) (guards []lock.Guard) {
+	if len(m.scopes) == 0 || w.ThroughFreeze {
+		return nil
+	}
+	for _, name := range names {
+		for above := range name.Above() {
+			isGuarded := func(g lock.Guard) bool { return g.Name == above }
+			if m.scopes[above] != nil && !slices.Contains(names, above) && !slices.ContainsFunc(guards, isGuarded) {
+				guards = append(guards, lock.Guard{Name: above, Revision: m.heldLocked(above).Revision})
+			}
+		}
+	}
+	return guards
+}
+
+// checkDrain refuses a request to drain that would wait for its caller's own hold.
+func (m *Manager) checkDrain(ctx context.Context, caller lock.Caller, request *lock.LockRequest) error {
+	owner := caller.Owner()
+	if owner == "" && request.Holder == "" {
+		return nil // who asks is told apart from nobody
+	}
+	_, locks := m.store.List(ctx, request.Name.Below(), lock.Name{})
+	for l, err := range locks {
+		switch {
+		case err != nil:
+			return err
+		case l.Caller == owner && (owner != "" || l.Holder == request.Holder):
+			l = m.described(l)
+			return &lock.Error{
+				Reason:  lock.ErrLockHeld,
+				Message: fmt.Sprintf("%s cannot be drained for its own holder: %s; release that first", request.Name, describeHold(l)),
+				Lock:    &l,
+			}
+		}
+	}
+	return nil
+}
