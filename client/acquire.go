@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -19,14 +20,49 @@ const DefaultTTL = 30 * time.Second
 // defaultMargin is which part of a ttl is the margin.
 const defaultMargin = 10
 
-// AcquireOption is a wish for Acquire.
+// AcquireOption is a wish for Acquire or AcquireSet.
 type AcquireOption func(*acquisition)
 
-// acquisition is what Acquire is to do.
+// acquisition is what Acquire or AcquireSet is to do.
 type acquisition struct {
 	lock.LockRequest
-	margin *time.Duration // nil: the default
-	holder *string        // nil: the default
+	choices []choice
+	margin  *time.Duration // nil: the default
+	holder  *string        // nil: the default
+}
+
+// choice is a lock.Choice whose names have not been looked at.
+type choice struct {
+	count int
+	names []string
+}
+
+// newAcquisition returns what options wish for, and the margin.
+func newAcquisition(options []AcquireOption) (acquisition, time.Duration, error) {
+	a := acquisition{LockRequest: lock.LockRequest{TTL: DefaultTTL}}
+	for _, option := range options {
+		option(&a)
+	}
+	if a.holder == nil {
+		a.Holder = DefaultHolder()
+	} else {
+		a.Holder = *a.holder
+	}
+	a.RequestID = cmp.Or(a.RequestID, rand.Text())
+	margin, err := marginOf(a.TTL, a.margin)
+	return a, margin, err
+}
+
+// marginOf returns the margin of a hold with a ttl; wanted may be nil.
+func marginOf(ttl time.Duration, wanted *time.Duration) (time.Duration, error) {
+	margin := ttl / defaultMargin
+	if wanted != nil && ttl > 0 {
+		margin = *wanted
+	}
+	if margin < 0 || margin > ttl/2 {
+		return 0, fmt.Errorf("client: a margin of %v for a ttl of %v: it can be 0 to half of the ttl", margin, ttl)
+	}
+	return margin, nil
 }
 
 // WithTTL sets how long the lock stays held when this process dies or is cut off from
@@ -45,8 +81,8 @@ func WithMargin(margin time.Duration) AcquireOption {
 	return func(a *acquisition) { a.margin = &margin }
 }
 
-// WithWait stands in line for a lock that is held, for at most 24 h. Default: it is
-// refused at once.
+// WithWait stands in line for a lock that is held, for at most 24 h, or with
+// lock.WaitForever until the context ends. Default: it is refused at once.
 func WithWait(wait time.Duration) AcquireOption {
 	return func(a *acquisition) { a.Wait = wait }
 }
@@ -69,9 +105,60 @@ func WithRequestID(id string) AcquireOption {
 	return func(a *acquisition) { a.RequestID = id }
 }
 
+// WithRefuseManual does not wait for a person: it is refused when the hold in the way, or a
+// request ahead in the line, has no end of its own. Default: it waits.
+func WithRefuseManual() AcquireOption {
+	return func(a *acquisition) { a.RefuseManual = true }
+}
+
+// WithShared takes a shared hold, which stands beside others: readers. While one stands,
+// nobody gets the lock itself, as a writer does; while that is held or waited for, nobody
+// gets a new shared hold. The Hold's Lock has a name of its own, NAME/_+NUMBER. Not for
+// AcquireSet.
+func WithShared() AcquireOption {
+	return func(a *acquisition) { a.Shared = true }
+}
+
+// WithLimit takes a shared hold, as WithShared does, while fewer than n stand.
+func WithLimit(n int) AcquireOption {
+	return func(a *acquisition) { a.Shared, a.Limit = true, n }
+}
+
+// WithTree takes a hold that covers every name below too, and with the name lock.AllName
+// every name: nobody gets a new hold there, and what is held goes on to its end. It needs
+// the right to freeze. Not for AcquireSet.
+func WithTree() AcquireOption {
+	return func(a *acquisition) { a.Tree = true }
+}
+
+// WithDrain takes a hold as WithTree does, and only when nothing below is held; meanwhile
+// later requests below stand behind it. It needs WithWait.
+func WithDrain() AcquireOption {
+	return func(a *acquisition) { a.Tree, a.Drain = true, true }
+}
+
+// WithThroughFreeze takes a lock although somebody's WithTree covers it, for a reason that
+// the history keeps. It needs the right to freeze.
+func WithThroughFreeze(reason string) AcquireOption {
+	return func(a *acquisition) { a.ThroughFreeze, a.Reason = true, reason }
+}
+
+// WithReplaceStale replaces the lock's hold if that is stale, whoever's it was, for a reason
+// that the history keeps, such as what was looked at. Not for AcquireSet.
+func WithReplaceStale(reason string) AcquireOption {
+	return func(a *acquisition) { a.ReplaceStale, a.Reason = true, reason }
+}
+
+// WithKeep has the hold become stale when its time is over: it stays held, and is lost to
+// this process, until somebody has looked and ends it. Default: it ends.
+func WithKeep() AcquireOption {
+	return func(a *acquisition) { a.OnExpiry = lock.Keep }
+}
+
 // Acquire takes a lock and keeps it: the Hold renews it in the background, three times
 // in its ttl without the margin, until its Release or its loss. A lock that is held by
-// someone else is lock.ErrLockHeld, also at the end of a wait.
+// someone else is lock.ErrLockHeld, also at the end of a wait; so is one that is free while
+// a tree, a shared hold or an older request stands before this one.
 //
 // ctx is for taking the lock alone. The Hold goes on when ctx ends, so that the lock is
 // still held while the work comes to its end; and so every Hold must be released.
@@ -85,49 +172,55 @@ func (c *Client) Acquire(ctx context.Context, name string, options ...AcquireOpt
 	if err != nil {
 		return nil, err
 	}
-	a := acquisition{LockRequest: lock.LockRequest{Name: parsed, TTL: DefaultTTL}}
-	for _, option := range options {
-		option(&a)
+	a, margin, err := newAcquisition(options)
+	if err != nil {
+		return nil, err
 	}
-	if a.holder == nil {
-		a.Holder = DefaultHolder()
-	} else {
-		a.Holder = *a.holder
+	if len(a.choices) > 0 {
+		return nil, lock.Invalid("choices", "a choice is of a set: use AcquireSet")
 	}
-	margin := a.TTL / defaultMargin
-	if a.margin != nil && a.TTL > 0 {
-		margin = *a.margin
-	}
-	if margin < 0 || margin > a.TTL/2 {
-		return nil, fmt.Errorf("client: a margin of %v for a ttl of %v: it can be 0 to half of the ttl", margin, a.TTL)
-	}
-	a.RequestID = cmp.Or(a.RequestID, rand.Text())
+	a.Name = parsed
 	begun := c.boottime()
 	grant, err := c.Lock(ctx, a.LockRequest)
 	if err != nil {
 		return nil, err
 	}
 	l := grant.Lock
+	abandoned := func(err error) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
+		defer cancel()
+		if c.abandon(ctx, l.Name, l.Token) != nil {
+			err = &OutcomeUnknownError{Name: l.Name, RequestID: a.RequestID, Err: err}
+		}
+		return err
+	}
 	if a.TTL > 0 && c.boottime()-begun >= (a.TTL-margin)/renewals {
 		// It stood in line, or was sent again, and nobody can say when within
 		// that time the lease began: begin it anew.
 		begun = c.boottime()
-		renewed, err := c.Renew(ctx, lock.RenewRequest{Name: parsed, Token: l.Token, TTL: a.TTL})
+		renewed, err := c.Renew(ctx, lock.RenewRequest{Name: l.Name, Token: l.Token, TTL: a.TTL})
 		if isOver(err) {
-			return nil, &LostError{Name: parsed, Token: l.Token, Err: err}
+			return nil, lostBy(lock.HoldRef{Name: l.Name, Token: l.Token}, err)
 		}
 		if err != nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
-			defer cancel()
-			if c.abandon(ctx, parsed, l.Token) != nil {
-				err = &OutcomeUnknownError{Name: parsed, RequestID: a.RequestID, Err: err}
-			}
-			return nil, err
+			return nil, abandoned(err)
 		}
 		l = renewed
 	}
-	return newHold(ctx, c, l, a.TTL, margin, begun), nil
+	hold := newHold(ctx, c, l, a.TTL, margin, begun, nil)
+	if !c.keeper.keep(hold) {
+		hold.end(errClosed)
+		hold.background.Wait()
+		return nil, abandoned(errClosed)
+	}
+	if errors.Is(hold.why(), ErrLost) { // before it was kept
+		hold.forget()
+	}
+	return hold, nil
 }
+
+// errClosed is of what is taken while Close releases everything.
+var errClosed = errors.New("the client has been closed")
 
 // DefaultHolder is user@host, or uid-1234@host for a user who has no name here, as in
 // many containers.

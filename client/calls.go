@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"iter"
 	"time"
 
@@ -38,6 +39,9 @@ type Info struct {
 	Proof string
 	// Groups are those that the server's access file puts you in, sorted.
 	Groups []string
+	// Features is what the server can do that older ones cannot, sorted: ask, dismiss,
+	// hand-over, keep, set, shared and tree.
+	Features []string
 }
 
 // Lock takes a lock; it is the call underneath Acquire, for holds that are not to be
@@ -75,19 +79,22 @@ func (c *Client) LockMessage(ctx context.Context, request *pylokv1.LockRequest) 
 func (c *Client) lock(ctx context.Context, name lock.Name, request *pylokv1.LockRequest) (*pylokv1.LockResponse, error) {
 	request.RequestId = cmp.Or(request.GetRequestId(), rand.Text())
 	response, err := c.send(ctx, request)
-	if err != nil {
-		return nil, c.settle(ctx, name, request, err)
+	switch {
+	case errors.Is(err, lock.ErrLockHeld) && request.GetWaitForever():
+		return nil, c.refusedForever(ctx, err)
+	case err != nil:
+		return nil, c.settle(ctx, &lockTaking{c, name, request}, err)
 	}
-	return response, nil
+	return response, c.checkEcho(ctx, name, request, response.GetLock())
 }
 
 // send sends the request for a lock, which has a request id, until it is answered. It
 // changes the request's wait.
 func (c *Client) send(ctx context.Context, request *pylokv1.LockRequest) (response *pylokv1.LockResponse, err error) {
-	waitEnd := time.Now().Add(request.GetWait().AsDuration())
+	waitEnd := endOfWait(request)
 	first := true // as it was asked for, lest a refusal speaks of another wait
 	err = c.retry(ctx, waitEnd, true, func(bool) (err error) {
-		if !first {
+		if !first && !request.GetWaitForever() {
 			request.Wait = durationpb.New(max(time.Until(waitEnd), 0))
 		}
 		first = false
@@ -95,6 +102,20 @@ func (c *Client) send(ctx context.Context, request *pylokv1.LockRequest) (respon
 		return err
 	})
 	return response, err
+}
+
+// waiting is a request that may stand in line.
+type waiting interface {
+	GetWait() *durationpb.Duration
+	GetWaitForever() bool
+}
+
+// endOfWait returns when the wait of a request that is sent now is over.
+func endOfWait(request waiting) time.Time {
+	if request.GetWaitForever() {
+		return time.Now().Add(lock.WaitForever)
+	}
+	return time.Now().Add(request.GetWait().AsDuration())
 }
 
 // Unlock ends a hold: with the request's Token exactly that one, and so never that of
@@ -224,5 +245,6 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		Caller:    response.GetCaller(),
 		Proof:     response.GetProof(),
 		Groups:    response.GetGroups(),
+		Features:  response.GetFeatures(),
 	}, nil
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,9 @@ type Options struct {
 	// goes on, and with nil when it answers again: once each, from one goroutine at a
 	// time. It must not call the Client. Nil: nobody is told.
 	OnTrouble func(err error)
+	// ReleaseAll has Close release all that Acquire and AcquireSet took with the Client and
+	// that has not been released, but no Hold of Adopt.
+	ReleaseAll bool
 }
 
 // Client is a connection to a server. It may be used from many goroutines at
@@ -73,6 +77,8 @@ type Client struct {
 	reached    atomic.Bool          // the server has answered once
 	boottime   func() time.Duration // the clock that leases run on; tests have another
 	watchers   chan struct{}        // has an element for each Hold that watches
+
+	keeper keeper // of what Close releases
 
 	onTrouble func(error)
 	inTrouble atomic.Bool // as onTrouble was told last
@@ -124,6 +130,7 @@ func dial(address string, options Options, more ...grpc.DialOption) (*Client, er
 		return nil, fmt.Errorf("the address %q: %w", address, err)
 	}
 	return &Client{
+		keeper:     keeper{off: !options.ReleaseAll},
 		patience:   cmp.Or(options.Patience, DefaultPatience),
 		onTrouble:  options.OnTrouble,
 		address:    address,
@@ -174,5 +181,9 @@ func (c *Client) Address() string { return c.address }
 // are as the package says.
 func (c *Client) Service() pylokv1.LockServiceClient { return c.service }
 
-// Close ends all calls and the connection. Release holds before.
-func (c *Client) Close() error { return c.connection.Close() }
+// Close ends all calls and the connection. Release holds before, or have Close do it with
+// Options.ReleaseAll, for which it takes at most 5 s; then its error says what may still be
+// locked. A Hold of Adopt it leaves as it is, held.
+func (c *Client) Close() error {
+	return errors.Join(c.keeper.close(), c.connection.Close())
+}

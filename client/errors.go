@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -66,6 +67,35 @@ func (e *UnreachableError) Is(target error) bool { return errors.Is(e.mismatch, 
 
 // Unwrap returns the gRPC status.
 func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// UnsupportedError says that the server is older than this Client and cannot do what was
+// asked of it. Nothing has changed: a lock that such a server has granted otherwise than it
+// was asked for has been given back.
+type UnsupportedError struct {
+	// Address is the server's, as it was given to Dial.
+	Address string
+	// What is what it does not know, such as "LockSet" or "tree locks".
+	What string
+	// Err is the gRPC status underneath; nil when the server's answer told.
+	Err error
+}
+
+// Error names the server and what it cannot do.
+func (e *UnsupportedError) Error() string {
+	return fmt.Sprintf("the server at %s does not know %s: it is older than this client, and nothing was done", e.Address, e.What)
+}
+
+// Unwrap returns Err.
+func (e *UnsupportedError) Unwrap() error { return e.Err }
+
+// unsupported makes of a status that says that the server does not know a method the
+// error that the package promises. Others it returns as they are.
+func unsupported(err error, address, method string) error {
+	if status.Code(err) != codes.Unimplemented || isRefusal(err) {
+		return err
+	}
+	return &UnsupportedError{Address: address, What: path.Base(method), Err: err}
+}
 
 // endedError is a call that ended with its context, here or on the server's side.
 type endedError struct {
@@ -141,7 +171,7 @@ func domainErrors(address string, security *security, bearer *bearer) grpc.Unary
 		if status.Code(err) == codes.ResourceExhausted && !isRefusal(err) {
 			err = tooLarge(request, err)
 		}
-		return security.explain(err)
+		return security.explain(unsupported(err, address, method))
 	}
 }
 
@@ -151,17 +181,18 @@ const largestFile = 64 << 10
 // tooLarge returns the refusal that the service has for data of that size, of which it
 // did not see the request: gRPC refused it before. Other requests have err.
 func tooLarge(request any, err error) error {
-	r, ok := request.(interface {
-		GetName() string
-		GetData() *structpb.Struct
-	})
+	r, ok := request.(interface{ GetData() *structpb.Struct })
 	if !ok || proto.Size(r.GetData()) <= largestFile {
 		return err
+	}
+	what := "a set"
+	if named, ok := request.(interface{ GetName() string }); ok {
+		what = named.GetName()
 	}
 	return &lock.Error{
 		Reason: lock.ErrDataTooLarge,
 		Message: fmt.Sprintf("the data for %s are too large to send, %d bytes; a lock file has at most %d: keep the bulk elsewhere and lock with a link to it",
-			r.GetName(), proto.Size(r.GetData()), largestFile),
+			what, proto.Size(r.GetData()), largestFile),
 		Err: err,
 	}
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -31,19 +33,20 @@ const (
 	releaseWithin = 5 * time.Second
 )
 
-// Hold is one uninterrupted possession of a lock, from Acquire. Every method may be
-// called from many goroutines at once.
+// Hold is one uninterrupted possession of a lock, from Acquire, Adopt or a Set. Every
+// method may be called from many goroutines at once.
 //
 // A Hold whose lock is broken, or loses its file, knows at once. Beyond 100 Holds of
-// one Client at the same time, those that come later know when they are renewed next;
-// only Holds without a ttl always know at once.
+// one Client at the same time, those that come later know when they are renewed next, and
+// are not told what is asked of them; only Holds without a ttl always know at once.
 type Hold struct {
-	// Three goroutines keep it. One renews; one looks at the clock, for no renewal
-	// in flight may make the end of the lease late; and one watches the lock's
-	// name. The renewals alone suffice to keep and to lose a hold: the watch is
-	// for news that come early and say who and why.
+	// Three goroutines keep it. One renews, that of its Set if it is of one; one looks at
+	// the clock, for no renewal in flight may make the end of the lease late; and one
+	// watches the lock's name. The renewals alone suffice to keep and to lose a hold: the
+	// watch is for news that come early and say who and why.
 
 	client *Client
+	set    *Set // nil: it is of none
 	name   lock.Name
 	token  lock.Token
 	ttl    time.Duration // zero: the hold does not end by itself
@@ -58,6 +61,9 @@ type Hold struct {
 	renewed time.Duration // on the boot clock: the start of the last call that began the lease anew
 	failure error         // of the last renewal; nil: it succeeded
 	err     error         // why the hold is over, as far as it is known
+	heard   []Ask         // the last of what was asked, for a watch that begins anew has it again
+	asked   chan Ask      // closed when the hold is over, and so is the next
+	atRisk  chan error
 
 	releasing     sync.Mutex // guards the two below
 	released      bool       // the server knows
@@ -65,9 +71,12 @@ type Hold struct {
 }
 
 // newHold keeps a lock that was taken or renewed by a call that began at a time on the
-// boot clock.
-func newHold(ctx context.Context, c *Client, l lock.Lock, ttl, margin, renewed time.Duration) *Hold {
-	h := &Hold{client: c, name: l.Name, token: l.Token, ttl: ttl, life: ttl - margin, lock: l, renewed: renewed}
+// boot clock. One of a set is not renewed: the set does it.
+func newHold(ctx context.Context, c *Client, l lock.Lock, ttl, margin, renewed time.Duration, set *Set) *Hold {
+	h := &Hold{
+		client: c, set: set, name: l.Name, token: l.Token, ttl: ttl, life: ttl - margin, lock: l, renewed: renewed,
+		asked: make(chan Ask, maxAsks), atRisk: make(chan error, 1),
+	}
 	h.context, h.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	select {
 	case c.watchers <- struct{}{}:
@@ -81,11 +90,16 @@ func newHold(ctx context.Context, c *Client, l lock.Lock, ttl, margin, renewed t
 		}
 	}
 	if ttl > 0 {
-		h.background.Go(h.renewAlways)
 		h.background.Go(h.expire)
+	}
+	if ttl > 0 && set == nil {
+		h.background.Go(h.renewAlways)
 	}
 	return h
 }
+
+// ref returns what the server knows the hold by.
+func (h *Hold) ref() lock.HoldRef { return lock.HoldRef{Name: h.name, Token: h.token} }
 
 // Token returns the hold's fencing token, for resources that refuse lower ones than
 // they have seen.
@@ -119,10 +133,15 @@ func (h *Hold) Context() context.Context { return h.context }
 // work and not the hold, which goes on until its Release. Call cancel when the work is
 // done.
 func (h *Hold) Bind(ctx context.Context) (work context.Context, cancel context.CancelFunc) {
+	return bind(ctx, h.context)
+}
+
+// bind returns a copy of ctx that ends with held too.
+func bind(ctx, held context.Context) (work context.Context, cancel context.CancelFunc) {
 	work, end := context.WithCancelCause(ctx)
-	detach := context.AfterFunc(h.context, func() { end(context.Cause(h.context)) })
-	if h.context.Err() != nil {
-		end(context.Cause(h.context)) // at once
+	detach := context.AfterFunc(held, func() { end(context.Cause(held)) })
+	if held.Err() != nil {
+		end(context.Cause(held)) // at once
 	}
 	return work, func() {
 		detach()
@@ -201,52 +220,90 @@ func WithClosingData(data lock.Data) ReleaseOption {
 // ctx is for its values alone: the lock is released also when ctx has ended, such as
 // by an interrupt or as the hold's own Context. Release takes at most 5 s.
 func (h *Hold) Release(ctx context.Context, options ...ReleaseOption) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	lost, err := h.release(ctx, options...)
+	return cmp.Or(lost, err)
+}
+
+// release is Release for as long as ctx goes on. It returns apart what was lost before and
+// what may stay locked.
+func (h *Hold) release(ctx context.Context, options ...ReleaseOption) (lost, err error) {
 	if h.Err() == nil {
 		h.end(ErrReleased)
 	}
 	h.background.Wait()
 	if err := h.why(); !errors.Is(err, ErrReleased) {
-		return err
+		return err, nil
 	}
 	h.releasing.Lock()
 	defer h.releasing.Unlock()
 	if h.released {
-		return nil
+		return nil, nil
 	}
 	request := lock.UnlockRequest{Name: h.name, Token: h.token}
 	for _, option := range options {
 		option(&request)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
-	defer cancel()
-	_, err := h.client.Unlock(ctx, request)
+	_, err = h.client.Unlock(ctx, request)
+	return h.unlocked(err)
+}
+
+// unlocked notes how the server answered an Unlock, and returns what release is to. The
+// caller must hold releasing.
+func (h *Hold) unlocked(answer error) (lost, err error) {
 	switch {
-	case err == nil:
+	case answer == nil || isOver(answer):
 		h.released = true
-		return nil
-	case isOver(err):
-		h.released = true
-		if h.maybeReleased {
-			return nil
+		h.forget()
+		if answer != nil && !h.maybeReleased {
+			lost = h.lost(answer)
 		}
-		return h.lost(err)
+		return lost, nil
 	}
-	h.maybeReleased = h.maybeReleased || isOutcomeUnknown(err)
-	if h.ttl > 0 {
-		return fmt.Errorf("%s may stay locked for up to %v: %w", h.name, h.ttl, err)
+	h.maybeReleased = h.maybeReleased || isOutcomeUnknown(answer)
+	if h.ttl > 0 && h.Lock().OnExpiry == lock.End {
+		return nil, fmt.Errorf("%s may stay locked for up to %v: %w", h.name, h.ttl, answer)
 	}
-	return fmt.Errorf("%s may stay locked: %w", h.name, err)
+	return nil, fmt.Errorf("%s may stay locked: %w", h.name, answer)
 }
 
 // end ends the hold, unless it is over already.
 func (h *Hold) end(why error) {
 	h.mu.Lock()
-	if h.err == nil {
+	news := h.err == nil
+	if news {
 		h.err = why
+		close(h.asked)
+		close(h.atRisk)
 	}
 	why = h.err
 	h.mu.Unlock()
 	h.cancel(why)
+	if news && h.set != nil {
+		h.set.ended(h, why)
+	}
+	if news && errors.Is(why, ErrLost) {
+		h.forget()
+	}
+}
+
+// forget tells the Client that there is nothing to release any more.
+func (h *Hold) forget() {
+	if h.set != nil {
+		h.set.forget()
+	} else {
+		h.client.keeper.forget(h)
+	}
+}
+
+// explain says more of why a hold is over that has ended because of known.
+func (h *Hold) explain(known, more *LostError) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err == error(known) {
+		h.err = more
+	}
 }
 
 // why is Err as far as it is known, without a look at the clock.
@@ -257,10 +314,18 @@ func (h *Hold) why() error {
 }
 
 // lost makes the error for a hold that is over, or might be, because of err.
-func (h *Hold) lost(err error) *LostError {
-	e := &LostError{Name: h.name, Token: h.token, Err: err}
-	if refusal, ok := errors.AsType[*lock.Error](err); ok && refusal.Reason == lock.ErrNotHolder && refusal.Lock != nil && !refusal.Lock.Held() {
-		e.Cause = lock.Expired // the server remembers
+func (h *Hold) lost(err error) *LostError { return lostBy(h.ref(), err) }
+
+// lostBy is lost for a hold that need not be a Hold.
+func lostBy(hold lock.HoldRef, err error) *LostError {
+	e := &LostError{Name: hold.Name, Token: hold.Token, Err: err}
+	if refusal, ok := errors.AsType[*lock.Error](err); ok && refusal.Reason == lock.ErrNotHolder && refusal.Lock != nil {
+		switch l := refusal.Lock; {
+		case !l.Held():
+			e.Cause = lock.Expired // the server remembers
+		case l.Token == hold.Token && l.Stale():
+			e.Cause, e.Stale = lock.Expired, true
+		}
 	}
 	return e
 }
@@ -319,10 +384,20 @@ func (h *Hold) pass(d time.Duration) bool {
 	}
 }
 
-// expire ends the hold when it was not renewed in time.
+// expire ends the hold when it was not renewed in time, and warns before that.
 func (h *Hold) expire() {
-	if h.pass(h.life) {
-		h.end(h.overdue())
+	for h.pass(h.life * 2 / renewals) {
+		h.warn()
+		for h.leftOf(h.life*2/renewals) <= 0 { // until it is renewed
+			left := h.leftOf(h.life)
+			if left <= 0 {
+				h.end(h.overdue())
+				return
+			}
+			if !sleep(h.context, min(left, clockCheck, h.life/renewals)) {
+				return
+			}
+		}
 	}
 }
 
@@ -336,33 +411,36 @@ func (h *Hold) renewAlways() {
 			return
 		}
 		if err != nil {
-			h.mu.Lock()
-			h.failure = err
-			h.mu.Unlock()
-			sleep(h.context, min(h.life/20, time.Second))
+			h.failed(err)
+			sleep(h.context, afterFailure(h.life))
 		}
 	}
+}
+
+// afterFailure is the pause after a renewal that failed, of a hold that goes on for so
+// long without one.
+func afterFailure(life time.Duration) time.Duration { return min(life/20, time.Second) }
+
+// failed notes why a renewal failed.
+func (h *Hold) failed(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failure = err
 }
 
 // renew asks once for a renewal. A request without an answer is given up in time for
 // another.
 func (h *Hold) renew() error {
-	ctx, cancel := context.WithTimeout(h.context, h.life/renewals)
-	defer cancel()
 	message, err := renewMessage(lock.RenewRequest{Name: h.name, Token: h.token, TTL: h.ttl})
 	if err != nil {
 		return err
 	}
+	var response *pylokv1.RenewResponse
 	begun := h.client.boottime()
-	response, err := h.client.service.Renew(ctx, message, grpc.WaitForReady(true))
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = &UnreachableError{
-			Address: h.client.address,
-			Sent:    true,
-			Err:     status.Errorf(codes.DeadlineExceeded, "no answer within %v", h.life/renewals),
-		}
-	}
-	h.client.isAway(err) // which takes note of it
+	err = h.client.within(h.context, h.life/renewals, func(ctx context.Context) (err error) {
+		response, err = h.client.service.Renew(ctx, message, grpc.WaitForReady(true))
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -372,6 +450,27 @@ func (h *Hold) renew() error {
 	}
 	h.begin(begun, l)
 	return nil
+}
+
+// within makes one call for a renewal, which is given up after some time.
+func (c *Client) within(ctx context.Context, most time.Duration, call func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	err := call(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = c.noAnswer(most)
+	}
+	c.isAway(err) // which takes note of it
+	return err
+}
+
+// noAnswer is why a renewal failed that the server did not answer for so long.
+func (c *Client) noAnswer(most time.Duration) error {
+	return &UnreachableError{
+		Address: c.address,
+		Sent:    true,
+		Err:     status.Errorf(codes.DeadlineExceeded, "no answer within %v", most),
+	}
 }
 
 // refused ends a hold that the server says is over: at once, with what the refusal
@@ -384,59 +483,102 @@ func (h *Hold) refused(err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.context), explainWithin)
 	defer cancel()
-	if explained, _ := h.watch(ctx); explained != nil && explained.Cause != 0 {
+	// The token is over, and nothing will be asked of it.
+	if explained, _ := h.watch(ctx, 0, func(*LostError) {}); explained != nil && explained.Cause != 0 {
 		explained.Err = err
-		h.mu.Lock()
-		h.err = explained
-		h.mu.Unlock()
+		h.explain(known, explained)
 	}
 }
 
 // watchAgain is when a hold asks again for a watch that the server has no room for.
 const watchAgain = 10 * time.Second
 
-// watchAlways ends the hold when a change of its lock has ended it.
+// watchAlways ends the hold when a change of its lock has ended it, and hears what is asked
+// of it.
 func (h *Hold) watchAlways() {
+	token := h.token
 	for {
-		lost, err := h.watch(h.context)
-		if lost != nil {
+		var known *LostError
+		ctx, cancel := context.WithCancel(context.WithoutCancel(h.context))
+		detach := context.AfterFunc(h.context, cancel)
+		lost, err := h.watch(ctx, token, func(lost *LostError) {
+			detach() // there may be more to know
+			known = lost
 			h.end(lost)
-		}
-		if !isRateLimited(err) && !errors.Is(err, lock.ErrTooManyWatches) || !sleep(h.context, jitter(watchAgain)) {
+		})
+		cancel()
+		switch {
+		case known != nil:
+			h.explain(known, lost)
+			return
+		case lost != nil:
+			h.end(lost)
+			return
+		case isOver(err) && token != 0:
+			token = 0 // what ended it is told without
+		case !isRateLimited(err) && !errors.Is(err, lock.ErrTooManyWatches) || !sleep(h.context, jitter(watchAgain)):
 			return
 		}
 	}
 }
 
 // watch returns how the hold was ended, as soon as a change of its lock has ended it, or
-// why it cannot watch.
-func (h *Hold) watch(ctx context.Context) (*LostError, error) {
-	seen := true // since the last Reset, if there was one
-	for event, err := range h.client.Watch(ctx, h.name.String(), h.Lock().Revision) {
-		if err != nil {
+// why it cannot watch. Where there may be more to know of it, it calls over at once with
+// what is known, and looks on for a moment. With the hold's token it hears what is asked.
+func (h *Hold) watch(ctx context.Context, token lock.Token, over func(*LostError)) (*LostError, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var lost *LostError // not nil: by a request, and who has it now may be told next
+	seen := true        // since the last Reset, if there was one
+	request := &pylokv1.WatchRequest{Pattern: h.name.String(), AfterRevision: uint64(h.Lock().Revision), Token: uint64(token)}
+	for event, err := range h.client.watch(ctx, request) {
+		switch {
+		case lost != nil && err != nil:
+			return lost, nil
+		case err != nil:
 			return nil, err
+		case event.Type != lock.Reset && event.Type != lock.Synced && event.Lock.Name != h.name:
+			continue // a shared hold beside it
 		}
 		ours := event.Lock.Token == h.token
 		switch event.Type {
 		case lock.Reset:
 			seen = false
 		case lock.Locked, lock.Updated:
-			if !ours { // another hold has taken its place
-				return h.ended(event), nil
+			switch {
+			case lost != nil:
+				return h.replaced(event, lost), nil
+			case !ours: // another hold has taken its place
+				return h.replaced(event, h.ended(event)), nil
+			case event.Lock.Stale():
+				h.observe(event.Lock)
+				return h.becameStale(event), nil
 			}
 			seen = true
 			h.observe(event.Lock)
 		case lock.Unlocked:
+			if !ours || lost != nil {
+				continue
+			}
+			if lost = h.ended(event); lost.Cause != lock.Request {
+				return lost, nil
+			}
+			over(lost)
+			defer time.AfterFunc(explainWithin, cancel).Stop()
+		case lock.Asked:
 			if ours {
-				return h.ended(event), nil
+				h.hear(event)
 			}
 		case lock.Synced:
-			if !seen {
+			switch {
+			case lost != nil:
+				return lost, nil
+			case !seen:
 				return h.lost(nil), nil
 			}
 		}
 	}
-	return nil, nil
+	return lost, nil
 }
 
 // ended makes the error for a hold that an event has ended. An event without a cause is
@@ -447,4 +589,28 @@ func (h *Hold) ended(event lock.Event) *LostError {
 		e.Cause, e.Actor, e.Reason = event.Cause, event.Actor, event.Reason
 	}
 	return e
+}
+
+// becameStale makes the error for a hold whose time is over and that is kept.
+func (h *Hold) becameStale(event lock.Event) *LostError {
+	e := h.ended(event)
+	e.Cause, e.Stale = lock.Expired, true
+	return e
+}
+
+// replaced makes the error for a hold that was lost and whose lock an event says is held
+// anew: handed over, if the hold went on under another holder. Who overwrites a hold has
+// its holder's name, or it had none, and makes the change in its own.
+func (h *Hold) replaced(event lock.Event, lost *LostError) *LostError {
+	old, now := h.Lock(), event.Lock
+	if event.Previous != h.token || event.Cause != lock.Request {
+		return lost
+	}
+	byAnother := event.Actor != "" && event.Actor != lock.Anonymous && event.Actor != cmp.Or(now.Caller, now.Holder)
+	if toAnother := old.Holder != "" && old.Holder != now.Holder; !toAnother && !byAnother {
+		return lost
+	}
+	e := *lost
+	e.To, e.Cause, e.Actor, e.Reason = cmp.Or(now.Holder, now.Caller, "somebody who gave no name"), event.Cause, event.Actor, event.Reason
+	return &e
 }

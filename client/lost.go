@@ -24,11 +24,16 @@ type LostError struct {
 	Token lock.Token
 	// Cause is how the server ended the hold: lock.Forced (it was broken),
 	// lock.Expired, lock.File (its lock file was removed or replaced) or
-	// lock.Request (who has its token or its holder's name released it, or took
-	// the lock anew with overwrite). Expired is also a process that did not run
+	// lock.Request (who has its token or its holder's name released it, handed it over, or
+	// took the lock anew with overwrite). Expired is also a process that did not run
 	// when it was time to renew. Zero: how the hold ended is not known, or
 	// whether it has; it could not be renewed in time, and Err says why.
 	Cause lock.Cause
+	// Stale reports whether the hold, one of WithKeep, stands although it is over: nobody
+	// else gets the lock until somebody has looked.
+	Stale bool
+	// To is who has the lock now that the hold was handed over; empty: it was not.
+	To string
 	// Actor is who ended it, and Reason their words; empty when not known.
 	Actor, Reason string
 	// Err is why it could not be renewed, such as an *UnreachableError, or the
@@ -49,6 +54,12 @@ func (e *LostError) why() string {
 	}
 	if e.Reason != "" {
 		reason = ": " + e.Reason
+	}
+	switch {
+	case e.To != "":
+		return "it was handed over to " + e.To + reason
+	case e.Stale:
+		return "the lease ran out before it was renewed; the lock stays held, stale, until somebody has looked"
 	}
 	switch e.Cause {
 	case lock.Forced:

@@ -26,8 +26,12 @@ import (
 // The last pair has the error that ended the watch: ctx's, a refusal such as
 // lock.ErrInvalidArgument, or an UnreachableError when the server was never there.
 func (c *Client) Watch(ctx context.Context, pattern string, after lock.Revision) iter.Seq2[lock.Event, error] {
+	return c.watch(ctx, &pylokv1.WatchRequest{Pattern: pattern, AfterRevision: uint64(after)})
+}
+
+// watch is Watch with the message of the contract for its request.
+func (c *Client) watch(ctx context.Context, request *pylokv1.WatchRequest) iter.Seq2[lock.Event, error] {
 	return func(yield func(lock.Event, error) bool) {
-		request := &pylokv1.WatchRequest{Pattern: pattern, AfterRevision: uint64(after)}
 		for message, err := range c.WatchMessages(ctx, request) {
 			var event lock.Event
 			if err == nil {
@@ -61,6 +65,7 @@ func (c *Client) WatchMessages(ctx context.Context, request *pylokv1.WatchReques
 					request.AfterRevision, whole = 0, false
 				case pylokv1.EventType_EVENT_TYPE_SYNCED:
 					request.AfterRevision, whole = event.GetRevision(), true
+				case pylokv1.EventType_EVENT_TYPE_ASKED: // is no change
 				default:
 					if whole {
 						request.AfterRevision = event.GetRevision()
