@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -57,6 +58,9 @@ func (e *LostError) why() string {
 	}
 	switch {
 	case e.To != "":
+		if strings.HasPrefix(e.Reason, "handed over to ") { // the server's words
+			return "it was " + e.Reason
+		}
 		return "it was handed over to " + e.To + reason
 	case e.Stale:
 		return "the lease ran out before it was renewed; the lock stays held, stale, until somebody has looked"
