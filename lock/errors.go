@@ -3,6 +3,7 @@ package lock
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -136,4 +137,19 @@ func DataTooLarge(message string) error {
 // Invalid returns an *Error with ErrInvalidArgument for a request field.
 func Invalid(field, message string) error {
 	return &Error{Reason: ErrInvalidArgument, Field: field, Message: field + ": " + message}
+}
+
+// InField returns a refusal of what is in one field as one that names another, such as
+// names[2] for the field name: the request has that.
+func InField(field string, err error) error {
+	refused, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err
+	}
+	in := *refused
+	in.Field, in.Message = field, strings.TrimPrefix(refused.Message, refused.Field+": ")
+	if in.Message != refused.Message {
+		in.Message = field + ": " + in.Message
+	}
+	return &in
 }

@@ -42,6 +42,7 @@ func (m *Manager) Ask(ctx context.Context, caller lock.Caller, request lock.AskR
 	case request.Token != 0 && request.Token != l.Token:
 		return lock.AskAnswer{}, m.staleToken(l, request.Token)
 	}
+	l.Deadline = m.leases.Deadline(l)
 	event := lock.Event{Type: lock.Asked, Time: now(), Lock: l, Actor: caller.Actor(request.Holder), Reason: request.Message}
 	return lock.AskAnswer{Lock: m.described(l), Heard: m.tellHolder(event)}, nil
 }

@@ -16,6 +16,9 @@ func (m *Manager) Dismiss(ctx context.Context, caller lock.Caller, request lock.
 	if err := checkText("holder", request.Holder, maxHolderBytes); err != nil {
 		return lock.Waiter{}, err
 	}
+	if request.Place == 0 {
+		return lock.Waiter{}, lock.Invalid("place", "give the waiter's; Status shows who waits and where")
+	}
 	if err := checkMessage("reason", request.Reason, "say why, for who waits"); err != nil {
 		return lock.Waiter{}, err
 	}

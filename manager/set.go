@@ -102,7 +102,7 @@ func checkSetNames(r *lock.SetRequest) (all []lock.Name, choices []lock.Choice, 
 			return nil, nil, err
 		}
 		if err := name.CheckWanted(); err != nil {
-			return nil, nil, err
+			return nil, nil, lock.InField("names", err)
 		}
 		if i > 0 && name == all[i-1] {
 			return nil, nil, lock.Invalid("names", fmt.Sprintf("%s is there twice; a name can be in one place alone", lock.QuoteShort(name.String())))

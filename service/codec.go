@@ -19,8 +19,8 @@ import (
 // codec is gRPC's own for protobuf, with three additions. What is sent again and again it
 // encodes once: a response of Watch that goes to all who watch, whose bytes all streams
 // share, also while they wait for their clients to read, and the data of a lock. Of a
-// LockRequest it leaves the data as its bytes on the wire, among the fields that the
-// message does not know, where requestedData finds it. The data of a request that is larger
+// LockRequest and a LockSetRequest it leaves the data as its bytes on the wire, among the
+// fields that the message does not know, where requestedData finds it. The data of a request that is larger
 // than maxBytes it leaves out, see leaveDataOut.
 type codec struct {
 	encoding.CodecV2
@@ -53,13 +53,45 @@ func (c *codec) Marshal(message any) (mem.BufferSlice, error) {
 	case *pylokv1.StatusResponse:
 		message = &pylokv1.StatusResponse{Lock: c.withWireData(m.Lock)}
 	case *pylokv1.ListResponse:
-		locks := make([]*pylokv1.Lock, len(m.Locks))
-		for i, l := range m.Locks {
-			locks[i] = c.withWireData(l)
-		}
-		message = &pylokv1.ListResponse{Locks: locks, NextPageToken: m.NextPageToken, Revision: m.Revision}
+		message = &pylokv1.ListResponse{Locks: c.allWithWireData(m.Locks), NextPageToken: m.NextPageToken, Revision: m.Revision}
+	case *pylokv1.LockSetResponse:
+		message = &pylokv1.LockSetResponse{Locks: c.allWithWireData(m.Locks), Queued: m.Queued}
+	case *pylokv1.UnlockSetResponse:
+		message = &pylokv1.UnlockSetResponse{Answers: c.answersWithWireData(m.Answers)}
+	case *pylokv1.RenewSetResponse:
+		message = &pylokv1.RenewSetResponse{Answers: c.answersWithWireData(m.Answers)}
+	case *pylokv1.HandOverResponse:
+		message = &pylokv1.HandOverResponse{Lock: c.withWireData(m.Lock), Warnings: m.Warnings}
+	case *pylokv1.AskResponse:
+		message = &pylokv1.AskResponse{Lock: c.withWireData(m.Lock), Heard: m.Heard}
 	}
 	return c.CodecV2.Marshal(message)
+}
+
+// allWithWireData is withWireData for several locks.
+func (c *codec) allWithWireData(locks []*pylokv1.Lock) []*pylokv1.Lock {
+	same := make([]*pylokv1.Lock, len(locks))
+	for i, l := range locks {
+		same[i] = c.withWireData(l)
+	}
+	return same
+}
+
+// answersWithWireData is withWireData for the locks in what became of a set.
+func (c *codec) answersWithWireData(answers []*pylokv1.SetAnswer) []*pylokv1.SetAnswer {
+	same := make([]*pylokv1.SetAnswer, len(answers))
+	for i, a := range answers {
+		same[i] = &pylokv1.SetAnswer{
+			Name:     a.Name,
+			Token:    a.Token,
+			Lock:     c.withWireData(a.Lock),
+			Revision: a.Revision,
+			Next:     c.withWireData(a.Next),
+			Reason:   a.Reason,
+			Message:  a.Message,
+		}
+	}
+	return same
 }
 
 // withWireData returns a lock whose data is its bytes on the wire, among the fields that
@@ -87,6 +119,16 @@ func (c *codec) withWireData(l *pylokv1.Lock) *pylokv1.Lock {
 		Problem:          l.Problem,
 		Warnings:         l.Warnings,
 		Caller:           l.Caller,
+		Tree:             l.Tree,
+		Set:              l.Set,
+		OnExpiry:         l.OnExpiry,
+		StaleTime:        l.StaleTime,
+		Waiting:          l.Waiting,
+		SharedHolds:      l.SharedHolds,
+		HeldBelow:        l.HeldBelow,
+		BlockedBy:        l.BlockedBy,
+		Conflict:         l.Conflict,
+		Shared:           l.Shared,
 	}
 	same.ProtoReflect().SetUnknown(wire)
 	return same
@@ -111,13 +153,13 @@ func (c *codec) Unmarshal(wire mem.BufferSlice, message any) error {
 		defer buffer.Free()
 		return leaveDataOut(buffer.ReadOnlyData(), large)
 	}
-	request, ok := message.(*pylokv1.LockRequest)
-	if !ok {
+	request, field := dataOnWire(message)
+	if field == 0 {
 		return c.CodecV2.Unmarshal(wire, message)
 	}
 	buffer := wire.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buffer.Free()
-	return unmarshalLock(buffer.ReadOnlyData(), request)
+	return unmarshalBesideData(buffer.ReadOnlyData(), request, field)
 }
 
 // withData is a request that may have data.
@@ -168,9 +210,21 @@ func checkData(request withData) error {
 	return lock.DataTooLarge(fmt.Sprintf("the data is %d bytes long", size))
 }
 
-// unmarshalLock decodes a LockRequest, but for its data.
-func unmarshalLock(wire []byte, request *pylokv1.LockRequest) error {
-	before, data, after, ok := cutData(wire)
+// dataOnWire returns the request that a message is and the number of its field data, if that
+// is left as its bytes on the wire; 0: it is not.
+func dataOnWire(message any) (request withData, field protowire.Number) {
+	switch r := message.(type) {
+	case *pylokv1.LockRequest:
+		return r, 2
+	case *pylokv1.LockSetRequest:
+		return r, 3
+	}
+	return nil, 0
+}
+
+// unmarshalBesideData decodes a request, but for its field data.
+func unmarshalBesideData(wire []byte, request withData, field protowire.Number) error {
+	before, data, after, ok := cutData(wire, field)
 	if !ok || proto.Unmarshal(before, request) != nil || (proto.UnmarshalOptions{Merge: true}).Unmarshal(after, request) != nil {
 		return proto.Unmarshal(wire, request)
 	}
@@ -179,18 +233,15 @@ func unmarshalLock(wire []byte, request *pylokv1.LockRequest) error {
 	return nil
 }
 
-// requestData is the number of the field data of pylok.v1.LockRequest.
-const requestData protowire.Number = 2
-
-// cutData cuts a LockRequest on the wire in three: its field data, with its tag, what is
-// before and what is after. It reports false where there is no such field, or not just one.
-func cutData(wire []byte) (before, data, after []byte, ok bool) {
+// cutData cuts a request on the wire in three: its field data, with its tag, what is before
+// and what is after. It reports false where there is no such field, or not just one.
+func cutData(wire []byte, field protowire.Number) (before, data, after []byte, ok bool) {
 	for rest := wire; len(rest) > 0; {
 		number, kind, n := protowire.ConsumeField(rest)
 		if n < 0 {
 			return nil, nil, nil, false
 		}
-		if number == requestData {
+		if number == field {
 			if ok || kind != protowire.BytesType {
 				return nil, nil, nil, false
 			}
@@ -202,8 +253,9 @@ func cutData(wire []byte) (before, data, after []byte, ok bool) {
 }
 
 // requestedData reads the data of a request that codec has decoded, or another codec.
-func requestedData(request *pylokv1.LockRequest) (lock.Data, error) {
-	wire, _, ok := wiredoc.CutField(request.ProtoReflect().GetUnknown(), requestData)
+func requestedData(request withData) (lock.Data, error) {
+	_, field := dataOnWire(request)
+	wire, _, ok := wiredoc.CutField(request.ProtoReflect().GetUnknown(), field)
 	if !ok {
 		return dataOf(request.GetData())
 	}

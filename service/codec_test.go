@@ -47,7 +47,7 @@ func TestWatchResponse(t *testing.T) {
 			Cause: pylokv1.EventCause_EVENT_CAUSE_REQUEST, Actor: "alice", Reason: "why",
 			Lock: &pylokv1.Lock{
 				Name: "a/b", State: locked, LockFileLocation: testRoot + "/a/b.lock", Data: document(t, test.data), Holder: "alice",
-				Token: 1, Revision: uint64(test.revision), AcquireTime: timestamppb.New(at),
+				Token: 1, Revision: uint64(test.revision), AcquireTime: timestamppb.New(at), OnExpiry: pylokv1.OnExpiry_ON_EXPIRY_RELEASE,
 			},
 		}}
 		for _, codec := range []encoding.CodecV2{ours, encoding.GetCodecV2("proto")} {

@@ -35,7 +35,11 @@ func (s *Service) lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, e
 	if err != nil {
 		return lock.LockRequest{}, err
 	}
-	wait, err := durationOf("wait", request.GetWait())
+	wait, err := waitOf(request)
+	if err != nil {
+		return lock.LockRequest{}, err
+	}
+	onExpiry, err := onExpiryOf(request.GetOnExpiry())
 	if err != nil {
 		return lock.LockRequest{}, err
 	}
@@ -44,15 +48,24 @@ func (s *Service) lockRequest(request *pylokv1.LockRequest) (lock.LockRequest, e
 	request.Data = nil
 	request.ProtoReflect().SetUnknown(nil)
 	return lock.LockRequest{
-		Name:       name,
-		Data:       data,
-		Holder:     request.GetHolder(),
-		TTL:        ttl,
-		ExpireTime: expire,
-		Wait:       wait,
-		RequestID:  request.GetRequestId(),
-		Overwrite:  request.GetOverwrite(),
-		Confirm:    s.confirm,
+		Name:          name,
+		Data:          data,
+		Holder:        request.GetHolder(),
+		TTL:           ttl,
+		ExpireTime:    expire,
+		Wait:          wait,
+		RequestID:     request.GetRequestId(),
+		Overwrite:     request.GetOverwrite(),
+		Shared:        request.GetShared(),
+		Limit:         int(request.GetLimit()),
+		Tree:          request.GetTree(),
+		Drain:         request.GetDrain(),
+		ThroughFreeze: request.GetThroughFreeze(),
+		ReplaceStale:  request.GetReplaceStale(),
+		Reason:        request.GetReason(),
+		OnExpiry:      onExpiry,
+		RefuseManual:  request.GetRefuseManual(),
+		Confirm:       s.confirm,
 	}, nil
 }
 
@@ -76,6 +89,7 @@ func (s *Service) unlockRequest(request *pylokv1.UnlockRequest) (lock.UnlockRequ
 		Force:  request.GetForce(),
 		Reason: request.GetReason(),
 		Data:   data,
+		Stale:  request.GetStale(),
 	}, nil
 }
 
@@ -138,6 +152,34 @@ func expiryOf(request interface {
 		expire, err = timeOf("expire_time", sent)
 	}
 	return ttl, expire, err
+}
+
+// waitOf reads how long a request may wait. To the manager the longest duration that there
+// is means without an end, so here one that was sent is made shorter: it is beyond every
+// limit still.
+func waitOf(request interface {
+	GetWait() *durationpb.Duration
+	GetWaitForever() bool
+}) (time.Duration, error) {
+	if !request.GetWaitForever() {
+		wait, err := durationOf("wait", request.GetWait())
+		return min(wait, lock.WaitForever-1), err
+	}
+	if request.GetWait() != nil {
+		return 0, lock.Invalid("wait", "give wait or wait_forever, not both")
+	}
+	return lock.WaitForever, nil
+}
+
+// onExpiryOf reads what becomes of a hold whose time is over.
+func onExpiryOf(sent pylokv1.OnExpiry) (lock.OnExpiry, error) {
+	switch sent {
+	case pylokv1.OnExpiry_ON_EXPIRY_UNSPECIFIED, pylokv1.OnExpiry_ON_EXPIRY_RELEASE:
+		return lock.End, nil
+	case pylokv1.OnExpiry_ON_EXPIRY_KEEP:
+		return lock.Keep, nil
+	}
+	return 0, lock.Invalid("on_expiry", fmt.Sprintf("this server knows no on_expiry %d", sent))
 }
 
 func historyQuery(request *pylokv1.HistoryRequest) (q lock.HistoryQuery, err error) {
@@ -235,6 +277,19 @@ func (s *Service) lockMessageAt(l lock.Lock, renewed time.Time) *pylokv1.Lock {
 	if l.Held() {
 		message.State = pylokv1.LockState_LOCK_STATE_LOCKED
 		message.LockFileLocation = s.lockFileLocation(l.Name)
+		message.Tree = l.Tree
+		message.Shared = l.Shared()
+		message.StaleTime = timestampMessage(l.StaleTime)
+		message.OnExpiry = pylokv1.OnExpiry_ON_EXPIRY_RELEASE
+		if l.OnExpiry == lock.Keep {
+			message.OnExpiry = pylokv1.OnExpiry_ON_EXPIRY_KEEP
+		}
+		if l.Set.Size != 0 {
+			message.Set = &pylokv1.SetRef{Id: uint64(l.Set.ID), Size: uint32(l.Set.Size)}
+		}
+	}
+	if l.Situation != nil {
+		s.situate(message, l.Situation)
 	}
 	if l.Warnings != "" {
 		message.Warnings = strings.Split(l.Warnings, "\n")
@@ -255,6 +310,8 @@ func (s *Service) structMessage(data lock.Data) *structpb.Struct {
 // expireTime returns when the hold ends unless it is renewed, or the zero time.
 func expireTime(l lock.Lock, renewed time.Time) time.Time {
 	switch {
+	case l.Stale():
+		return time.Time{}
 	case !l.Deadline.IsZero():
 		return l.Deadline
 	case !l.ExpireTime.IsZero():
@@ -280,6 +337,8 @@ func (s *Service) eventMessage(e lock.Event) *pylokv1.Event {
 		Cause:    eventCauses[e.Cause],
 		Actor:    e.Actor,
 		Reason:   e.Reason,
+
+		PreviousToken: uint64(e.Previous),
 	}
 	switch e.Type {
 	case lock.Reset, lock.Synced:
@@ -290,6 +349,7 @@ func (s *Service) eventMessage(e lock.Event) *pylokv1.Event {
 		message.Lock.State = pylokv1.LockState_LOCK_STATE_UNLOCKED
 		message.Lock.LockFileLocation = ""
 		message.Lock.ExpireTime = nil
+		message.Lock.OnExpiry = pylokv1.OnExpiry_ON_EXPIRY_UNSPECIFIED
 	default:
 		message.Lock = s.lockMessageAt(e.Lock, e.Time)
 	}
@@ -302,6 +362,7 @@ var eventTypes = map[lock.EventType]pylokv1.EventType{
 	lock.Unlocked: pylokv1.EventType_EVENT_TYPE_UNLOCKED,
 	lock.Reset:    pylokv1.EventType_EVENT_TYPE_RESET,
 	lock.Synced:   pylokv1.EventType_EVENT_TYPE_SYNCED,
+	lock.Asked:    pylokv1.EventType_EVENT_TYPE_ASKED,
 }
 
 var eventCauses = map[lock.Cause]pylokv1.EventCause{

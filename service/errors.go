@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -103,7 +104,6 @@ func refusedBy(err error) *lock.Error {
 
 // refusal makes the status of a request that the domain refused.
 func (s *Service) refusal(refused *lock.Error, request any) *status.Status {
-	bare := status.New(refusals[refused.Reason].code, refused.Message)
 	info := &errdetails.ErrorInfo{
 		Reason:   string(refused.Reason),
 		Domain:   Domain,
@@ -122,16 +122,43 @@ func (s *Service) refusal(refused *lock.Error, request any) *status.Status {
 	if refused.RetryAfter > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(refused.RetryAfter)})
 	}
-	if refused.Lock == nil {
-		return withDetails(bare, details)
+	with := func(message string, l *pylokv1.Lock) (made *status.Status, fits bool) {
+		made = status.New(refusals[refused.Reason].code, message)
+		if l == nil {
+			made = withDetails(made, details)
+		} else {
+			made = withDetails(made, append(details, l))
+		}
+		return made, proto.Size(made.Proto()) <= maxStatusBytes
 	}
-	full := withDetails(bare, append(details, s.lockMessage(*refused.Lock)))
-	if proto.Size(full.Proto()) <= maxStatusBytes {
-		return full
+	message, l := refused.Message, (*pylokv1.Lock)(nil)
+	if refused.Lock != nil {
+		if whole, fits := with(message, s.lockMessage(*refused.Lock)); fits {
+			return whole
+		}
+		l = s.lockMessage(brief(*refused.Lock))
 	}
-	short := *refused.Lock
-	short.Data, short.Warnings = messageOnly(short.Data), ""
-	return withDetails(bare, append(details, s.lockMessage(short)))
+	made, fits := with(message, l)
+	if !fits {
+		message = cut(message, maxMessageBytes)
+		made, fits = with(message, l)
+	}
+	if !fits && l != nil {
+		l.Data, l.LockFileLocation = nil, "" // the texts that are left have limits of their own
+		made, _ = with(message, l)
+	}
+	return made
+}
+
+// maxMessageBytes bounds a sentence where there is little room.
+const maxMessageBytes = 1 << 10
+
+// cut returns a text, or as much of it as there may be.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }
 
 // messageOnly is what is left of data that are too large for a status: why the lock

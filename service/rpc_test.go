@@ -68,6 +68,7 @@ func TestOneHold(t *testing.T) {
 		AcquireTime:      hold.GetAcquireTime(),
 		Ttl:              durationpb.New(time.Hour),
 		ExpireTime:       hold.GetExpireTime(),
+		OnExpiry:         pylokv1.OnExpiry_ON_EXPIRY_RELEASE,
 	}
 	if !proto.Equal(hold, want) {
 		t.Errorf("the hold: got %v, want %v", hold, want)
@@ -146,6 +147,7 @@ func TestOneHold(t *testing.T) {
 		Store:     "memory",
 		Revision:  3,
 		StartTime: info.GetStartTime(),
+		Features:  []string{"ask", "dismiss", "hand-over", "keep", "set", "shared", "tree"},
 	}) || time.Since(info.GetStartTime().AsTime()) > time.Minute {
 		t.Errorf("Info: got %v", info)
 	}

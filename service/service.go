@@ -100,6 +100,36 @@ func (s *Service) Renew(ctx context.Context, message *pylokv1.RenewRequest) (*py
 	return handle(ctx, s, message, (*Service).renewRequest, lock.Locks.Renew, (*Service).renewResponse)
 }
 
+// LockSet implements pylokv1.LockServiceServer.
+func (s *Service) LockSet(ctx context.Context, message *pylokv1.LockSetRequest) (*pylokv1.LockSetResponse, error) {
+	return handle(ctx, s, message, (*Service).lockSetRequest, lock.Locks.LockSet, (*Service).lockSetResponse)
+}
+
+// UnlockSet implements pylokv1.LockServiceServer.
+func (s *Service) UnlockSet(ctx context.Context, message *pylokv1.UnlockSetRequest) (*pylokv1.UnlockSetResponse, error) {
+	return handle(ctx, s, message, (*Service).unlockSetRequest, askUnlockSet, (*Service).unlockSetResponse)
+}
+
+// RenewSet implements pylokv1.LockServiceServer.
+func (s *Service) RenewSet(ctx context.Context, message *pylokv1.RenewSetRequest) (*pylokv1.RenewSetResponse, error) {
+	return handle(ctx, s, message, (*Service).renewSetRequest, askRenewSet, (*Service).renewSetResponse)
+}
+
+// HandOver implements pylokv1.LockServiceServer.
+func (s *Service) HandOver(ctx context.Context, message *pylokv1.HandOverRequest) (*pylokv1.HandOverResponse, error) {
+	return handle(ctx, s, message, (*Service).handOverRequest, lock.Locks.HandOver, (*Service).handOverResponse)
+}
+
+// Ask implements pylokv1.LockServiceServer.
+func (s *Service) Ask(ctx context.Context, message *pylokv1.AskRequest) (*pylokv1.AskResponse, error) {
+	return handle(ctx, s, message, (*Service).askRequest, lock.Locks.Ask, (*Service).askResponse)
+}
+
+// Dismiss implements pylokv1.LockServiceServer.
+func (s *Service) Dismiss(ctx context.Context, message *pylokv1.DismissRequest) (*pylokv1.DismissResponse, error) {
+	return handle(ctx, s, message, (*Service).dismissRequest, lock.Locks.Dismiss, (*Service).dismissResponse)
+}
+
 // Status implements pylokv1.LockServiceServer.
 func (s *Service) Status(ctx context.Context, message *pylokv1.StatusRequest) (*pylokv1.StatusResponse, error) {
 	return handle(ctx, s, message, (*Service).statusRequest, lock.Locks.Status, (*Service).statusResponse)
@@ -127,7 +157,12 @@ func (s *Service) Watch(request *pylokv1.WatchRequest, stream pylokv1.LockServic
 	if err != nil {
 		return s.statusError(err, request)
 	}
-	for event, err := range s.locks.Watch(stream.Context(), caller, lock.WatchRequest{Pattern: pattern, After: lock.Revision(request.GetAfterRevision())}) {
+	watch := lock.WatchRequest{
+		Pattern: pattern.WithSlots(), // now: what a guard narrows is no single name any more
+		After:   lock.Revision(request.GetAfterRevision()),
+		Token:   lock.Token(request.GetToken()),
+	}
+	for event, err := range s.locks.Watch(stream.Context(), caller, watch) {
 		if err != nil {
 			return s.statusError(err, request)
 		}
@@ -159,6 +194,9 @@ func (s *Service) admit(caller lock.Caller) error {
 	return s.config.Admit(caller)
 }
 
+// features are what InfoResponse.features says.
+var features = []string{"ask", "dismiss", "hand-over", "keep", "set", "shared", "tree"}
+
 // Info implements pylokv1.LockServiceServer.
 func (s *Service) Info(ctx context.Context, message *pylokv1.InfoRequest) (*pylokv1.InfoResponse, error) {
 	caller, err := callerOf(ctx)
@@ -180,6 +218,7 @@ func (s *Service) Info(ctx context.Context, message *pylokv1.InfoRequest) (*pylo
 		Caller:    caller.Name,
 		Proof:     caller.Proof,
 		Groups:    caller.Groups,
+		Features:  features,
 		StartTime: timestamppb.New(s.started.UTC().Truncate(time.Millisecond)),
 	}, nil
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -10,9 +11,12 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
+	"github.com/pylok/pylok/lock"
 	"github.com/pylok/pylok/lock/memstore"
 	"github.com/pylok/pylok/manager"
 )
@@ -83,6 +87,42 @@ func TestWholeMessages(t *testing.T) {
 	may, err := s.May(ctx, &pylokv1.MayRequest{Verb: pylokv1.Verb_VERB_BREAK, Name: "lb/a"})
 	whole("May", may, err)
 	wantData("Unlock", released.Lock)
+	set, err := s.LockSet(ctx, &pylokv1.LockSetRequest{
+		Names: []string{"set/a", "set/b"}, Choices: []*pylokv1.Choice{{Names: []string{"set/c", "set/d"}}}, Data: data,
+		Expiry: &pylokv1.LockSetRequest_Ttl{Ttl: durationpb.New(time.Hour)}, OnExpiry: pylokv1.OnExpiry_ON_EXPIRY_KEEP,
+	})
+	whole("LockSet", set, err)
+	var holds []*pylokv1.HoldRef
+	for _, l := range set.Locks {
+		wantData("LockSet", l)
+		holds = append(holds, &pylokv1.HoldRef{Name: l.Name, Token: l.Token})
+	}
+	kept, err := s.RenewSet(ctx, &pylokv1.RenewSetRequest{Holds: holds})
+	whole("RenewSet", kept, err)
+	wantData("RenewSet", kept.Answers[0].Lock)
+	over, err := s.HandOver(ctx, &pylokv1.HandOverRequest{Name: holds[0].Name, Token: holds[0].Token, Holder: "bob"})
+	whole("HandOver", over, err)
+	wantData("HandOver", over.Lock)
+	asked, err := s.Ask(ctx, &pylokv1.AskRequest{Name: holds[0].Name, Message: "may I?"})
+	whole("Ask", asked, err)
+	wantData("Ask", asked.Lock)
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := s.Lock(ctx, &pylokv1.LockRequest{Name: holds[0].Name, Data: data, WaitForever: true})
+		waiting <- err
+	}()
+	for len(found.Lock.Waiting) == 0 {
+		found, err = s.Status(ctx, &pylokv1.StatusRequest{Name: holds[0].Name})
+		whole("Status", found, err)
+	}
+	dismissed, err := s.Dismiss(ctx, &pylokv1.DismissRequest{Name: holds[0].Name, Place: found.Lock.Waiting[0].Place, Reason: "go"})
+	whole("Dismiss", dismissed, err)
+	if err := <-waiting; !errors.Is(err, lock.ErrLockHeld) {
+		t.Errorf("the waiter got %v", err)
+	}
+	ended, err := s.UnlockSet(ctx, &pylokv1.UnlockSetRequest{Holds: holds})
+	whole("UnlockSet", ended, err)
+	wantData("UnlockSet", ended.Answers[1].Lock)
 	past, err := s.History(ctx, &pylokv1.HistoryRequest{})
 	whole("History", past, err)
 	wantData("History", past.Events[0].Lock)
@@ -141,50 +181,70 @@ func wantKnown(t *testing.T, where string, message protoreflect.Message) {
 	})
 }
 
-// TestWireDataHasAllFields: codec's copy of a lock has every field of a Lock.
+// TestWireDataHasAllFields: what codec makes of an answer has every field of it, and of the
+// locks in it.
 func TestWireDataHasAllFields(t *testing.T) {
-	l := &pylokv1.Lock{}
-	fields := l.ProtoReflect().Descriptor().Fields()
-	for i := range fields.Len() {
-		field := fields.Get(i)
-		value := l.ProtoReflect().NewField(field)
-		switch {
-		case field.IsList():
-			value.List().Append(protoreflect.ValueOfString("x"))
-		case field.Message() != nil:
-		case field.Kind() == protoreflect.StringKind:
-			value = protoreflect.ValueOfString("x")
-		case field.Kind() == protoreflect.Uint64Kind:
-			value = protoreflect.ValueOfUint64(1)
-		case field.Kind() == protoreflect.Uint32Kind:
-			value = protoreflect.ValueOfUint32(1)
-		case field.Kind() == protoreflect.EnumKind:
-			value = protoreflect.ValueOfEnum(1)
-		default:
-			t.Fatalf("set the field %s here", field.Name())
-		}
-		l.ProtoReflect().Set(field, value)
-	}
-	for _, answer := range []proto.Message{
-		&pylokv1.LockResponse{Lock: l, Queued: durationpb.New(1)},
-		&pylokv1.UnlockResponse{Lock: l, Revision: 1, Next: l},
-		&pylokv1.RenewResponse{Lock: l},
-		&pylokv1.StatusResponse{Lock: l},
-		&pylokv1.ListResponse{Locks: []*pylokv1.Lock{l}, NextPageToken: "x", Revision: 1},
-	} {
-		fields := answer.ProtoReflect().Descriptor().Fields()
-		for i := range fields.Len() {
-			if !answer.ProtoReflect().Has(fields.Get(i)) {
-				t.Errorf("set the field %s here", fields.Get(i).FullName())
-			}
-		}
-		wire, err := newCodec(1 << 10).Marshal(answer)
+	methods := pylokv1.File_pylok_v1_lock_service_proto.Services().ByName("LockService").Methods()
+	for i := range methods.Len() {
+		kind, err := protoregistry.GlobalTypes.FindMessageByName(methods.Get(i).Output().FullName())
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := answer.ProtoReflect().New().Interface()
-		if err := encoding.GetCodecV2("proto").Unmarshal(wire, got); err != nil || !proto.Equal(got, answer) {
+		answer := kind.New()
+		fillFields(answer, 4)
+		wire, err := newCodec(1 << 10).Marshal(answer.Interface())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := kind.New().Interface()
+		if err := encoding.GetCodecV2("proto").Unmarshal(wire, got); err != nil || !proto.Equal(got, answer.Interface()) {
 			t.Errorf("sent is %v, want %v; %v", got, answer, err)
+		}
+	}
+}
+
+// fillFields sets every field of a message, one of each oneof, and those of the messages in
+// it as far down as depth says.
+func fillFields(message protoreflect.Message, depth int) {
+	if value, ok := message.Interface().(*structpb.Value); ok {
+		value.Kind = &structpb.Value_StringValue{StringValue: "x"}
+		return
+	}
+	fields := message.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		switch {
+		case field.IsMap():
+			entry := message.Mutable(field).Map()
+			value := entry.NewValue()
+			fillFields(value.Message(), depth)
+			entry.Set(protoreflect.ValueOfString("x").MapKey(), value)
+		case field.IsList() && field.Message() != nil:
+			if depth > 0 {
+				fillFields(message.Mutable(field).List().AppendMutable().Message(), depth-1)
+			}
+		case field.IsList():
+			message.Mutable(field).List().Append(protoreflect.ValueOfString("x"))
+		case field.Message() != nil:
+			if depth > 0 {
+				fillFields(message.Mutable(field).Message(), depth-1)
+			}
+		case field.Kind() == protoreflect.StringKind:
+			message.Set(field, protoreflect.ValueOfString("x"))
+		case field.Kind() == protoreflect.BoolKind:
+			message.Set(field, protoreflect.ValueOfBool(true))
+		case field.Kind() == protoreflect.Uint64Kind:
+			message.Set(field, protoreflect.ValueOfUint64(1))
+		case field.Kind() == protoreflect.Uint32Kind:
+			message.Set(field, protoreflect.ValueOfUint32(1))
+		case field.Kind() == protoreflect.Int64Kind:
+			message.Set(field, protoreflect.ValueOfInt64(1))
+		case field.Kind() == protoreflect.Int32Kind:
+			message.Set(field, protoreflect.ValueOfInt32(1))
+		case field.Kind() == protoreflect.EnumKind:
+			message.Set(field, protoreflect.ValueOfEnum(1))
+		default:
+			panic("set the field " + field.FullName() + " here")
 		}
 	}
 }
