@@ -116,14 +116,23 @@ func (k *walk) include(q *queue) bool {
 	case l.open:
 		l.shared = k.m.sharedLocked(q.name, 1)
 		k.push(l)
-	case q.onces > 0 || q.refusers > 0: // they are told at once that it is held
-		for e := q.line.Front(); e != nil; e = e.Next() {
-			if w := e.Value.(*waiter); w.once || w.request.RefuseManual {
-				heap.Push(&k.due, w)
-			}
-		}
+	default:
+		k.pushHasty(l)
 	}
 	return true
+}
+
+// pushHasty has those in a line looked at who are told at once that their lock cannot be
+// had, or that it is a person's.
+func (k *walk) pushHasty(l *lane) {
+	if l.queue.onces == 0 && l.queue.refusers == 0 {
+		return
+	}
+	for e := l.queue.line.Front(); e != nil; e = e.Next() {
+		if w := e.Value.(*waiter); w.once || w.request.RefuseManual {
+			heap.Push(&k.due, w)
+		}
+	}
 }
 
 // includeAll includes all that a waiter wants, and reports whether something is new.
@@ -177,7 +186,7 @@ func (k *walk) grantOrClaim(w *waiter) {
 			k.m.standBehindLocked(w, q)
 			missing, refused = true, true
 			continue
-		case l.busy:
+		case l.busy || l.grant > 0 && l.claimed: // it will be seen what becomes of it
 			missing = true
 			continue
 		case !l.open || l.claimed || !k.fits(w, l):
@@ -191,7 +200,7 @@ func (k *walk) grantOrClaim(w *waiter) {
 			l := k.lanes[q]
 			switch {
 			case free == c.count:
-			case l.busy:
+			case l.busy || l.grant > 0 && l.claimed:
 				busy++
 			case !l.open || l.claimed || l.shared > 0:
 			case k.m.coverLocked(w, q.name) != nil:
@@ -220,7 +229,10 @@ func (k *walk) grantOrClaim(w *waiter) {
 		return
 	}
 	for _, l := range claim {
-		l.claimed = l.open
+		if l.open && !l.claimed {
+			l.claimed = true
+			k.pushHasty(l)
+		}
 	}
 }
 

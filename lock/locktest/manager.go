@@ -18,11 +18,7 @@ import (
 // TestManager holds a manager.Manager on a store to the rules of Lock, Unlock, Renew,
 // Watch and History. open returns a fresh, empty store, which the suite closes.
 func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
-	tests := []struct {
-		name   string
-		test   func(m *managed)
-		config manager.Config
-	}{
+	tests := []managerTest{
 		{name: "Lock", test: testLock},
 		{name: "LockHeld", test: testLockHeld},
 		{name: "LockAgain", test: testLockAgain},
@@ -57,7 +53,7 @@ func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
 		{name: "List", test: testManagerList},
 		{name: "History", test: testHistory},
 	}
-	for _, test := range tests {
+	for _, test := range append(tests, together...) {
 		t.Run(test.name, func(t *testing.T) {
 			store := &hookedStore{Store: open(t)}
 			t.Cleanup(func() { store.Close() })
@@ -69,6 +65,13 @@ func TestManager(t *testing.T, open func(t *testing.T) lock.Store) {
 			test.test(&managed{t: t, Manager: manager, store: store})
 		})
 	}
+}
+
+// managerTest is one of the rules.
+type managerTest struct {
+	name   string
+	test   func(m *managed)
+	config manager.Config
 }
 
 // hookedStore lets a test step into a store.

@@ -4,6 +4,7 @@
 package memstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,6 +112,7 @@ func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.
 	}
 	events := make([]lock.Event, 0, len(changes)) // one for each change
 	told := make([]lock.Event, 0, len(changes))   // those that count, and the ends of holds that were replaced
+	var set lock.Token
 	for _, change := range changes {
 		if change.Type == lock.Extended {
 			present, _ := s.locks.Get(change.Lock)
@@ -119,8 +121,8 @@ func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.
 			events = append(events, lock.Event{})
 			continue
 		}
-		replaced, event := s.apply(change)
-		if change.Type == lock.Locked && replaced.Held() {
+		replaced, event := s.apply(change, &set)
+		if event.Previous != 0 {
 			told = append(told, event.EndOf(replaced))
 		}
 		events, told = append(events, event), append(told, event)
@@ -167,8 +169,9 @@ func (s *Store) check(changes []lock.Change, guards []lock.Guard) error {
 }
 
 // apply makes a change that has been checked and that is not Extended. It returns the
-// lock as it was, and the event.
-func (s *Store) apply(change lock.Change) (before lock.Lock, event lock.Event) {
+// lock as it was, and the event. set is the id of the set that the commit grants; 0: not
+// yet known.
+func (s *Store) apply(change lock.Change, set *lock.Token) (before lock.Lock, event lock.Event) {
 	before, held := s.locks.Get(change.Lock)
 	if change.Type == lock.Locked && held {
 		s.revision++ // for its end
@@ -186,7 +189,12 @@ func (s *Store) apply(change lock.Change) (before lock.Lock, event lock.Event) {
 	l := &event.Lock
 	l.Revision, l.Warnings = s.revision, ""
 	if change.Type == lock.Locked {
+		event.Previous = before.Token
 		l.Token = lock.Token(s.revision)
+		if l.Set.Size > 0 && l.Set.ID == 0 {
+			*set = cmp.Or(*set, l.Token)
+			l.Set.ID = *set
+		}
 		if l.AcquireTime.IsZero() {
 			l.AcquireTime = event.Time
 		}
