@@ -115,6 +115,9 @@ func (m *Manager) standLocked(w *waiter) {
 		if w.request.RefuseManual {
 			q.refusers++
 		}
+		if w.request.ThroughFreeze {
+			q.throughs++
+		}
 		if w.request.RequestID != "" {
 			if q.byRequest == nil {
 				q.byRequest = make(map[requestKey]*waiter)
@@ -136,6 +139,9 @@ func (m *Manager) removeLocked(w *waiter) {
 		}
 		if w.request.RefuseManual {
 			q.refusers--
+		}
+		if w.request.ThroughFreeze {
+			q.throughs--
 		}
 		if w.request.RequestID != "" {
 			delete(q.byRequest, w.key())
@@ -224,7 +230,7 @@ func (m *Manager) next(q *queue) *waiter {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := m.firstLocked(q, time.Now())
-	if w == nil || w.granting || !w.isPlain() || m.coverLocked(w, q.name) != nil || m.sharedLocked(q.name, 1) > 0 {
+	if w == nil || w.granting || !w.isPlain() || m.coverLocked(w, q.name) != nil || m.isDrainingLocked(w, q.name) || m.sharedLocked(q.name, 1) > 0 {
 		return nil
 	}
 	w.granting = true

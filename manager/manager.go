@@ -60,6 +60,7 @@ type Manager struct {
 	places       uint64               // the last place that a waiter was given
 	scopes       map[lock.Name]*scope // names that cover others, as trees that are held or about to be
 	shared       map[lock.Name]int    // locks of which shared holds may stand, and up to which number all those below do
+	awake        []*queue             // to be walked over next: what stood before those in their lines is over
 	special      atomic.Int32         // how many there are of both; may be read without mu
 	asked        map[lock.Name]*asked // what was asked of holders
 	waiting      int                  // calls that wait, for any lock

@@ -32,6 +32,7 @@ type queue struct {
 	length    atomic.Int32
 	onces     int                    // of them that wait for no hold to end
 	refusers  int                    // of them that wait for no person
+	throughs  int                    // of them that go through freezes
 	byRequest map[requestKey]*waiter // those that have a request id
 	behind    []*scope               // whose ends it is told of; guarded by Manager.mu
 }

@@ -45,9 +45,8 @@ func (m *Manager) scopeLocked(name lock.Name) *scope {
 // dropScopeLocked forgets a scope that says nothing any more, and has those walked over who
 // stood behind it. The caller must hold mu.
 func (m *Manager) dropScopeLocked(s *scope) {
-	var queues []*queue
 	for q := range s.behind {
-		queues = append(queues, q)
+		m.awake = append(m.awake, q)
 		q.behind = slices.DeleteFunc(q.behind, func(other *scope) bool { return other == s })
 	}
 	clear(s.behind)
@@ -55,13 +54,14 @@ func (m *Manager) dropScopeLocked(s *scope) {
 		delete(m.scopes, s.name)
 		m.countSpecialLocked()
 	}
-	m.walkSoonLocked(queues)
+	m.wakeLocked()
 }
 
-// walkSoonLocked walks over queues in the background. The caller must hold mu.
-func (m *Manager) walkSoonLocked(queues []*queue) {
-	if len(queues) > 0 && m.running.Err() == nil {
-		m.background.Go(func() { m.walk(queues...) })
+// wakeLocked has those in awake walked over in the background, if nobody comes before. The
+// caller must hold mu.
+func (m *Manager) wakeLocked() {
+	if len(m.awake) > 0 && m.running.Err() == nil {
+		m.background.Go(func() { m.walk() })
 	}
 }
 
@@ -96,8 +96,7 @@ func (m *Manager) coverLocked(w *waiter, name lock.Name) *lock.Obstacle {
 			}
 		}
 		for _, t := range s.closing {
-			// One that drains comes after those before it; one that does not passes them.
-			if t != w && !t.gone && (w == nil || w.place == 0 || t.place < w.place || !t.request.Drain) {
+			if t != w && !t.gone && (w == nil || w.place == 0 || t.place < w.place || t.passes(w)) {
 				d := describeWaiter(t)
 				d.Names = []lock.Name{above} // it waits for another lock than this one
 				return &lock.Obstacle{Kind: lock.ByWaiter, Waiter: d}
@@ -106,6 +105,37 @@ func (m *Manager) coverLocked(w *waiter, name lock.Name) *lock.Obstacle {
 	}
 	return nil
 }
+
+// isDrainingLocked reports whether somebody with a lower place than a waiter waits for a lock
+// to be free, so as to have a tree above it. The caller must hold mu.
+func (m *Manager) isDrainingLocked(w *waiter, name lock.Name) bool {
+	if len(m.scopes) == 0 {
+		return false
+	}
+	for above := range name.Above() {
+		if s := m.scopes[above]; s != nil && len(s.closing) > 0 && s.closing[0].place < w.place {
+			return true
+		}
+	}
+	return false
+}
+
+// passes reports whether a request for a tree, which is about to be granted, passes a waiter
+// below with a lower place: one that drains comes after such, one that does not passes them,
+// but for another that is about to be granted.
+func (t *waiter) passes(w *waiter) bool {
+	return !t.request.Drain && !(w.closes() && w.barrier != nil)
+}
+
+// isPassedLocked reports whether a lock is covered by nothing but trees that are about to be
+// granted and pass a waiter. The caller must hold mu.
+func (m *Manager) isPassedLocked(w *waiter, name lock.Name) bool {
+	cover := m.coverLocked(w, name)
+	return cover != nil && cover.Kind == lock.ByWaiter && cover.Waiter.Place > w.place
+}
+
+// closes reports whether a waiter wants a tree that does not drain.
+func (w *waiter) closes() bool { return w.request.Tree && !w.request.Drain }
 
 // sharedLocked returns how many shared holds of a lock stand, or most if there are more. The
 // caller must hold mu.
@@ -155,8 +185,14 @@ func (m *Manager) observe(l lock.Lock) {
 
 // observeLocked takes note of a tree or a shared hold. The caller must hold mu.
 func (m *Manager) observeLocked(l lock.Lock) {
-	if l.Tree {
+	if s := m.scopes[l.Name]; l.Tree && (s == nil || !s.tree) {
 		m.scopeLocked(l.Name).tree = true
+		for name, q := range m.queues {
+			if q.throughs > 0 && l.Name.Covers(name) { // those that it covers keep nothing from these
+				m.awake = append(m.awake, q)
+			}
+		}
+		m.wakeLocked()
 	}
 	if l.Shared() {
 		base := l.Name.Base()
@@ -266,7 +302,26 @@ func (m *Manager) reopenLocked(name lock.Name) {
 // wait for anything below.
 func (k *walk) isTreeReady(w *waiter) bool {
 	k.m.closeLocked(w)
-	return w.barrier.done && (!w.request.Drain || k.m.isDrainedLocked(w))
+	switch {
+	case w.barrier == nil || !w.barrier.done:
+		return false
+	case w.request.Drain:
+		return k.m.isDrainedLocked(w)
+	}
+	return !k.m.isBehindTreeLocked(w)
+}
+
+// isBehindTreeLocked reports whether a tree below is about to be granted to somebody with a
+// lower place. The caller must hold mu.
+func (m *Manager) isBehindTreeLocked(w *waiter) bool {
+	for name, s := range m.scopes {
+		for _, t := range s.closing {
+			if t.closes() && t.place < w.place && w.request.Name.Covers(name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // isDrainedLocked reports whether nothing below a tree is held, or wanted by somebody with a

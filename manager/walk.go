@@ -49,7 +49,7 @@ type lane struct {
 	next    *list.Element // of the line, the next to be looked at
 }
 
-// walk walks over the lines of queues.
+// walk walks over the lines of queues, and over those that a walk is due over.
 func (m *Manager) walk(queues ...*queue) {
 	k := walk{m: m, now: time.Now()}
 	m.mu.Lock()
@@ -64,6 +64,8 @@ func (m *Manager) walk(queues ...*queue) {
 	if m.running.Err() != nil {
 		return
 	}
+	queues = append(m.awake, queues...)
+	m.awake = nil
 	for _, q := range queues {
 		if q.line.Len() > 0 {
 			k.include(q)
@@ -205,6 +207,11 @@ func (k *walk) grantOrClaim(w *waiter) {
 			case !l.open || l.claimed || l.shared > 0:
 			case k.m.coverLocked(w, q.name) != nil:
 				k.m.standBehindLocked(w, q)
+				if k.m.isPassedLocked(w, q.name) { // for now it keeps this one, for the tree may want another of them
+					missing = true
+					free++
+					claim = append(claim, l)
+				}
 			default:
 				free++
 				take, claim = append(take, l), append(claim, l)
