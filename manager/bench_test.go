@@ -33,6 +33,16 @@ func BenchmarkLockUnlock(b *testing.B) {
 				runtime.Gosched()
 			}
 		}},
+		{"trees", func(o *others, m *manager.Manager, name lock.Name) {
+			if _, err := m.Lock(o.ctx, lock.Caller{}, lock.LockRequest{Name: name, Tree: true}); err != nil {
+				o.b.Fatal(err)
+			}
+		}},
+		{"shared-holds", func(o *others, m *manager.Manager, name lock.Name) {
+			if _, err := m.Lock(o.ctx, lock.Caller{}, lock.LockRequest{Name: name, Shared: true}); err != nil {
+				o.b.Fatal(err)
+			}
+		}},
 		{"watches", func(o *others, m *manager.Manager, name lock.Name) {
 			o.watch(m, lock.MustParsePattern(name.String()))
 		}},
