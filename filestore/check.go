@@ -48,11 +48,12 @@ func Check(ctx context.Context, config Config, report func(string)) error {
 	if err := own.TryLock(); err != nil {
 		return fmt.Errorf("the root %s is being served; stop its server first: %w", root, err)
 	}
-	if text, err := readWhole(fsys, formatFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		report(fmt.Sprintf("%s cannot be read, so that no start serves this root: %v", formatFile, err))
+	var unknown *formatError
+	if _, err := readFormat(fsys); errors.As(err, &unknown) {
+		report("no start serves this root: " + unknown.Error())
 		return nil
-	} else if err == nil && string(text) != formatText {
-		report(fmt.Sprintf("%s says %q and this program knows %q: it cannot serve this root", formatFile, text, formatText))
+	} else if err != nil {
+		report(fmt.Sprintf("%s cannot be read, so that no start serves this root: %v", formatFile, err))
 		return nil
 	}
 	r := newRestart(s)

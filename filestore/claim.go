@@ -20,12 +20,6 @@ import (
 // mount that it saw the root on.
 const daemonFile = ownDir + "/daemon"
 
-// formatText is what formatFile says: the version of everything in the root.
-const (
-	formatFile = ownDir + "/format"
-	formatText = "pylok root, format 1\n"
-)
-
 // openRoot makes the root, if it is missing, and its own directory, and opens it.
 func openRoot(dir string) (root string, fsys disk.FS, err error) {
 	if dir == "" {
@@ -62,7 +56,8 @@ func rootCause(err error) error {
 // claim is the right to serve a root: an flock on .pylok. The kernel lets go of it
 // when the process ends, however it ends.
 type claim struct {
-	dir disk.File
+	dir    disk.File
+	format format // of the root
 	// before is what the server before this one said in .pylok/daemon.
 	before []byte
 }
@@ -117,7 +112,7 @@ func claimRoot(root string, fsys disk.FS) (*claim, error) {
 	// this one has.
 	err = c.sign(fsys, mountOf(before))
 	if err == nil {
-		err = checkFormat(fsys)
+		err = c.haveFormat(fsys)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("the root %s cannot be served: %w", root, rootCause(err)), c.release())
@@ -144,22 +139,14 @@ func mountOf(daemon []byte) string {
 
 func (c *claim) release() error { return c.dir.Close() }
 
-// checkFormat refuses a root of another format, and marks a new one.
-func checkFormat(fsys disk.FS) error {
-	text, err := readWhole(fsys, formatFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := writeWhole(fsys, formatFile, []byte(formatText)); err != nil {
-			return err
-		}
-		return fsys.SyncDir(ownDir)
+// haveFormat refuses a root of a format that is not known, and marks a new one.
+func (c *claim) haveFormat(fsys disk.FS) (err error) {
+	c.format, err = readFormat(fsys)
+	if err == nil && c.format == "" {
+		c.format = firstFormat
+		err = writeFormat(fsys, c.format)
 	}
-	if err != nil {
-		return err
-	}
-	if string(text) != formatText {
-		return fmt.Errorf("%s says %q and this program knows %q: use the program that wrote it, or a newer one", formatFile, text, formatText)
-	}
-	return nil
+	return err
 }
 
 // readWhole reads a small file.

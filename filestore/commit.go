@@ -16,8 +16,9 @@ import (
 type commit struct {
 	changes []lock.Change
 	guards  []lock.Guard
-	steps   []step  // one for each change, once it is staged
-	first   [1]step // room for a commit of one change
+	steps   []step     // one for each change, once it is staged
+	first   [1]step    // room for a commit of one change
+	set     lock.Token // the first of those that it grants in a set; 0: none yet
 	events  []lock.Event
 	err     error
 	done    chan struct{} // closed when events and err are final

@@ -26,6 +26,7 @@ type committer struct {
 	work       files      // its own way to the files
 	held       disk.Held  // what work reaches them through
 	pool       *pool.Pool
+	format     format        // of the root
 	batch      disk.File     // batchFile; nil: not yet opened
 	batchAfter lock.Revision // what it says
 	locks      *btree.BTreeG[*entry]

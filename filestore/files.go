@@ -193,7 +193,7 @@ func (f *files) readAt(file string, known *entry) (lockFile, error) {
 		case stable:
 			found.text = text
 			if known != nil && bytes.Equal(text, lockfile.Append(nil, known.lock, f.location(known.lock.Name))) {
-				found.Content = lockfile.ContentOf(known.lock)
+				found.Content = lockfile.ContentOf(known.lock, f.location(known.lock.Name))
 			} else {
 				found.Content, found.reserved = lockfile.ReadAll(text)
 			}

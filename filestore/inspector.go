@@ -65,7 +65,7 @@ func (i inspector) Confirm(unconfirmed []suspects.File) error {
 		case err != nil: // the next poll tries again
 			failed = err
 		case found.unread && found.Problem == e.lock.Problem: // still
-		case found.Token != e.fileToken || found.Data != e.lock.Data || found.Problem != e.lock.Problem || !e.print.matches(found.print):
+		case found.Token != e.fileToken || !e.says(found, s.files.location(e.lock.Name)) || !e.print.matches(found.print):
 			changed = append(changed, e.lock.Name)
 		case found.print.isKnown():
 			read = append(read, learnt{e, found.print})

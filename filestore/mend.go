@@ -84,7 +84,7 @@ func (r *restart) tell(name lock.Name, found lockFile, v recovery.Verdict) {
 	past := r.past[name]
 	l := v.Lock
 	if v.Remedy == recovery.Adopt {
-		l = adopted(name, found, r.now)
+		l = adopted(name, found, r.foundOf(name, found).Location, r.now)
 	}
 	st := step{record: journal.Record{Kind: journal.KindEvent, Event: lock.Event{Type: v.Event, Cause: lock.File, Lock: l}}}
 	if v.Event == lock.Locked && past.IsHeld() { // another hold's file

@@ -13,7 +13,11 @@ import (
 // of c. It returns those that have changed since they were read. The caller must hold
 // committing.
 func (s *Store) reconcile(c *commit, found []inspected) (again []lock.Name) {
-	if err := s.haveRevisions(2 * len(found)); err != nil {
+	err := s.haveRevisions(2 * len(found))
+	if err == nil {
+		err = s.haveFormatOfFound(found)
+	}
+	if err != nil {
 		c.err = s.ioError(err)
 		return nil
 	}
@@ -65,9 +69,9 @@ func (s *Store) reconcileLock(name lock.Name, found lockFile, outside *commit) {
 		event.Type, event.Lock = lock.Unlocked, before.lock
 
 	case before == nil || !before.isHoldOf(found):
-		event.Type, event.Lock = lock.Locked, adopted(name, found, now)
+		event.Type, event.Lock = lock.Locked, adopted(name, found, s.work.location(name), now)
 
-	case before.lock.Data == found.Data && before.lock.Problem == found.Problem:
+	case before.says(found, s.work.location(name)):
 		// The same in other bytes, or just another look.
 		if before.print != found.print {
 			same := *before
@@ -80,7 +84,7 @@ func (s *Store) reconcileLock(name lock.Name, found lockFile, outside *commit) {
 
 	default:
 		event.Type, event.Lock = lock.Updated, before.lock.WithData(found.Data)
-		event.Lock.Problem = found.Problem
+		event.Lock.Problem, event.Lock.Tree = found.Problem, found.IsTree(before.lock, s.work.location(name))
 	}
 	if before != nil && event.Type == lock.Locked {
 		s.revision++ // for its end
@@ -134,14 +138,20 @@ func (e *entry) isHoldOf(found lockFile) bool {
 		e.print == unseen || found.unread && found.print.inode == e.print.inode
 }
 
-// adopted is the hold that a file from outside stands for: anonymous, whatever
-// the file claims, since it was written.
-func adopted(name lock.Name, found lockFile, now time.Time) lock.Lock {
+// says reports whether a file at location says what the entry does.
+func (e *entry) says(found lockFile, location string) bool {
+	return e.lock.Data == found.Data && e.lock.Problem == found.Problem && e.lock.Tree == found.IsTree(e.lock, location)
+}
+
+// adopted is the hold that a file from outside, at location, stands for: anonymous,
+// whatever the file claims, since it was written.
+func adopted(name lock.Name, found lockFile, location string, now time.Time) lock.Lock {
 	l := lock.Lock{
 		Name:        name,
 		Data:        found.Data,
 		AcquireTime: found.mtime.UTC().Truncate(time.Millisecond),
 		Problem:     found.Problem,
+		Tree:        found.IsTree(lock.Lock{}, location),
 	}
 	if l.AcquireTime.After(now) {
 		l.AcquireTime = now

@@ -275,6 +275,9 @@ func (r *restart) finish() error {
 		records = append(records, st.record)
 		r.config.Logger.Info("a lock file was changed while no server ran", "name", e.Lock.Name, "event", e.Type, "revision", e.Revision, "problem", e.Lock.Problem)
 	}
+	if err := r.haveFormatOfAll(); err != nil { // before there are lines that need it
+		return fmt.Errorf("the root %s cannot be served: %w", r.files.root, rootCause(err))
+	}
 	const batch = 1024
 	for n := 0; len(records) > 0; records = records[n:] {
 		for n = min(batch, len(records)); records[n-1].More; n++ {

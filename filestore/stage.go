@@ -52,6 +52,9 @@ func (s *Store) stage(c *commit, added int) (err error) {
 	if err := s.haveRevisions(2 * len(c.changes)); err != nil {
 		return s.ioError(err)
 	}
+	if err := s.haveFormatOf(c.changes); err != nil {
+		return s.ioError(err)
+	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	c.steps = slices.Grow(c.first[:0], len(c.changes))
 	for i := range c.changes {
@@ -123,6 +126,7 @@ func (s *Store) stageChange(st *step, c *commit, i int, now time.Time) error {
 		s.revision++ // for the end of what it replaces
 	}
 	st.record = journal.Record{Kind: journal.KindEvent, Event: s.nextEvent(change, now)}
+	c.nameSet(&st.record.Event)
 	if replaces {
 		st.endBefore()
 	}
@@ -156,6 +160,18 @@ func (s *Store) nextEvent(change *lock.Change, now time.Time) lock.Event {
 		Actor:    change.Actor,
 		Reason:   change.Reason,
 	}
+}
+
+// nameSet gives the event of a hold that is granted in a set without an id that id.
+func (c *commit) nameSet(e *lock.Event) {
+	set := &e.Lock.Set
+	if e.Type != lock.Locked || set.Size == 0 || set.ID != 0 {
+		return
+	}
+	if c.set == 0 {
+		c.set = e.Lock.Token
+	}
+	set.ID = c.set
 }
 
 // stageRelease takes a lock's file out of its place.
@@ -234,7 +250,8 @@ func (s *Store) mayMove(e *entry) error {
 // endBefore makes a Locked in the place of another hold two lines of the journal: the
 // end of that hold, and its own.
 func (st *step) endBefore() {
-	if e := st.record.Event; st.before != nil && e.Type == lock.Locked {
+	if e := &st.record.Event; st.before != nil && e.Type == lock.Locked {
+		e.Previous = st.before.lock.Token
 		st.ended = &journal.Record{Kind: journal.KindEvent, Event: e.EndOf(st.before.lock), More: true}
 	}
 }

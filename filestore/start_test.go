@@ -374,11 +374,11 @@ func TestStartRefused(t *testing.T) {
 			if err := os.MkdirAll(filepath.Join(dir, ownDir), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(dir, ownDir, "format"), []byte("pylok root, format 2\n"), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, ownDir, "format"), []byte("pylok root, format 3\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			return dir
-		}, []string{"format 2", "format 1", "program"}},
+		}, []string{"format 3", "format 2", "format 1", "program"}},
 		"a damaged journal": {func(t *testing.T, dir string) string {
 			s, err := Open(t.Context(), Config{Root: dir, NoNotify: true})
 			if err != nil {

@@ -177,6 +177,7 @@ func open(ctx context.Context, config Config, root string, fsys disk.FS) (_ *Sto
 			err = errors.Join(err, s.claim.release())
 		}
 	}()
+	s.format = s.claim.format
 	found, err := s.recover(ctx)
 	if err != nil {
 		return nil, err

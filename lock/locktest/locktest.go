@@ -169,10 +169,10 @@ func wantLock(t *testing.T, what string, got, want lock.Lock) {
 
 // sameLock is == but for how a time is written.
 func sameLock(a, b lock.Lock) bool {
-	if !a.AcquireTime.Equal(b.AcquireTime) || !a.ExpireTime.Equal(b.ExpireTime) || !a.Deadline.Equal(b.Deadline) {
+	if !a.AcquireTime.Equal(b.AcquireTime) || !a.ExpireTime.Equal(b.ExpireTime) || !a.StaleTime.Equal(b.StaleTime) || !a.Deadline.Equal(b.Deadline) {
 		return false
 	}
-	b.AcquireTime, b.ExpireTime, b.Deadline = a.AcquireTime, a.ExpireTime, a.Deadline
+	b.AcquireTime, b.ExpireTime, b.StaleTime, b.Deadline = a.AcquireTime, a.ExpireTime, a.StaleTime, a.Deadline
 	return a == b
 }
 

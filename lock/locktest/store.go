@@ -32,7 +32,13 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "CheckCommit", testCheckCommit)
 	run(t, open, "HandOver", testHandOver)
 	run(t, open, "HandOverOfMany", testHandOverOfMany)
+	run(t, open, "Set", testSet)
+	run(t, open, "SetsOfAll", testSetsOfAll)
+	run(t, open, "Previous", testPrevious)
+	run(t, open, "BecomesStale", testBecomesStale)
+	run(t, open, "Slots", testSlots)
 	run(t, open, "Guards", testGuards)
+	run(t, open, "GuardsOfMany", testGuardsOfMany)
 	run(t, open, "GuardsExclude", testGuardsExclude)
 	run(t, open, "CommitAfterItsContext", testCommitAfterItsContext)
 	run(t, open, "Tokens", testTokens)
@@ -96,6 +102,11 @@ func testFields(s tested) {
 		{"odd ttl", lock.Change{Cause: lock.Request, Lock: lock.Lock{TTL: 123456789 * time.Nanosecond}}},
 		{"expire time", lock.Change{Cause: lock.File, Lock: lock.Lock{ExpireTime: future}}},
 		{"acquire time", lock.Change{Cause: lock.File, Lock: lock.Lock{AcquireTime: past}}},
+		{"tree", lock.Change{Cause: lock.Request, Lock: lock.Lock{Tree: true, ExpireTime: future}}},
+		{"kept", lock.Change{Cause: lock.Request, Lock: lock.Lock{OnExpiry: lock.Keep, TTL: time.Minute}}},
+		{"stale", lock.Change{Cause: lock.Expired, Lock: lock.Lock{OnExpiry: lock.Keep, TTL: time.Minute, AcquireTime: past, StaleTime: past.Add(time.Minute)}}},
+		{"of a set", lock.Change{Cause: lock.Request, Lock: lock.Lock{Set: lock.SetRef{ID: 1, Size: 64}}}},
+		{"stale, of a set", lock.Change{Cause: lock.Expired, Lock: lock.Lock{OnExpiry: lock.Keep, StaleTime: future, Set: lock.SetRef{ID: 3, Size: 2}}}},
 		{"holder like a date", lock.Change{Cause: lock.Expired, Lock: lock.Lock{Holder: "2019-12-19 09:26:03", RequestID: "~"}}},
 	}
 	for i, test := range tests {

@@ -12,7 +12,13 @@ import (
 	"github.com/pylok/pylok/lock/memstore"
 )
 
-func open(t *testing.T) lock.Store { return memstore.New(memstore.Config{}) }
+func open(t *testing.T) lock.Store {
+	s := memstore.New(memstore.Config{})
+	if *wrong != "" {
+		return mutant{s, *wrong}
+	}
+	return s
+}
 
 func TestStore(t *testing.T) { locktest.Test(t, open) }
 

@@ -33,7 +33,11 @@ RESERVED_KEYS = frozenset(
         "lock_file_location",
         "lock_file_status",
         "lock_holder",
+        "lock_on_expiry",
         "lock_request_id",
+        "lock_scope",
+        "lock_set",
+        "lock_stale",
         "lock_token",
         "lock_ttl",
     )

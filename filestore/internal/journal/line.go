@@ -105,6 +105,9 @@ func appendRecord(b []byte, r Record) []byte {
 		b = appendMember(b, "type", e.Type.String())
 		b = appendMember(b, "cause", e.Cause.String())
 		b = appendLock(b, &e.Lock)
+		if e.Previous != 0 {
+			b = appendUint(b, "previous", uint64(e.Previous))
+		}
 		b = appendMember(b, "actor", e.Actor)
 		b = appendMember(b, "reason", e.Reason)
 		b = appendFileID(b, r.File)
@@ -161,6 +164,14 @@ func parseFileID(value []byte) (id FileID, err error) {
 	return id, err
 }
 
+func parseSet(value []byte) (set lock.SetRef, err error) {
+	id, size, _ := bytes.Cut(bytes.Trim(value, "[]"), []byte(","))
+	if set.ID, err = number[lock.Token](id); err == nil {
+		set.Size, err = number[int](size)
+	}
+	return set, err
+}
+
 // appendChecksum ends the line that begins at start.
 func appendChecksum(b []byte, start int) []byte {
 	crc := crc32.Checksum(b[start:], crcTable)
@@ -180,6 +191,16 @@ func appendLock(b []byte, l *lock.Lock) []byte {
 	}
 	b = appendTime(b, "expires", l.ExpireTime)
 	b = appendMember(b, "request_id", l.RequestID)
+	b = appendFlag(b, "tree", l.Tree)
+	if l.OnExpiry != lock.End {
+		b = appendMember(b, "on_expiry", l.OnExpiry.String())
+	}
+	if l.Set != (lock.SetRef{}) {
+		b = append(b, `,"set":[`...)
+		b = append(strconv.AppendUint(b, uint64(l.Set.ID), 10), ',')
+		b = append(strconv.AppendInt(b, int64(l.Set.Size), 10), ']')
+	}
+	b = appendTime(b, "stale", l.StaleTime)
 	b = appendMember(b, "problem", l.Problem)
 	if !l.Data.IsEmpty() {
 		b = append(b, `,"data":`...)
@@ -223,6 +244,14 @@ func appendMember(b []byte, key, text string) []byte {
 		}
 	}
 	return append(b, '"')
+}
+
+// appendFlag appends a boolean member, unless it is false.
+func appendFlag(b []byte, key string, v bool) []byte {
+	if !v {
+		return b
+	}
+	return append(appendKey(b, key), "true"...)
 }
 
 func appendHex8(b []byte, v uint32) []byte {
@@ -383,6 +412,17 @@ func (r *lineReader) lockMember(l *lock.Lock, key, value []byte) (err error) {
 		err = l.ExpireTime.UnmarshalJSON(value)
 	case "request_id":
 		l.RequestID, err = plainText(value)
+	case "tree":
+		l.Tree = string(value) == "true"
+	case "on_expiry":
+		var text string
+		if text, err = plainText(value); err == nil && text == lock.Keep.String() {
+			l.OnExpiry = lock.Keep
+		}
+	case "set":
+		l.Set, err = parseSet(value)
+	case "stale":
+		err = l.StaleTime.UnmarshalJSON(value)
 	case "problem":
 		l.Problem, err = r.text(value)
 	case "data":
@@ -428,6 +468,8 @@ func (lr *lineReader) record(text []byte) (Record, error) {
 			r.Event.Actor, err = lr.text(value)
 		case "reason":
 			r.Event.Reason, err = lr.text(value)
+		case "previous":
+			r.Event.Previous, err = number[lock.Token](value)
 		case "more":
 			r.More = string(value) == "true"
 		case "batch":

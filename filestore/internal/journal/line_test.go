@@ -73,6 +73,15 @@ func TestRecord(t *testing.T) {
 			e.Lock.Data, e.Lock.Holder, e.Lock.TTL, e.Lock.RequestID = mustData(t, `{"a":[1,2.5,null,{"b":"x\ny"}],"é":"😀"}`), "alice@ci-7", 30*time.Second, "id-1"
 			e.Lock.Caller = "unix:alice"
 		}),
+		"stale, of a set": event(func(e *lock.Event) {
+			e.Type, e.Cause = lock.Updated, lock.Expired
+			e.Lock.OnExpiry, e.Lock.StaleTime, e.Lock.Set = lock.Keep, at.Add(time.Hour), lock.SetRef{ID: 6, Size: 64}
+		}),
+		"a tree that was handed over": event(func(e *lock.Event) { e.Lock.Tree, e.Previous = true, 5 }),
+		"of a set without an id":      event(func(e *lock.Event) { e.Lock.Set.Size = 2 }),
+		"the last of them": event(func(e *lock.Event) {
+			e.Previous, e.Lock.Set = math.MaxUint64, lock.SetRef{ID: math.MaxUint64, Size: math.MaxInt}
+		}),
 		"expired": event(func(e *lock.Event) {
 			e.Type, e.Cause, e.Lock.ExpireTime = lock.Unlocked, lock.Expired, at.Add(time.Hour)
 		}),
@@ -117,14 +126,16 @@ func FuzzRecord(f *testing.F) {
 		}
 		if kinds&1 == 1 {
 			l.ExpireTime = keptTime(at + 1)
+			l.OnExpiry, l.StaleTime, l.Set = lock.Keep, keptTime(at+3), lock.SetRef{ID: lock.Token(number) >> 1, Size: 1 + int(kinds)}
 		}
+		l.Tree = kinds&8 != 0
 		r := Record{Kind: KindExtended, More: more, batch: int64(number >> 1)}
 		if kinds&2 == 0 {
 			l.Revision = lock.Revision(max(number, 1))
 			r.Kind, r.Time = KindEvent, keptTime(at+2)
 			r.Event = lock.Event{
 				Revision: l.Revision, Time: r.Time, Type: lock.Locked + lock.EventType(kinds>>2)%3, Cause: lock.Request + lock.Cause(kinds>>4)%4,
-				Actor: text(actor), Reason: text(reason),
+				Actor: text(actor), Reason: text(reason), Previous: lock.Token(number >> 2),
 			}
 		}
 		r.Event.Lock = l
@@ -168,6 +179,9 @@ func TestParseRefuses(t *testing.T) {
 		"no revision":        `{"type":"locked","cause":"request","name":"x"`,
 		"an unknown type":    `{"revision":1,"type":"frozen","cause":"request","name":"x"`,
 		"an unknown cause":   `{"revision":1,"type":"locked","cause":"magic","name":"x"`,
+		"a bad set":          `{"revision":1,"type":"locked","cause":"request","name":"x","set":[1,"2"]`,
+		"a set of one":       `{"revision":1,"type":"locked","cause":"request","name":"x","set":[1]`,
+		"a bad stale time":   `{"revision":1,"type":"locked","cause":"request","name":"x","stale":"soon"`,
 		"a bad time":         `{"revision":1,"type":"locked","cause":"request","name":"x","time":"yesterday"`,
 		"a bad ttl":          `{"revision":1,"type":"locked","cause":"request","name":"x","ttl":"30"`,
 		"data that is none":  `{"revision":1,"type":"locked","cause":"request","name":"x","data":[1]`,

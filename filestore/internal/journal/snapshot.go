@@ -99,14 +99,6 @@ func writeSnapshot(f disk.File, revision lock.Revision, holds iter.Seq[Hold]) er
 	return w.Flush()
 }
 
-// appendFlag appends a boolean member, unless it is false.
-func appendFlag(b []byte, key string, v bool) []byte {
-	if !v {
-		return b
-	}
-	return append(appendKey(b, key), "true"...)
-}
-
 // pieceBytes is how much of a snapshot a processor decodes at a time.
 const pieceBytes = 256 << 10
 

@@ -68,9 +68,26 @@ func appendReserved(b []byte, key string, l *lock.Lock, location string) []byte 
 		if l.Holder != "" {
 			return yamldoc.AppendText(b, l.Holder, 2)
 		}
+	case "lock_on_expiry":
+		if l.OnExpiry == lock.Keep {
+			return append(b, "keep\n"...)
+		}
 	case "lock_request_id":
 		if l.RequestID != "" {
 			return yamldoc.AppendText(b, l.RequestID, 2)
+		}
+	case "lock_scope":
+		if l.Tree {
+			return append(b, "tree\n"...)
+		}
+	case "lock_set":
+		if l.Set != (lock.SetRef{}) {
+			b = append(strconv.AppendUint(b, uint64(l.Set.ID), 10), '/')
+			return append(strconv.AppendInt(b, int64(l.Set.Size), 10), '\n')
+		}
+	case "lock_stale":
+		if l.Stale() {
+			return appendTime(b, l.StaleTime)
 		}
 	case "lock_token":
 		return append(strconv.AppendUint(b, uint64(l.Token), 10), '\n')
@@ -122,10 +139,28 @@ type Content struct {
 	TTL         time.Duration
 	ExpireTime  time.Time
 	RequestID   string
+	OnExpiry    lock.OnExpiry
+	Set         lock.SetRef
+	StaleTime   time.Time
+	// Tree: lock_scope says tree. IsTree says whether that counts.
+	Tree bool
+	// Location is where the file was, by itself, when it was written.
+	Location string
+}
+
+// IsTree reports whether a file at location stands for a tree. It is read from the file of
+// hold; the zero Lock: of a new one. The key lock_scope counts, whoever wrote it, but not
+// in a copy: that has another lock_file_location, and not the hold's token.
+func (c Content) IsTree(hold lock.Lock, location string) bool {
+	isCopy := c.Location != "" && c.Location != location && (c.Token == 0 || c.Token != hold.Token)
+	if c.Problem != "" || c.Tree && isCopy { // nobody thaws by a slip
+		return hold.Tree
+	}
+	return c.Tree
 }
 
 // ContentOf returns what Read makes of what Append writes for a hold.
-func ContentOf(l lock.Lock) Content {
+func ContentOf(l lock.Lock, location string) Content {
 	return Content{
 		Data:        l.Data,
 		Token:       l.Token,
@@ -135,5 +170,10 @@ func ContentOf(l lock.Lock) Content {
 		TTL:         l.TTL,
 		ExpireTime:  l.ExpireTime,
 		RequestID:   l.RequestID,
+		OnExpiry:    l.OnExpiry,
+		Set:         l.Set,
+		StaleTime:   l.StaleTime,
+		Tree:        l.Tree,
+		Location:    location,
 	}
 }

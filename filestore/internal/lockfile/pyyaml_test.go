@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os/exec"
@@ -142,6 +143,10 @@ func TestPyYAMLReads(t *testing.T) {
 			if text != "" {
 				wants[i]["lock_holder"], wants[i]["lock_caller"], wants[i]["lock_request_id"] = text, text, text
 			}
+		}
+		if i%4 == 1 {
+			l.OnExpiry, l.Tree, l.Set, l.StaleTime = lock.Keep, true, lock.SetRef{ID: l.Token - 1, Size: 3}, l.AcquireTime
+			wants[i]["lock_on_expiry"], wants[i]["lock_scope"], wants[i]["lock_set"], wants[i]["lock_stale"] = "keep", "tree", fmt.Sprintf("%d/3", i), wants[i]["lock_acquired"]
 		}
 		requests[i].Load = string(lockfile.Append(nil, l, location))
 	}

@@ -38,6 +38,13 @@ func ReadAll(text []byte) (Content, Reserved) {
 	c.Holder, _ = keys["lock_holder"].(string)
 	c.Caller, _ = keys["lock_caller"].(string)
 	c.RequestID, _ = keys["lock_request_id"].(string)
+	c.Location, _ = keys["lock_file_location"].(string)
+	c.Tree = keys["lock_scope"] == "tree"
+	if keys["lock_on_expiry"] == "keep" {
+		c.OnExpiry = lock.Keep
+	}
+	c.Set = readSet(keys["lock_set"])
+	c.StaleTime = readTime(keys["lock_stale"])
 	c.AcquireTime = readTime(keys["lock_acquired"])
 	c.ExpireTime = readTime(keys["lock_expires"])
 	if ttl, ok := keys["lock_ttl"].(string); ok {
@@ -75,6 +82,18 @@ func readToken(mapping *yaml.Node) (token lock.Token) {
 		token = lock.Token(digits)
 	}
 	return token
+}
+
+// readSet reads lock_set as the server writes it.
+func readSet(value any) lock.SetRef {
+	text, _ := value.(string)
+	id, size, _ := strings.Cut(text, "/")
+	token, err := strconv.ParseUint(id, 10, 64)
+	holds, notSize := strconv.ParseUint(size, 10, 31)
+	if err != nil || notSize != nil || token > mostToken {
+		return lock.SetRef{}
+	}
+	return lock.SetRef{ID: lock.Token(token), Size: int(holds)}
 }
 
 func readTime(value any) time.Time {

@@ -174,6 +174,21 @@ func TestReadReserved(t *testing.T) {
 			"lock_token: 42\nlock_holder: alice@ci-7\nlock_caller: \"github:o/r@main run 7\"\nlock_acquired: \"2026-11-22T19:03:11.482Z\"\nlock_ttl: 1h30m\nlock_expires: \"2026-11-22T20:03:11.482+01:00\"\nlock_request_id: id-1\n",
 			lockfile.Content{Token: 42, Holder: "alice@ci-7", Caller: "github:o/r@main run 7", AcquireTime: at, TTL: 90 * time.Minute, ExpireTime: at, RequestID: "id-1"},
 		},
+		"a tree":                    {"lock_scope: tree\n", lockfile.Content{Tree: true}},
+		"a tree in quotes":          {"lock_scope: 'tree'\n", lockfile.Content{Tree: true}},
+		"another scope":             {"lock_scope: trees\n", lockfile.Content{}},
+		"no scope":                  {"lock_scope:\n", lockfile.Content{}},
+		"a list as the scope":       {"lock_scope: [tree]\n", lockfile.Content{}},
+		"true as the scope":         {"lock_scope: true\n", lockfile.Content{}},
+		"a tree, further down":      {"a:\n  lock_scope: tree\n", lockfile.Content{Data: parseData(t, `{"a":{"lock_scope":"tree"}}`)}},
+		"a place":                   {"lock_file_location: /tmp/x.lock\n", lockfile.Content{Location: "/tmp/x.lock"}},
+		"a hold that is kept":       {"lock_on_expiry: keep\nlock_stale: \"2026-11-22T19:03:11.482Z\"\nlock_set: 41/3\n", lockfile.Content{OnExpiry: lock.Keep, StaleTime: at, Set: lock.SetRef{ID: 41, Size: 3}}},
+		"release":                   {"lock_on_expiry: release\n", lockfile.Content{}},
+		"a set of no size":          {"lock_set: 41\n", lockfile.Content{}},
+		"a set of too many numbers": {"lock_set: 41/3/2\n", lockfile.Content{}},
+		"a set past all integers":   {"lock_set: 18446744073709551616/2\n", lockfile.Content{}},
+		"a negative set":            {"lock_set: -1/2\n", lockfile.Content{}},
+		"a set like a joke":         {"lock_set: 18446744073709551615/2\n", lockfile.Content{}},
 		"a time without quotes":     {"lock_acquired: 2026-11-22T19:03:11.482Z\n", lockfile.Content{AcquireTime: at}},
 		"a time without a zone":     {"lock_acquired: 2026-11-22 19:03:11\n", lockfile.Content{}},
 		"a negative token":          {"lock_token: -1\n", lockfile.Content{}},
@@ -212,7 +227,7 @@ func FuzzRead(f *testing.F) {
 	}
 	for _, text := range []string{
 		"a: &x 1\nb: *x\n", "? [1, {a: b}]\n: x\n", "a: !foo 12\n", "{a: 1, a: 2}\n", "a: 1\n---\nb: 2\n", "a: >\n  x\n\n  y\n", "a: |2-\n   x\n",
-		"a: 2019-12-20\nb: .nan\nc: 0x1F\nd: 1_000\ne: 0o17\nf: 0b1\ng: 1e400\n", "lock_token: 1e300\nlock_ttl: 1ns\nlock_expires: 0001-01-01T00:00:00Z\n", "\ufeffa: 1\r\n", "a:\n- b\n-\n  - c\n", nested(33), "<<: [{a: 1}]\n", "!!map {? a, b}\n",
+		"a: 2019-12-20\nb: .nan\nc: 0x1F\nd: 1_000\ne: 0o17\nf: 0b1\ng: 1e400\n", "lock_token: 1e300\nlock_ttl: 1ns\nlock_expires: 0001-01-01T00:00:00Z\n", "lock_scope: tree\nlock_set: 41/3\nlock_on_expiry: keep\nlock_stale: 2026-11-22T19:03:11.482Z\nlock_file_location: /tmp/y.lock\n", "\ufeffa: 1\r\n", "a:\n- b\n-\n  - c\n", nested(33), "<<: [{a: 1}]\n", "!!map {? a, b}\n",
 	} {
 		f.Add([]byte(text))
 	}
@@ -237,6 +252,16 @@ func FuzzRead(f *testing.F) {
 		if y := c.AcquireTime.Year(); !c.AcquireTime.IsZero() && (y < 1 || y > 9999) {
 			return // not a time that is written
 		}
-		checkAppendRead(t, lock.Lock{Data: c.Data, Token: cmp.Or(c.Token, 1), Holder: c.Holder, Caller: c.Caller, RequestID: c.RequestID, TTL: c.TTL, AcquireTime: c.AcquireTime.Truncate(time.Millisecond)})
+		if y := c.StaleTime.Year(); !c.StaleTime.IsZero() && (y < 1 || y > 9999) {
+			c.StaleTime = time.Time{}
+		}
+		l := lock.Lock{
+			Data: c.Data, Token: cmp.Or(c.Token, 1), Holder: c.Holder, Caller: c.Caller, RequestID: c.RequestID, TTL: c.TTL, AcquireTime: c.AcquireTime.Truncate(time.Millisecond),
+			Set: c.Set, OnExpiry: c.OnExpiry, StaleTime: c.StaleTime.Truncate(time.Millisecond), Tree: c.IsTree(lock.Lock{}, "/x.lock"),
+		}
+		if l.Tree && c.Location != "" && c.Location != "/x.lock" {
+			t.Errorf("a tree is copied from %q", c.Location)
+		}
+		checkAppendRead(t, l)
 	})
 }

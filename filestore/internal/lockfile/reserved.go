@@ -55,6 +55,10 @@ func (r Reserved) Warnings(l lock.Lock, location string, extended bool) string {
 		if extended && (s.key == "lock_ttl" || s.key == "lock_expires") {
 			continue
 		}
+		if s.key == "lock_scope" && s.text == "tree" && !l.Tree {
+			lines = append(lines, "lock_scope: tree does not count; the file is a copy, which its lock_file_location says")
+			continue
+		}
 		written = appendReserved(written[:0], s.key, &l, location)
 		if isWritten(written, s) {
 			continue // as a rule, and a start looks at millions

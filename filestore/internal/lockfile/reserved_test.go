@@ -24,6 +24,10 @@ func TestWarnings(t *testing.T) {
 	}
 	expiring := leased
 	expiring.TTL, expiring.ExpireTime, expiring.Holder, expiring.Caller = 0, at.Add(time.Hour), "", ""
+	kept := leased
+	kept.OnExpiry, kept.Set, kept.StaleTime = lock.Keep, lock.SetRef{ID: 41, Size: 3}, at.Add(time.Hour)
+	tree := expiring
+	tree.Tree = true
 	for _, test := range []struct {
 		name     string
 		lock     lock.Lock
@@ -33,6 +37,28 @@ func TestWarnings(t *testing.T) {
 	}{
 		{name: "as it was written", lock: leased},
 		{name: "as it was written, with an expire time", lock: expiring},
+		{name: "as it was written, stale and of a set", lock: kept},
+		{name: "as it was written, a tree", lock: tree},
+		{name: "a tree that somebody made", lock: tree, edit: []string{"lock_scope: tree", "lock_scope: 'tree'"}},
+		{name: "another scope", lock: leased, edit: []string{"lock_token: 42", "lock_token: 42\nlock_scope: all"},
+			want: []string{"lock_scope: all does not count; there is none"}},
+		{name: "the scope of a copy", lock: expiring, edit: []string{"lock_token: 42", "lock_token: 42\nlock_scope: tree", location, "/tmp/locks/prod.lock"},
+			want: []string{
+				"lock_file_location: /tmp/locks/prod.lock does not count; it is " + location,
+				"lock_scope: tree does not count; the file is a copy, which its lock_file_location says",
+			}},
+		{name: "stale, kept and of a set by hand", lock: leased, edit: []string{"lock_token: 42", "lock_token: 42\nlock_stale: \"2026-11-22T19:03:11.482Z\"\nlock_set: 41/3\nlock_on_expiry: keep"},
+			want: []string{
+				"lock_on_expiry: keep does not count; there is none",
+				"lock_set: 41/3 does not count; there is none",
+				"lock_stale: 2026-11-22T19:03:11.482Z does not count; there is none",
+			}},
+		{name: "stale, kept and of a set otherwise", lock: kept, edit: []string{"41/3", "41/2", "20:03:11", "21:03:11", "expiry: keep", "expiry: release"},
+			want: []string{
+				"lock_on_expiry: release does not count; it is keep",
+				"lock_set: 41/2 does not count; it is 41/3",
+				"lock_stale: 2026-11-22T21:03:11.482Z does not count; it is 2026-11-22T20:03:11.482Z",
+			}},
 		{name: "the user's own keys", lock: leased, edit: []string{"msg: mine", "msg: yours\nlock_color: red"}},
 		{name: "without the reserved keys", lock: leased, edit: []string{"lock_holder: alice@ci-7\n", "", "lock_token: 42\n", ""}},
 		{name: "the same in other words", lock: leased, edit: []string{"lock_ttl: 30m", "lock_ttl: '1800s'", "lock_holder: alice@ci-7", `lock_holder: "alice@ci-7"`}},

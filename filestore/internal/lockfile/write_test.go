@@ -69,6 +69,13 @@ func TestAppendRead(t *testing.T) {
 		"caller of CI":        {Caller: "github:acme/web@refs/heads/main run 4711", TTL: time.Minute},
 		"request id":          {RequestID: "0e3"},
 		"request id, digits":  {RequestID: "123"},
+		"tree":                {Tree: true},
+		"keep":                {OnExpiry: lock.Keep, TTL: time.Minute},
+		"stale":               {OnExpiry: lock.Keep, TTL: time.Minute, StaleTime: acquired.Add(time.Minute)},
+		"of a set":            {Set: lock.SetRef{ID: 41, Size: 3}},
+		"of the largest set":  {Set: lock.SetRef{ID: 1 << 62, Size: 64}},
+		"of a set yet to be":  {Set: lock.SetRef{Size: 2}},
+		"stale, of a set":     {OnExpiry: lock.Keep, StaleTime: acquired, Set: lock.SetRef{ID: 7, Size: 64}, Holder: "alice"},
 		"token 2^53":          {Token: 1 << 53},
 		"token 2^53+1":        {Token: 1<<53 + 1},
 		"token 2^62":          {Token: 1 << 62},
@@ -150,6 +157,7 @@ func checkAppendRead(t *testing.T, l lock.Lock) {
 	want := lockfile.Content{
 		Data: l.Data, Token: l.Token, Holder: l.Holder, Caller: l.Caller, AcquireTime: l.AcquireTime,
 		TTL: l.TTL, ExpireTime: l.ExpireTime, RequestID: l.RequestID,
+		OnExpiry: l.OnExpiry, Set: l.Set, StaleTime: l.StaleTime, Tree: l.Tree, Location: location,
 	}
 	if got != want {
 		t.Errorf("reading what was written:\n got %+v\nwant %+v\nfile:\n%s", got, want, text)

@@ -126,8 +126,11 @@ func (p *Past) isOwn(found Found) bool {
 
 // says reports whether a file says what the past does.
 func (p *Past) says(found Found) bool {
-	return p.Hold.Data == found.Data && p.Hold.Problem == found.Problem
+	return p.Hold.Data == found.Data && p.Hold.Problem == found.Problem && p.Hold.Tree == p.isTree(found)
 }
+
+// isTree reports whether a file, as one of the hold's, stands for a tree.
+func (p *Past) isTree(found Found) bool { return found.IsTree(p.Hold, found.Location) }
 
 // LastFile is what the past knows of the hold's file.
 func (p *Past) LastFile() (file journal.FileID, token lock.Token) {

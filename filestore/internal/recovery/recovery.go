@@ -170,6 +170,9 @@ func (c lockCase) judge(asides []Aside) Verdict {
 func (c lockCase) judgeHold() Verdict {
 	own := c.isOwn(c.found)
 	switch {
+	case c.isAsHeld(c.found) && own && c.recent && !c.ByFile && !c.Edited && !c.found.StaleTime.Equal(c.Hold.StaleTime):
+		return c.rewrite("the lock file of a hold that became stale does not say so")
+
 	case c.isAsHeld(c.found):
 		return Verdict{Remedy: Keep, Lock: c.Hold}
 
@@ -184,7 +187,7 @@ func (c lockCase) judgeHold() Verdict {
 
 	case own, c.isSameFile(c.found), c.ByFile && !c.knows(c.found.Token):
 		edited := c.Hold.WithData(c.found.Data)
-		edited.Problem = c.found.Problem
+		edited.Problem, edited.Tree = c.found.Problem, c.isTree(c.found)
 		return Verdict{Remedy: Tell, Why: "the lock file was edited while no server ran", Lock: edited, Event: lock.Updated}
 	}
 	return adopt("the lock file was replaced while no server ran")
@@ -255,6 +258,7 @@ func (f Found) isWritten() bool {
 	l := lock.Lock{
 		Data: f.Data, Token: f.Token, Holder: f.Holder, Caller: f.Caller, AcquireTime: f.AcquireTime,
 		TTL: f.TTL, ExpireTime: f.ExpireTime, RequestID: f.RequestID,
+		Tree: f.Tree, Set: f.Set, OnExpiry: f.OnExpiry, StaleTime: f.StaleTime,
 	}
 	return f.Problem == "" && bytes.Equal(f.Text, lockfile.Append(nil, l, f.Location))
 }
@@ -334,6 +338,6 @@ func (c lockCase) isBack() bool {
 		return false
 	}
 	return slices.ContainsFunc(c.byHand, func(before replaced) bool {
-		return before.at > c.Checkpoint && before.Data == c.found.Data && before.Problem == c.found.Problem
+		return before.at > c.Checkpoint && before.Data == c.found.Data && before.Problem == c.found.Problem && before.Tree == c.found.IsTree(before.Lock, c.found.Location)
 	})
 }
