@@ -16,9 +16,9 @@ func withSet(size int) func(*lock.Change) {
 	return func(c *lock.Change) { c.Lock.Set = lock.SetRef{Size: size} }
 }
 
-// testSet: the holds that are granted in one commit as a set know it by the token of the
+// testSetIDs: the holds that are granted in one commit as a set know it by the token of the
 // first of them; others in the commit do not.
-func testSet(s tested) {
+func testSetIDs(s tested) {
 	replaced := s.lock("b")
 	updated := s.lock("e", withSet(2))
 	if want := (lock.SetRef{ID: updated.Token, Size: 2}); updated.Set != want {

@@ -32,7 +32,7 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "CheckCommit", testCheckCommit)
 	run(t, open, "HandOver", testHandOver)
 	run(t, open, "HandOverOfMany", testHandOverOfMany)
-	run(t, open, "Set", testSet)
+	run(t, open, "SetIDs", testSetIDs)
 	run(t, open, "SetsOfAll", testSetsOfAll)
 	run(t, open, "Previous", testPrevious)
 	run(t, open, "BecomesStale", testBecomesStale)

@@ -41,7 +41,7 @@ var mutants = map[string]struct {
 		second, err := s.Commit(ctx, changes[half:], guards...)
 		return append(first, second...), err
 	}},
-	"a set of each hold": {"TestStore/Set", func(ctx context.Context, s lock.Store, changes []lock.Change, guards []lock.Guard) (events []lock.Event, err error) {
+	"a set of each hold": {"TestStore/SetIDs", func(ctx context.Context, s lock.Store, changes []lock.Change, guards []lock.Guard) (events []lock.Event, err error) {
 		for i := range changes {
 			if set := &changes[i].Lock.Set; set.Size > 0 && set.ID == 0 {
 				set.ID = lock.Token(i + 1)
