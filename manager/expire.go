@@ -14,7 +14,7 @@ func (m *Manager) expire(ctx context.Context, ended *lease.Lease) error {
 	if err != nil {
 		return err
 	}
-	defer m.leave(q)
+	defer m.leave(q.alone...)
 	for {
 		l, err := m.present(ctx, ended.Name)
 		switch {
@@ -63,7 +63,7 @@ func (m *Manager) endLease(ctx context.Context, q *queue, l lock.Lock) error {
 func (m *Manager) keepStale(ctx context.Context, q *queue, l lock.Lock) error {
 	stale := l
 	stale.StaleTime = now()
-	_, err := m.commit(ctx, []*queue{q}, nil, nil, lock.Change{
+	_, err := m.commit(ctx, q.alone, nil, nil, lock.Change{
 		Type:   lock.Updated,
 		Cause:  lock.Expired,
 		Reason: "the lease ran out, and the hold is kept for somebody to look",

@@ -39,7 +39,7 @@ func (m *Manager) Lock(ctx context.Context, caller lock.Caller, request lock.Loc
 	if err != nil {
 		return lock.Grant{}, err
 	}
-	defer m.forget(q)
+	defer m.forget(q.alone...)
 	grant, inLine, err := m.grantOrQueue(ctx, q, caller, request)
 	if inLine == nil {
 		return grant, err
@@ -57,7 +57,7 @@ func (m *Manager) Lock(ctx context.Context, caller lock.Caller, request lock.Loc
 // grantOrQueue is Lock up to where the request stands in line. The caller must hold the
 // queue, which it passes on.
 func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller, request lock.LockRequest) (lock.Grant, *call, error) {
-	defer m.pass(q)
+	defer m.pass(q.alone...)
 	if request.Shared {
 		l, err := m.sharedAgain(ctx, q, caller, request.RequestID)
 		if err != nil || l.Held() {
@@ -109,7 +109,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 		case l.Held() && (request.Wait == 0 || request.RefuseManual && l.Manual()):
 			return lock.Grant{}, nil, heldError(m.described(l), 0)
 		}
-		c, err := m.standInLine(ctx, caller, request, []*queue{q}, nil)
+		c, err := m.standInLine(ctx, caller, request, q.alone, nil)
 		return lock.Grant{}, c, err
 	}
 }
@@ -458,7 +458,7 @@ func (m *Manager) grant(ctx context.Context, q *queue, caller lock.Caller, reque
 		change.Reason = m.throughLocked(&request, q.name)
 		m.mu.Unlock()
 	}
-	events, err := m.commit(ctx, []*queue{q}, nil, guards, change)
+	events, err := m.commit(ctx, q.alone, nil, guards, change)
 	if err != nil {
 		return lock.Lock{}, err
 	}
@@ -494,7 +494,7 @@ func (m *Manager) grantNext(q *queue) (held bool, notNow error) {
 		if w == nil {
 			break
 		}
-		queues := []*queue{q}
+		queues := q.alone
 		var locks []lock.Lock
 		if err == nil {
 			locks, err = m.grantAll(queues, w)
@@ -629,13 +629,13 @@ func (m *Manager) handOverSoonLocked(q *queue) {
 		select {
 		case <-q.sem:
 		case <-m.running.Done():
-			m.forget(q)
+			m.forget(q.alone...)
 			return
 		}
 		m.mu.Lock()
 		q.handingOver = false
 		m.mu.Unlock()
 		m.grantNext(q)
-		m.leave(q)
+		m.leave(q.alone...)
 	})
 }

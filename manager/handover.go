@@ -60,7 +60,7 @@ func checkHandOver(r *lock.HandOverRequest) error {
 // handOverHeld is HandOver up to where there is nothing to hand over: it returns the lock if
 // that is free. The caller must hold the queue, which it leaves.
 func (m *Manager) handOverHeld(ctx context.Context, q *queue, caller lock.Caller, request lock.HandOverRequest) (lock.Lock, error) {
-	defer m.leave(q)
+	defer m.leave(q.alone...)
 	for {
 		present, err := m.present(ctx, request.Name)
 		if err == nil && isHandedOver(present, &request) {
@@ -77,7 +77,7 @@ func (m *Manager) handOverHeld(ctx context.Context, q *queue, caller lock.Caller
 			}
 		}
 		m.adopt(l.Token)
-		event, err := m.commit(ctx, []*queue{q}, nil, nil, handingOver(l, caller, &request))
+		event, err := m.commit(ctx, q.alone, nil, nil, handingOver(l, caller, &request))
 		if errors.Is(err, lock.ErrConflict) {
 			continue
 		}

@@ -288,7 +288,7 @@ func (m *Manager) stir(name lock.Name) {
 	m.mu.Lock()
 	q := m.queues[name.Base()]
 	if q == nil && m.special.Load() > 0 {
-		q = &queue{name: name.Base(), sem: make(chan struct{}, 1)} // nobody waits for it itself
+		q = newQueue(name.Base()) // nobody waits for it itself
 	}
 	if q != nil && q.refusers == 0 && m.special.Load() == 0 {
 		q = nil

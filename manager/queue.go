@@ -15,8 +15,9 @@ import (
 // and keeps those that wait for it. It is in Manager.queues as long as anybody uses it.
 type queue struct {
 	name    lock.Name
-	users   int // requests and grants that refer to it; guarded by Manager.mu
-	waiting int // calls that stand in line or are being granted; guarded by Manager.mu
+	alone   []*queue // itself, for what takes several
+	users   int      // requests and grants that refer to it; guarded by Manager.mu
+	waiting int      // calls that stand in line or are being granted; guarded by Manager.mu
 
 	handingOver bool // a hand-over waits to hold the queue; guarded by Manager.mu
 
@@ -37,11 +38,18 @@ type queue struct {
 	behind    []*scope               // whose ends it is told of; guarded by Manager.mu
 }
 
+// newQueue returns a queue that somebody holds.
+func newQueue(name lock.Name) *queue {
+	q := &queue{name: name, sem: make(chan struct{}, 1)}
+	q.alone = []*queue{q}
+	return q
+}
+
 // queueLocked returns the queue of a lock, which has one user more. The caller must hold mu.
 func (m *Manager) queueLocked(name lock.Name) *queue {
 	q := m.queues[name]
 	if q == nil {
-		q = &queue{name: name, sem: make(chan struct{}, 1)}
+		q = newQueue(name)
 		q.sem <- struct{}{}
 		m.queues[name] = q
 	}
@@ -59,17 +67,17 @@ func (m *Manager) enter(ctx context.Context, name lock.Name) (*queue, error) {
 	case <-q.sem: // as a rule nobody else has it
 	default:
 		if err := m.hold(ctx, q); err != nil {
-			m.forget(q)
+			m.forget(q.alone...)
 			return nil, err
 		}
 	}
 	// Both may have come at the same time.
 	switch {
 	case ctx.Err() != nil:
-		m.leave(q)
+		m.leave(q.alone...)
 		return nil, ctx.Err()
 	case m.running.Err() != nil:
-		m.leave(q)
+		m.leave(q.alone...)
 		return nil, shuttingDown()
 	}
 	return q, nil

@@ -28,7 +28,7 @@ func (m *Manager) Unlock(ctx context.Context, caller lock.Caller, request lock.U
 	if err != nil {
 		return lock.Release{}, err
 	}
-	defer m.leave(q)
+	defer m.leave(q.alone...)
 	for {
 		l, err := m.present(ctx, request.Name)
 		if err == nil {
@@ -135,7 +135,7 @@ func (m *Manager) staleToken(l lock.Lock, token lock.Token) error {
 
 // end commits the end of the hold l, as change has it. The caller must hold the queue.
 func (m *Manager) end(ctx context.Context, q *queue, l lock.Lock, change lock.Change) (lock.Event, error) {
-	events, err := m.commit(ctx, []*queue{q}, nil, nil, ending(l, change))
+	events, err := m.commit(ctx, q.alone, nil, nil, ending(l, change))
 	if err != nil {
 		return lock.Event{}, err
 	}
@@ -184,7 +184,7 @@ func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock
 			m.keepPlace(w, outcome)
 		}
 	}()
-	queues := []*queue{q}
+	queues := q.alone
 	grants, guards, err := m.grantsOf(queues, w)
 	if err != nil {
 		return lock.Event{}, lock.Lock{}, err

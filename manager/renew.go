@@ -44,7 +44,7 @@ func (m *Manager) Renew(ctx context.Context, caller lock.Caller, request lock.Re
 // renewHeld is Renew up to where there is nothing to renew: it returns the lock if that is
 // free. The caller must hold the queue, which it leaves.
 func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, request lock.RenewRequest) (lock.Lock, error) {
-	defer m.leave(q)
+	defer m.leave(q.alone...)
 	for {
 		l, err := m.renewable(ctx, q, caller, request)
 		if err != nil || !l.Held() {
@@ -74,7 +74,7 @@ func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, r
 			change.Type = lock.Extended
 		}
 		if change.Type != 0 {
-			events, err := m.commit(ctx, []*queue{q}, nil, nil, change)
+			events, err := m.commit(ctx, q.alone, nil, nil, change)
 			if errors.Is(err, lock.ErrConflict) {
 				continue
 			}

@@ -261,7 +261,7 @@ func (m *Manager) awaitBarrier(w *waiter, b *barrier, busy []*queue) {
 	for _, q := range busy {
 		select {
 		case <-q.sem:
-			m.pass(q)
+			m.pass(q.alone...)
 		case <-m.running.Done():
 			return
 		}

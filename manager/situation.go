@@ -15,6 +15,9 @@ const (
 // situated adds who waits for a lock and what stands around it.
 func (m *Manager) situated(l lock.Lock, most int) lock.Lock {
 	s, maybeShared, waiters := m.situation(l, most)
+	if s == nil {
+		return l
+	}
 	l.Waiters = waiters
 	if maybeShared {
 		s.SharedHolds = m.count(l.Name.Slots())
@@ -23,7 +26,7 @@ func (m *Manager) situated(l lock.Lock, most int) lock.Lock {
 		}
 	}
 	if s.Waiting != nil || s.SharedHolds > 0 || s.BlockedBy != nil || s.Conflict != "" {
-		l.Situation = &s
+		l.Situation = s
 	}
 	return l
 }
@@ -45,14 +48,15 @@ func (m *Manager) withHeldBelow(l lock.Lock) lock.Lock {
 }
 
 // situation returns what a look at the lines tells of a lock, whether shared holds of it may
-// stand, and how many wait for it.
-func (m *Manager) situation(l lock.Lock, most int) (s lock.Situation, maybeShared bool, waiters int) {
+// stand, and how many wait for it; nil: there is nothing around it.
+func (m *Manager) situation(l lock.Lock, most int) (s *lock.Situation, maybeShared bool, waiters int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	q := m.queues[l.Name]
 	if (q == nil || q.line.Len() == 0) && m.special.Load() == 0 {
-		return s, false, 0 // as a rule
+		return nil, false, 0 // as a rule
 	}
+	s = new(lock.Situation)
 	if q != nil {
 		waiters = q.line.Len() - q.onces
 		for e := q.line.Front(); e != nil && len(s.Waiting) < most; e = e.Next() {

@@ -84,7 +84,7 @@ func (m *Manager) undoAgain(l lock.Lock) error {
 	if err != nil {
 		return err
 	}
-	defer m.leave(q)
+	defer m.leave(q.alone...)
 	m.mu.Lock()
 	actor, untold := m.untold[l.Token]
 	m.mu.Unlock()
