@@ -88,13 +88,14 @@ func (s *Service) lockSetResponse(grant lock.SetGrant) *pylokv1.LockSetResponse 
 	return response
 }
 
-// lockMessageWithin is lockMessage as long as there is room, which it takes of, and brief
-// then.
+// lockMessageWithin is lockMessage, and takes of the room, until one does not fit: that and
+// those after it are brief.
 func (s *Service) lockMessageWithin(room *int, l lock.Lock) *pylokv1.Lock {
-	message := s.lockMessage(l)
-	if size := proto.Size(message); size <= *room {
-		*room -= size
-		return message
+	if *room > 0 {
+		message := s.lockMessage(l)
+		if *room -= proto.Size(message); *room >= 0 {
+			return message
+		}
 	}
 	return s.lockMessage(brief(l))
 }

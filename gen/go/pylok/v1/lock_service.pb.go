@@ -1624,7 +1624,9 @@ func (*LockSetRequest_ExpireTime) isLockSetRequest_Expiry() {}
 // LockSetResponse is the answer of LockSet.
 type LockSetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The holds that were granted, in name order.
+	// The holds that were granted, in name order. From where they take 2 MiB together they
+	// are brief: of its data each has at most the key `msg`, and nothing of what stands
+	// around it, such as Lock.waiting.
 	Locks []*Lock `protobuf:"bytes,1,rep,name=locks,proto3" json:"locks,omitempty"`
 	// How long the request waited. 0 when it did not.
 	Queued        *durationpb.Duration `protobuf:"bytes,2,opt,name=queued,proto3" json:"queued,omitempty"`
@@ -1878,7 +1880,8 @@ type SetAnswer struct {
 	// The token of the hold.
 	Token uint64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
 	// For UnlockSet the hold as it was, for RenewSet as it now stands. Where nothing was
-	// done: the lock as it stands, if that is known.
+	// done: the lock as it stands, if that is known. Brief, as in LockSetResponse, where all
+	// the locks of the answers take much room.
 	Lock *Lock `protobuf:"bytes,3,opt,name=lock,proto3" json:"lock,omitempty"`
 	// For UnlockSet, the revision of the release. 0: nothing was released.
 	Revision uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`

@@ -64,10 +64,12 @@ const (
 //
 // Errors: each has a google.rpc.ErrorInfo detail with domain `pylok` and one of
 // the reasons below; program against the reason, not the message. LOCK_HELD and
-// NOT_HOLDER also carry the present Lock as a detail, of its data at most the key
-// `msg` where the error would be larger than 4 KiB. INVALID_NAME,
+// NOT_HOLDER also carry the present Lock as a detail. Where the error would be larger
+// than 4 KiB, that is brief: of its data it has at most the key `msg`, and nothing of what
+// stands around it, such as Lock.waiting. INVALID_NAME,
 // INVALID_ARGUMENT and DATA_TOO_LARGE also carry google.rpc.BadRequest with the
-// field at fault, as it is named here, and what is wrong with it. A value outside
+// field at fault, as it is named here, such as `ttl` or `holds[2].token`, and what is
+// wrong with it. A value outside
 // the range that its comment gives is INVALID_ARGUMENT. gRPC itself refuses a
 // request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
 //
@@ -479,10 +481,12 @@ func (c *lockServiceClient) May(ctx context.Context, in *MayRequest, opts ...grp
 //
 // Errors: each has a google.rpc.ErrorInfo detail with domain `pylok` and one of
 // the reasons below; program against the reason, not the message. LOCK_HELD and
-// NOT_HOLDER also carry the present Lock as a detail, of its data at most the key
-// `msg` where the error would be larger than 4 KiB. INVALID_NAME,
+// NOT_HOLDER also carry the present Lock as a detail. Where the error would be larger
+// than 4 KiB, that is brief: of its data it has at most the key `msg`, and nothing of what
+// stands around it, such as Lock.waiting. INVALID_NAME,
 // INVALID_ARGUMENT and DATA_TOO_LARGE also carry google.rpc.BadRequest with the
-// field at fault, as it is named here, and what is wrong with it. A value outside
+// field at fault, as it is named here, such as `ttl` or `holds[2].token`, and what is
+// wrong with it. A value outside
 // the range that its comment gives is INVALID_ARGUMENT. gRPC itself refuses a
 // request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
 //

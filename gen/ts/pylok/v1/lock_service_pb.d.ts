@@ -827,7 +827,9 @@ export declare const LockSetRequestSchema: GenMessage<LockSetRequest>;
  */
 export declare type LockSetResponse = Message<"pylok.v1.LockSetResponse"> & {
   /**
-   * The holds that were granted, in name order.
+   * The holds that were granted, in name order. From where they take 2 MiB together they
+   * are brief: of its data each has at most the key `msg`, and nothing of what stands
+   * around it, such as Lock.waiting.
    *
    * @generated from field: repeated pylok.v1.Lock locks = 1;
    */
@@ -973,7 +975,8 @@ export declare type SetAnswer = Message<"pylok.v1.SetAnswer"> & {
 
   /**
    * For UnlockSet the hold as it was, for RenewSet as it now stands. Where nothing was
-   * done: the lock as it stands, if that is known.
+   * done: the lock as it stands, if that is known. Brief, as in LockSetResponse, where all
+   * the locks of the answers take much room.
    *
    * @generated from field: pylok.v1.Lock lock = 3;
    */
@@ -2284,10 +2287,12 @@ export declare const EventCauseSchema: GenEnum<EventCause>;
  *
  * Errors: each has a google.rpc.ErrorInfo detail with domain `pylok` and one of
  * the reasons below; program against the reason, not the message. LOCK_HELD and
- * NOT_HOLDER also carry the present Lock as a detail, of its data at most the key
- * `msg` where the error would be larger than 4 KiB. INVALID_NAME,
+ * NOT_HOLDER also carry the present Lock as a detail. Where the error would be larger
+ * than 4 KiB, that is brief: of its data it has at most the key `msg`, and nothing of what
+ * stands around it, such as Lock.waiting. INVALID_NAME,
  * INVALID_ARGUMENT and DATA_TOO_LARGE also carry google.rpc.BadRequest with the
- * field at fault, as it is named here, and what is wrong with it. A value outside
+ * field at fault, as it is named here, such as `ttl` or `holds[2].token`, and what is
+ * wrong with it. A value outside
  * the range that its comment gives is INVALID_ARGUMENT. gRPC itself refuses a
  * request of more than 1 MiB: RESOURCE_EXHAUSTED without a reason.
  *
