@@ -114,6 +114,7 @@ func (m *Manager) standLocked(w *waiter) {
 		}
 		if w.request.RefuseManual {
 			q.refusers++
+			m.refusing.Add(1)
 		}
 		if w.request.ThroughFreeze {
 			q.throughs++
@@ -139,6 +140,7 @@ func (m *Manager) removeLocked(w *waiter) {
 		}
 		if w.request.RefuseManual {
 			q.refusers--
+			m.refusing.Add(-1)
 		}
 		if w.request.ThroughFreeze {
 			q.throughs--

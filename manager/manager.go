@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,8 @@ type Manager struct {
 	shared       map[lock.Name]int    // locks of which shared holds may stand, and up to which number all those below do
 	awake        []*queue             // to be walked over next: what stood before those in their lines is over
 	special      atomic.Int32         // how many there are of both; may be read without mu
+	closing      atomic.Int32         // how many requests for a tree keep later ones below waiting; likewise
+	refusing     atomic.Int32         // how many requests wait for no person; likewise
 	asked        map[lock.Name]*asked // what was asked of holders
 	waiting      int                  // calls that wait, for any lock
 	waitingBytes int                  // that they keep
@@ -248,55 +251,61 @@ func (m *Manager) catchUp(ctx context.Context) (lock.Revision, error) {
 func (m *Manager) heard(events []lock.Event) {
 	m.leases.Follow(events)
 	for _, event := range events {
-		name := event.Lock.Name
+		l := event.Lock
 		if event.Type != lock.Unlocked {
-			if event.Lock.Tree || event.Lock.Shared() {
+			if l.Tree || l.Shared() {
 				m.mu.Lock()
-				m.observeLocked(event.Lock)
+				m.observeLocked(l)
 				m.mu.Unlock()
 			}
+			if event.Type == lock.Updated {
+				m.over(l.Name) // it may be a tree no more
+			}
 			if event.Cause == lock.File {
-				if _, problem := event.Lock.Data.ExpireTime(event.Lock.AcquireTime); problem != "" {
-					m.config.Logger.Warn("expire is not acted upon", "name", event.Lock.Name, "problem", problem)
+				if _, problem := l.Data.ExpireTime(l.AcquireTime); problem != "" {
+					m.config.Logger.Warn("expire is not acted upon", "name", l.Name, "problem", problem)
 				}
 			}
-			if event.Type == lock.Updated {
-				m.over(name) // it may be a tree no more
-			}
-			m.stir(name)
 			continue
 		}
-		m.over(name)
+		m.over(l.Name)
 		m.mu.Lock()
-		if a := m.asked[name]; a != nil && a.token <= event.Lock.Token {
-			delete(m.asked, name)
+		if a := m.asked[l.Name]; a != nil && a.token <= l.Token {
+			delete(m.asked, l.Name)
 		}
-		q := m.queues[name.Base()]
-		if q != nil {
+		if q := m.queues[l.Name.Base()]; q != nil {
 			m.handOverSoonLocked(q)
 		}
 		m.mu.Unlock()
-		if q == nil {
-			m.stir(name)
-		}
 	}
+	m.stir(events)
 }
 
-// stir has it decided anew what may be decided otherwise now that a lock has changed: for
-// those who wait for what is above it, and those who wait for no person.
-func (m *Manager) stir(name lock.Name) {
-	m.mu.Lock()
-	q := m.queues[name.Base()]
-	if q == nil && m.special.Load() > 0 {
-		q = newQueue(name.Base()) // nobody waits for it itself
+// stir has it decided anew what may be decided otherwise after events: for those who wait for
+// a tree above, and those who wait for no person.
+func (m *Manager) stir(events []lock.Event) {
+	if m.closing.Load() == 0 && m.refusing.Load() == 0 {
+		return // as a rule
 	}
-	if q != nil && q.refusers == 0 && m.special.Load() == 0 {
-		q = nil
+	var queues []*queue
+	m.mu.Lock()
+	for _, event := range events {
+		base := event.Lock.Name.Base()
+		if q := m.queues[base]; q != nil {
+			queues = append(queues, q)
+		}
+		if m.closing.Load() == 0 {
+			continue
+		}
+		for above := range base.Above() {
+			if s := m.scopes[above]; s != nil && len(s.closing) > 0 {
+				queues = append(queues, s.closing[0].all[0])
+			}
+		}
 	}
 	m.mu.Unlock()
-	if q != nil {
-		m.walk(q)
-	}
+	slices.SortFunc(queues, func(a, b *queue) int { return a.name.Compare(b.name) })
+	m.walk(slices.Compact(queues)...)
 }
 
 // commitLimit is how long a commit may take until its caller is told that the outcome is

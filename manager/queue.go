@@ -147,7 +147,7 @@ func (m *Manager) pass(queues ...*queue) {
 			kept = append(kept, late.queues...)
 		}
 	}
-	waiting := m.special.Load() > 0
+	waiting := m.closing.Load() > 0
 	for _, q := range queues {
 		if slices.Contains(kept, q) {
 			continue

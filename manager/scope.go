@@ -244,6 +244,7 @@ func (m *Manager) closeLocked(w *waiter) {
 	s := m.scopeLocked(w.request.Name)
 	i, _ := slices.BinarySearchFunc(s.closing, w.place, func(t *waiter, place uint64) int { return int(int64(t.place - place)) })
 	s.closing = slices.Insert(s.closing, i, w)
+	m.closing.Add(1)
 	var busy []*queue
 	for name, q := range m.queues {
 		if w.request.Name.Covers(name) && len(q.sem) == 0 {
@@ -279,6 +280,7 @@ func (m *Manager) openLocked(w *waiter) {
 		return
 	}
 	w.barrier = nil
+	m.closing.Add(-1)
 	s := m.scopes[w.request.Name]
 	s.closing = slices.DeleteFunc(s.closing, func(t *waiter) bool { return t == w })
 	m.dropScopeLocked(s)

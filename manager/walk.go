@@ -70,7 +70,7 @@ func (m *Manager) walk(queues ...*queue) {
 		if q.line.Len() > 0 {
 			k.include(q)
 		}
-		if m.special.Load() > 0 {
+		if m.closing.Load() > 0 {
 			for above := range q.name.Above() {
 				if s := m.scopes[above]; s != nil && len(s.closing) > 0 {
 					k.include(s.closing[0].all[0]) // it may have waited for what is below

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,12 +75,18 @@ func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock
 	if s.closed {
 		return s.revision, func(yield func(lock.Lock, error) bool) { yield(lock.Lock{}, shuttingDown()) }
 	}
-	locks := s.locks.Clone()
+	locks, prefix, from := s.locks.Clone(), p.Prefix(), after
+	if first, err := lock.ParseName(strings.TrimSuffix(prefix, "/")); err == nil && first.Compare(after) > 0 {
+		from = first // every name with the prefix comes later
+	}
 	return s.revision, func(yield func(lock.Lock, error) bool) {
 		passed := 0
-		locks.AscendGreaterOrEqual(lock.Lock{Name: after}, func(l lock.Lock) bool {
+		locks.AscendGreaterOrEqual(lock.Lock{Name: from}, func(l lock.Lock) bool {
 			if passed++; passed%256 == 0 && ctx.Err() != nil {
 				yield(lock.Lock{}, ctx.Err())
+				return false
+			}
+			if name := l.Name.String(); name > prefix && !strings.HasPrefix(name, prefix) {
 				return false
 			}
 			return l.Name == after || !p.Match(l.Name) || yield(l, nil)
