@@ -453,10 +453,14 @@ func (m *Manager) grant(ctx context.Context, q *queue, caller lock.Caller, reque
 	change := granting(caller, &request, q.name, prev)
 	var guards []lock.Guard
 	if m.special.Load() > 0 {
+		var err error
 		m.mu.Lock()
-		guards = m.guardsLocked(&request, q.name)
+		guards, err = m.guardsLocked(&request, q.name)
 		change.Reason = m.throughLocked(&request, q.name)
 		m.mu.Unlock()
+		if err != nil {
+			return lock.Lock{}, err
+		}
 	}
 	events, err := m.commit(ctx, q.alone, nil, guards, change)
 	if err != nil {
@@ -552,9 +556,12 @@ func (m *Manager) grantsOf(queues []*queue, w *waiter) (changes []lock.Change, g
 	reason := w.request.Reason
 	if m.special.Load() > 0 {
 		m.mu.Lock()
-		guards = m.guardsLocked(&w.request, names...)
+		guards, err = m.guardsLocked(&w.request, names...)
 		reason = m.throughLocked(&w.request, names...)
 		m.mu.Unlock()
+		if err != nil {
+			return nil, nil, err
+		}
 	}
 	if w.request.Shared {
 		m.mu.Lock()

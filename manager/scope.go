@@ -90,10 +90,8 @@ func (m *Manager) coverLocked(w *waiter, name lock.Name) *lock.Obstacle {
 		if s == nil {
 			continue
 		}
-		if s.tree {
-			if l := m.heldLocked(above); l.Tree {
-				return &lock.Obstacle{Kind: lock.ByTree, Lock: l}
-			}
+		if l := m.heldLocked(above); l.Tree {
+			return &lock.Obstacle{Kind: lock.ByTree, Lock: l}
 		}
 		for _, t := range s.closing {
 			if t != w && !t.gone && (w == nil || w.place == 0 || t.place < w.place || t.passes(w)) {
@@ -151,6 +149,21 @@ func (m *Manager) sharedLocked(name lock.Name, most int) (n int) {
 		n++
 	}
 	return n
+}
+
+// isSharedByPersonLocked reports whether a shared hold of a lock has no end of its own. The
+// caller must hold mu.
+func (m *Manager) isSharedByPersonLocked(name lock.Name) bool {
+	if _, maybe := m.shared[name]; !maybe {
+		return false
+	}
+	_, locks := m.store.List(m.running, name.Slots(), lock.Name{})
+	for l, err := range locks {
+		if err == nil && l.Manual() {
+			return true
+		}
+	}
+	return false
 }
 
 // freeSlotLocked returns the name of a new shared hold: that with the lowest number that is
@@ -346,20 +359,26 @@ func (m *Manager) isDrainedLocked(w *waiter) bool {
 }
 
 // guardsLocked returns what has to stand as it does for names to be granted: the locks above
-// them, as far as they are or may become trees. The caller must hold mu.
-func (m *Manager) guardsLocked(w *lock.LockRequest, names ...lock.Name) (guards []lock.Guard) {
+// them, as far as they are or may become trees. ErrConflict means that one has become a tree
+// since that was decided. The caller must hold mu.
+func (m *Manager) guardsLocked(w *lock.LockRequest, names ...lock.Name) (guards []lock.Guard, err error) {
 	if len(m.scopes) == 0 || w.ThroughFreeze {
-		return nil
+		return nil, nil
 	}
 	for _, name := range names {
 		for above := range name.Above() {
 			isGuarded := func(g lock.Guard) bool { return g.Name == above }
-			if m.scopes[above] != nil && !slices.Contains(names, above) && !slices.ContainsFunc(guards, isGuarded) {
-				guards = append(guards, lock.Guard{Name: above, Revision: m.heldLocked(above).Revision})
+			if m.scopes[above] == nil || slices.Contains(names, above) || slices.ContainsFunc(guards, isGuarded) {
+				continue
 			}
+			l := m.heldLocked(above)
+			if l.Tree {
+				return nil, lock.ErrConflict
+			}
+			guards = append(guards, lock.Guard{Name: above, Revision: l.Revision})
 		}
 	}
-	return guards
+	return guards, nil
 }
 
 // checkDrain refuses a request to drain that would wait for its caller's own hold.

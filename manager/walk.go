@@ -286,7 +286,7 @@ func (k *walk) grant(w *waiter, take []*lane) {
 // end.
 func (k *walk) waitsForPerson(w *waiter) bool {
 	isManual := func(q *queue) bool {
-		if k.lanes[q].manual {
+		if k.lanes[q].manual || !w.request.Shared && k.m.isSharedByPersonLocked(q.name) {
 			return true
 		}
 		cover := k.m.coverLocked(w, q.name)
