@@ -89,21 +89,28 @@ func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock
 		return 0, func(yield func(lock.Lock, error) bool) { yield(lock.Lock{}, lock.ErrShuttingDown) }
 	}
 	return v.revision, func(yield func(lock.Lock, error) bool) {
-		from := &entry{key: max(p.Prefix(), after.String())}
 		passed := 0
-		v.locks.AscendGreaterOrEqual(from, func(e *entry) bool {
-			if passed++; passed%256 == 0 && ctx.Err() != nil {
-				yield(lock.Lock{}, ctx.Err())
-				return false
+		for part := range p.Parts() {
+			from, goOn := &entry{key: max(part.Prefix(), after.String())}, true
+			v.locks.AscendGreaterOrEqual(from, func(e *entry) bool {
+				if passed++; passed%256 == 0 && ctx.Err() != nil {
+					yield(lock.Lock{}, ctx.Err())
+					goOn = false
+					return false
+				}
+				switch {
+				case !strings.HasPrefix(e.key, part.Prefix()), part.IsOne() && e.key != part.Prefix():
+					return false
+				case e.key == after.String() || !part.Match(e.lock.Name):
+					return true
+				}
+				goOn = yield(e.seen(), nil)
+				return goOn
+			})
+			if !goOn {
+				return
 			}
-			switch {
-			case !strings.HasPrefix(e.key, p.Prefix()):
-				return e.key < p.Prefix()
-			case e.key == after.String() || !p.Match(e.lock.Name):
-				return true
-			}
-			return yield(e.seen(), nil)
-		})
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 )
 
@@ -106,6 +107,27 @@ func (p Pattern) HasSlots() bool { return p.slots }
 // IsName reports whether p selects one name alone, which is its Prefix.
 func (p Pattern) IsName() bool {
 	return p.text != "" && p.rest == nil && p.filter == nil && !p.slots
+}
+
+// IsOne reports whether p selects no name but the one that is its Prefix, and that only if
+// it passes the Filter.
+func (p Pattern) IsOne() bool { return p.text != "" && p.rest == nil && !p.slots }
+
+// Parts yields patterns that together select what p does, each what no other does, those
+// of the first before those of the next in the order of names. Stores seek to the Prefix
+// of each: of a name with its shared holds these are far apart where much is below it.
+func (p Pattern) Parts() iter.Seq[Pattern] {
+	return func(yield func(Pattern) bool) {
+		if !p.slots {
+			yield(p)
+			return
+		}
+		name := p
+		name.slots = false
+		if yield(name) {
+			yield(Name{p.text}.Slots().Where(p.filter))
+		}
+	}
 }
 
 // Match reports whether p selects n.

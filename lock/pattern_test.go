@@ -3,6 +3,7 @@ package lock_test
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +123,42 @@ func TestPatternsAtRandom(t *testing.T) {
 	}
 	if selected < compared/100 {
 		t.Errorf("only %d of %d were selected", selected, compared)
+	}
+}
+
+// TestParts: the parts of a pattern select what it does, each something else, in the order
+// of names.
+func TestParts(t *testing.T) {
+	names := []string{
+		"a", "a-b", "a.b", "a/_+", "a/_+1", "a/_+1/_+1", "a/_+1/x", "a/_+12", "a/_+x", "a/_x", "a/b", "a/b/_+1", "ab", "b", "b/_+1",
+	}
+	odd := lock.NewFilter(func(name string) bool { return len(name)%2 == 1 })
+	for _, p := range []lock.Pattern{
+		{}, lock.MustParsePattern("a"), lock.MustParsePattern("a/*"), lock.MustParsePattern("a").WithSlots(), lock.MustParsePattern("a/_+1").WithSlots(),
+		lock.MustParsePattern("a*").WithSlots(), lock.MustParsePattern("").WithSlots(), lock.MustParsePattern("a").Where(odd), lock.MustParsePattern("a").WithSlots().Where(odd),
+	} {
+		var want, got []string
+		for _, name := range names {
+			if p.MatchText(name) {
+				want = append(want, name)
+			}
+		}
+		for part := range p.Parts() {
+			if part.HasSlots() {
+				t.Errorf("%+v: the part %+v has shared holds", p, part)
+			}
+			for _, name := range names {
+				if part.MatchText(name) {
+					got = append(got, name)
+				}
+				if part.MatchText(name) && (!strings.HasPrefix(name, part.Prefix()) || part.IsOne() && name != part.Prefix()) {
+					t.Errorf("%+v: the part %+v selects %q, which its prefix does not say", p, part, name)
+				}
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v: the parts select %q, want %q", p, got, want)
+		}
 	}
 }
 

@@ -36,9 +36,24 @@ type Store struct {
 
 	mu       sync.Mutex
 	revision lock.Revision
-	locks    *btree.BTreeG[lock.Lock] // the held ones, in name order
+	locks    *btree.BTreeG[held] // in name order
 	closed   bool
 }
+
+// held is a held lock, by the text of its name.
+type held struct {
+	key  string
+	lock lock.Lock
+}
+
+// get returns a lock as it stands, without a token if it is free. The caller must hold mu.
+func (s *Store) get(name lock.Name) lock.Lock {
+	h, _ := s.locks.Get(held{key: name.String()})
+	return h.lock
+}
+
+// put makes a lock stand. The caller must hold mu.
+func (s *Store) put(l lock.Lock) { s.locks.ReplaceOrInsert(held{l.Name.String(), l}) }
 
 var _ lock.Store = (*Store)(nil)
 
@@ -50,7 +65,7 @@ func New(config Config) *Store {
 	return &Store{
 		maxLocks: config.MaxLocks,
 		feed:     feed.New(0, config.Feed),
-		locks:    btree.NewG(32, func(a, b lock.Lock) bool { return a.Name.Compare(b.Name) < 0 }),
+		locks:    btree.NewG(32, func(a, b held) bool { return a.key < b.key }),
 	}
 }
 
@@ -61,8 +76,8 @@ func (s *Store) Get(ctx context.Context, name lock.Name) (lock.Lock, error) {
 	if s.closed {
 		return lock.Lock{}, shuttingDown()
 	}
-	l, held := s.locks.Get(lock.Lock{Name: name})
-	if !held {
+	l := s.get(name)
+	if !l.Held() {
 		return lock.Lock{}, lock.ErrNotLocked
 	}
 	return l, nil
@@ -75,22 +90,30 @@ func (s *Store) List(ctx context.Context, p lock.Pattern, after lock.Name) (lock
 	if s.closed {
 		return s.revision, func(yield func(lock.Lock, error) bool) { yield(lock.Lock{}, shuttingDown()) }
 	}
-	locks, prefix, from := s.locks.Clone(), p.Prefix(), after
-	if first, err := lock.ParseName(strings.TrimSuffix(prefix, "/")); err == nil && first.Compare(after) > 0 {
-		from = first // every name with the prefix comes later
-	}
+	locks := s.locks.Clone()
 	return s.revision, func(yield func(lock.Lock, error) bool) {
 		passed := 0
-		locks.AscendGreaterOrEqual(lock.Lock{Name: from}, func(l lock.Lock) bool {
-			if passed++; passed%256 == 0 && ctx.Err() != nil {
-				yield(lock.Lock{}, ctx.Err())
-				return false
+		for part := range p.Parts() {
+			goOn := true
+			locks.AscendGreaterOrEqual(held{key: max(part.Prefix(), after.String())}, func(h held) bool {
+				if passed++; passed%256 == 0 && ctx.Err() != nil {
+					yield(lock.Lock{}, ctx.Err())
+					goOn = false
+					return false
+				}
+				switch {
+				case !strings.HasPrefix(h.key, part.Prefix()), part.IsOne() && h.key != part.Prefix():
+					return false
+				case h.lock.Name == after || !part.Match(h.lock.Name):
+					return true
+				}
+				goOn = yield(h.lock, nil)
+				return goOn
+			})
+			if !goOn {
+				return
 			}
-			if name := l.Name.String(); name > prefix && !strings.HasPrefix(name, prefix) {
-				return false
-			}
-			return l.Name == after || !p.Match(l.Name) || yield(l, nil)
-		})
+		}
 	}
 }
 
@@ -122,9 +145,9 @@ func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.
 	var set lock.Token
 	for _, change := range changes {
 		if change.Type == lock.Extended {
-			present, _ := s.locks.Get(change.Lock)
+			present := s.get(change.Lock.Name)
 			present.TTL, present.ExpireTime = change.Lock.TTL, change.Lock.ExpireTime
-			s.locks.ReplaceOrInsert(present)
+			s.put(present)
 			events = append(events, lock.Event{})
 			continue
 		}
@@ -141,25 +164,25 @@ func (s *Store) Commit(_ context.Context, changes []lock.Change, guards ...lock.
 // check returns why a commit cannot be made, or nil.
 func (s *Store) check(changes []lock.Change, guards []lock.Guard) error {
 	for _, guard := range guards {
-		if present, _ := s.locks.Get(lock.Lock{Name: guard.Name}); present.Revision != guard.Revision {
+		if s.get(guard.Name).Revision != guard.Revision {
 			return lock.ErrConflict
 		}
 	}
 	more := 0 // locks are held afterwards
 	for i, change := range changes {
-		present, held := s.locks.Get(change.Lock)
+		present := s.get(change.Lock.Name)
 		if slices.ContainsFunc(changes[:i], func(c lock.Change) bool { return c.Lock.Name == change.Lock.Name }) {
-			present, held = lock.Lock{}, false // its hold ends before
+			present = lock.Lock{} // its hold ends before
 		}
 		switch {
-		case change.Prev != present.Revision, change.Type != lock.Locked && !held:
+		case change.Prev != present.Revision, change.Type != lock.Locked && !present.Held():
 			return lock.ErrConflict
 		case change.Type == lock.Unlocked:
 			more--
 			continue
 		case change.Type == lock.Extended:
 			continue
-		case !held:
+		case !present.Held():
 			more++
 		}
 		if err := s.CheckSize(change.Lock); err != nil {
@@ -179,8 +202,8 @@ func (s *Store) check(changes []lock.Change, guards []lock.Guard) error {
 // lock as it was, and the event. set is the id of the set that the commit grants; 0: not
 // yet known.
 func (s *Store) apply(change lock.Change, set *lock.Token) (before lock.Lock, event lock.Event) {
-	before, held := s.locks.Get(change.Lock)
-	if change.Type == lock.Locked && held {
+	before = s.get(change.Lock.Name)
+	if change.Type == lock.Locked && before.Held() {
 		s.revision++ // for its end
 	}
 	s.revision++
@@ -207,9 +230,9 @@ func (s *Store) apply(change lock.Change, set *lock.Token) (before lock.Lock, ev
 		}
 	}
 	if change.Type == lock.Unlocked {
-		s.locks.Delete(*l)
+		s.locks.Delete(held{key: l.Name.String()})
 	} else {
-		s.locks.ReplaceOrInsert(*l)
+		s.put(*l)
 	}
 	return before, event
 }

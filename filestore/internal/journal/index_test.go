@@ -51,6 +51,9 @@ func writePast(t testing.TB, events int, config Config) *past {
 		if random.IntN(3) > 0 {
 			name = fmt.Sprintf("%s/%d", []string{"a", "a/b", "lb", "lb/c"}[random.IntN(4)], random.IntN(40))
 		}
+		if random.IntN(12) == 0 {
+			name = fmt.Sprintf("a/1%d/%s", random.IntN(10), []string{"_+1", "_+10", "_+x", "_x", "x"}[random.IntN(5)])
+		}
 		e.Lock.Name = lock.MustParseName(name)
 		e.Time = clock
 		e.Actor = []string{"alice", "bob", `"carol" & co`, ""}[random.IntN(4)]
@@ -75,6 +78,10 @@ func writePast(t testing.TB, events int, config Config) *past {
 		{},
 		{Pattern: lock.MustParsePattern("often")},
 		{Pattern: lock.MustParsePattern("a/17")},
+		{Pattern: lock.MustParsePattern("a/17").WithSlots()},
+		{Pattern: lock.MustParsePattern("a/17").WithSlots().Where(lock.NewFilter(func(name string) bool { return name != "a/17/_+1" }))},
+		{Pattern: lock.MustParseName("a/17").Slots()},
+		{Pattern: lock.MustParseName("a/17").Below()},
 		{Pattern: lock.MustParsePattern("a/1*")},
 		{Pattern: lock.MustParsePattern("a/**")},
 		{Pattern: lock.MustParsePattern("**/3")},
@@ -273,7 +280,7 @@ func TestDamagedIndexes(t *testing.T) {
 func TestIndexSpares(t *testing.T) {
 	p := writePast(t, 4000, Config{SegmentBytes: 256 << 10, ChunkBytes: 4 << 10, ReserveBytes: 512})
 	mustIndex(t, p.journal)
-	first := p.events[0].Time
+	first := p.events[0].Time.Add(-time.Hour) // the clock is set back
 	for _, q := range []lock.HistoryQuery{
 		{Pattern: lock.MustParsePattern("none")},
 		{Pattern: lock.MustParsePattern("none/*")},

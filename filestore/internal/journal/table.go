@@ -50,8 +50,22 @@ var errIndex = errors.New("the index is damaged")
 // find calls take with the places of each name that p selects, name by name, until it
 // returns false. It returns how many bytes it has read.
 func (t *table) find(p lock.Pattern, take func(places []int64) bool) (read int64, err error) {
-	prefix := p.Prefix()
-	isOne := prefix != "" && prefix == p.String() // no other name is selected
+	more := true
+	for part := range p.Parts() {
+		n, err := t.findPart(part, func(places []int64) bool {
+			more = take(places)
+			return more
+		})
+		if read += n; err != nil || !more {
+			return read, err
+		}
+	}
+	return read, nil
+}
+
+// findPart is find for names that are beside each other, by the prefix of p.
+func (t *table) findPart(p lock.Pattern, take func(places []int64) bool) (read int64, err error) {
+	prefix, isOne := p.Prefix(), p.IsOne()
 	// Names with the prefix may begin in the block before the first that begins with one.
 	i := sort.Search(len(t.blocks), func(i int) bool { return t.blocks[i].first >= prefix })
 	for i = max(i-1, 0); i < len(t.blocks); i++ {
@@ -70,7 +84,7 @@ func (t *table) find(p lock.Pattern, take func(places []int64) bool) (read int64
 			case isOne && string(c.name) != prefix, !bytes.HasPrefix(c.name, []byte(prefix)):
 				return read, nil
 			default:
-				if !isOne && !p.MatchText(string(c.name)) {
+				if !p.MatchText(string(c.name)) {
 					continue
 				}
 				places, err := c.places()
