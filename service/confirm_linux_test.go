@@ -15,59 +15,81 @@ import (
 	"github.com/pylok/pylok/lock"
 )
 
-// TestGrantBehindADeadLink has a waiter whose link dies. The lock does not stay with it:
-// the next in line has it.
+// TestGrantBehindADeadLink has a waiter whose link dies. The lock does not stay with it,
+// nor does any of a set: the next in line has it.
 func TestGrantBehindADeadLink(t *testing.T) {
 	if !isolate.EnterNetwork(t) {
 		return
 	}
 	r := serve(t, setup{})
 	r.service.confirmWithin = 500 * time.Millisecond
-	name := lock.MustParseName("a")
-	held, err := r.manager.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: name, Holder: "alice"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go r.Lock(ctx, &pylokv1.LockRequest{Name: "a", Holder: "dead", Wait: durationpb.New(time.Hour)})
-	r.waiters(t, "a", 1)
-	next := make(chan lock.Grant, 1)
-	go func() {
-		g, err := r.manager.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: name, Holder: "next", Wait: time.Hour})
-		if err != nil {
-			t.Error(err)
-		}
-		next <- g
-	}()
-	for { // in line
-		l, err := r.manager.Status(t.Context(), lock.Caller{}, name)
+	forever := durationpb.New(time.Hour)
+	for _, wait := range []func(context.Context){
+		func(ctx context.Context) {
+			r.Lock(ctx, &pylokv1.LockRequest{Name: "a", Holder: "dead", Wait: forever})
+		},
+		func(ctx context.Context) {
+			r.LockSet(ctx, &pylokv1.LockSetRequest{Names: []string{"a", "b"}, Holder: "dead", Wait: forever})
+		},
+	} {
+		name := lock.MustParseName("a")
+		held, err := r.manager.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: name, Holder: "alice"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l.Waiters == 2 {
-			break
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			wait(ctx)
+		}()
+		r.waiters(t, "a", 1)
+		next := make(chan lock.Grant, 1)
+		go func() {
+			g, err := r.manager.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: name, Holder: "next", Wait: time.Hour})
+			if err != nil {
+				t.Error(err)
+			}
+			next <- g
+		}()
+		for { // in line
+			l, err := r.manager.Status(t.Context(), lock.Caller{}, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.Waiters == 2 {
+				break
+			}
+			runtime.Gosched()
 		}
-		runtime.Gosched()
-	}
-	isolate.SetLoopback(t, false)
-	for !quietFor(r, 100*time.Millisecond) { // what had come before may not have been read yet
-		time.Sleep(time.Millisecond)
-	}
-	silentFor(r, silentAfter)
-	if _, err := r.manager.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: name, Token: held.Lock.Token}); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case g := <-next:
-		if g.Lock.Holder != "next" {
-			t.Errorf("granted %+v", g.Lock)
+		isolate.SetLoopback(t, false)
+		for !quietFor(r, 100*time.Millisecond) { // what had come before may not have been read yet
+			time.Sleep(time.Millisecond)
 		}
-	case <-time.After(time.Minute):
-		l, err := r.manager.Status(t.Context(), lock.Caller{}, name)
-		t.Fatalf("the lock is %+v (%v), want the next in line to have it", l, err)
+		silentFor(r, silentAfter)
+		if _, err := r.manager.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: name, Token: held.Lock.Token}); err != nil {
+			t.Fatal(err)
+		}
+		var g lock.Grant
+		select {
+		case g = <-next:
+			if g.Lock.Holder != "next" {
+				t.Errorf("granted %+v", g.Lock)
+			}
+		case <-time.After(time.Minute):
+			l, err := r.manager.Status(t.Context(), lock.Caller{}, name)
+			t.Fatalf("the lock is %+v (%v), want the next in line to have it", l, err)
+		}
+		if l, err := r.manager.Status(t.Context(), lock.Caller{}, lock.MustParseName("b")); err != nil || l.Held() {
+			t.Errorf("the rest of the set is %+v (%v), want it free", l, err)
+		}
+		isolate.SetLoopback(t, true)
+		cancel()
+		<-left
+		if _, err := r.manager.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: name, Token: g.Lock.Token}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	isolate.SetLoopback(t, true)
 }
 
 // quietFor reports whether the server has heard nothing from its clients for so long.
