@@ -57,6 +57,8 @@ type auditLine struct {
 	Peer    string    `json:"peer,omitempty"`
 	Verb    string    `json:"verb,omitempty"`
 	Name    string    `json:"name,omitempty"`
+	Act     Act       `json:"act,omitempty"`
+	To      string    `json:"to,omitempty"`
 	Allowed bool      `json:"allowed"`
 	Reason  string    `json:"reason,omitempty"`
 
@@ -125,6 +127,8 @@ func (a *Audit) Record(r Record) {
 		Peer:    short(r.Caller.Peer),
 		Verb:    verb,
 		Name:    short(r.Name),
+		Act:     r.Act,
+		To:      short(r.To),
 		Allowed: r.Allowed,
 		Reason:  short(r.Reason),
 	})

@@ -31,6 +31,7 @@ type Control struct {
 	config Config
 	policy atomic.Pointer[Policy]
 	jwts   jwts
+	heard  heard
 
 	reading sync.Mutex        // held while the file is read
 	seen    fs.FileInfo       // the file that was read last; nil: it could not be opened

@@ -1,11 +1,57 @@
 package access
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 
 	"github.com/pylok/pylok/lock"
 )
+
+// era is since when a policy holds.
+type era struct {
+	policy *Policy
+	since  lock.Revision // what was told up to there may be by other rules
+}
+
+// since returns up to which revision changes may have been told by other rules than the
+// policy's, which is the present one.
+func (g *Guard) since(ctx context.Context, policy *Policy) (lock.Revision, error) {
+	next, isNew, err := g.eraOf(ctx, policy)
+	if err != nil {
+		return 0, err
+	}
+	if isNew { // not with mu held, for the disk may hang
+		g.keepEra(keptEra{policy.Digest(), next.since})
+	}
+	return next.since, nil
+}
+
+// eraOf returns the era of the present policy, and whether it begins now.
+func (g *Guard) eraOf(ctx context.Context, policy *Policy) (_ *era, isNew bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.era != nil && g.era.policy == policy {
+		return g.era, false, nil
+	}
+	next := &era{policy: policy}
+	kept, isKept := keptEra{}, true
+	if g.era == nil {
+		kept, isKept = g.keptEra()
+	}
+	switch {
+	case g.era == nil && isKept && kept.digest == policy.Digest():
+		next.since = kept.since
+	case g.era == nil && !isKept && policy == nil: // there were never any rules
+	default:
+		if next.since, err = g.inner.Revision(ctx); err != nil {
+			return nil, false, err
+		}
+		isNew = true
+	}
+	g.era = next
+	return next, isNew, nil
+}
 
 // keptEra is what a Note keeps: which rules hold, and since when.
 type keptEra struct {

@@ -43,6 +43,7 @@ func (c *Control) identifyBy(ctx context.Context, p *Policy) (lock.Caller, error
 		return lock.Caller{}, err
 	}
 	e.identified.Store(&identified{p, caller})
+	c.heard.note(caller.Name)
 	return caller, nil
 }
 

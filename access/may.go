@@ -53,14 +53,15 @@ func (p *Policy) May(asker lock.Caller, q Question) (Answer, error) {
 	if problem := newPeople(p.entries).nobody(q.As); problem != "" {
 		return Answer{}, lock.Invalid("as", problem)
 	}
-	return p.answerFor(q), nil
+	answer, _ := p.answerFor(q)
+	return answer, nil
 }
 
 // answerFor answers for a caller who does not ask and of whom only the name is known. Where
 // it depends on which entry describes that caller, the answer is no, and says so.
-func (p *Policy) answerFor(q Question) Answer {
+func (p *Policy) answerFor(q Question) (answer Answer, depends bool) {
 	if group, isGroup := strings.CutPrefix(q.As, groupPrefix); isGroup {
-		return p.answer(lock.Caller{Name: q.As, Groups: []string{group}, Listed: true}, q)
+		return p.answer(lock.Caller{Name: q.As, Groups: []string{group}, Listed: true}, q), false
 	}
 	var answers []Answer
 	var yes, groups []string
@@ -80,13 +81,14 @@ func (p *Policy) answerFor(q Question) Answer {
 		answers = append([]Answer{p.answer(lock.Caller{Name: q.As}, q)}, answers...)
 	}
 	slices.Sort(groups)
-	answer := answers[0]
+	answer = answers[0]
 	answer.Groups = slices.Compact(groups)
-	if slices.ContainsFunc(answers, func(a Answer) bool { return a.Allowed != answer.Allowed }) {
+	depends = slices.ContainsFunc(answers, func(a Answer) bool { return a.Allowed != answer.Allowed })
+	if depends {
 		answer.Allowed = false
 		answer.Why = "it depends: " + yes[0]
 	}
-	return answer
+	return answer, depends
 }
 
 // couldDescribe reports whether a caller of a name can be one whom the entry describes.
@@ -150,19 +152,24 @@ func (r rule) allows(q Question) bool {
 	if !slices.ContainsFunc(r.may, gives) {
 		return false
 	}
-	name := q.Name.String()
+	name := judged(q.Name.String())
 	return q.Verb == Admin || slices.ContainsFunc(r.locks, func(p lock.Pattern) bool {
-		if q.Verb == Freeze {
-			return isTreeOf(p.String(), name)
+		switch {
+		case q.Verb == Freeze:
+			return isTreeOf(p, name)
+		case q.Verb == View && slices.Contains(r.may, Freeze) && treeOf(p) == name:
+			return true
 		}
 		return p.MatchText(name)
 	})
 }
 
 // isTreeOf reports whether a pattern selects all that is in a name, as matchTree has it.
-func isTreeOf(pattern, name string) bool {
-	tree, isTree := strings.CutSuffix(pattern, "/**")
-	return pattern == "**" || isTree && !strings.Contains(tree, "*") && (name == tree || strings.HasPrefix(name, tree+"/"))
+func isTreeOf(p lock.Pattern, name string) bool {
+	if tree := treeOf(p); tree != "" && name != lock.AllName {
+		return name == tree || strings.HasPrefix(name, tree+"/")
+	}
+	return p.String() == "**"
 }
 
 // allows reports whether the rules allow a caller what is asked.

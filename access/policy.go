@@ -132,13 +132,21 @@ func (p *Policy) rightsOf(c lock.Caller, f func(*rights) bool) bool {
 // Allows reports whether the rules allow the caller to do this to a lock. For Admin the
 // name does not count.
 func (p *Policy) Allows(c lock.Caller, v Verb, n lock.Name) bool {
-	return p == nil || p.rightsOf(c, func(r *rights) bool { return r.allow(v, n.String()) })
+	if p == nil {
+		return true
+	}
+	name := judged(n.String())
+	return p.rightsOf(c, func(r *rights) bool { return r.allow(v, name) })
 }
 
 // AllowsFreeze reports whether the rules allow the caller to freeze a lock and all below
 // it: a rule that allows Freeze for **, or for P/** where P is the lock or what it is in.
 func (p *Policy) AllowsFreeze(c lock.Caller, n lock.Name) bool {
-	return p == nil || p.rightsOf(c, func(r *rights) bool { return r.locks[Freeze].matchTree(n.String()) })
+	if p == nil {
+		return true
+	}
+	name := judged(n.String())
+	return p.rightsOf(c, func(r *rights) bool { return r.locks[Freeze].matchTree(name) })
 }
 
 // AllowsAdmin reports whether the rules allow the caller what concerns the server.
@@ -161,6 +169,7 @@ func (p *Policy) Sees(c lock.Caller) *lock.Filter {
 		return filter.(*lock.Filter)
 	}
 	filter := lock.NewFilter(func(name string) bool {
+		name = judged(name)
 		for _, patterns := range views {
 			if patterns.match(name) {
 				return true
@@ -245,8 +254,9 @@ func (p *Policy) groupsWith(v Verb, n lock.Name) []string {
 		return nil
 	}
 	var groups []string
+	name := judged(n.String())
 	for group, r := range p.groups {
-		if v == Freeze && r.locks[Freeze].matchTree(n.String()) || v != Freeze && r.allow(v, n.String()) {
+		if v == Freeze && r.locks[Freeze].matchTree(name) || v != Freeze && r.allow(v, name) {
 			groups = append(groups, group)
 		}
 	}

@@ -37,12 +37,16 @@ func (r *rights) add(allowed rule) {
 		}
 		for _, pattern := range allowed.locks {
 			r.locks[verb].add(pattern)
-			r.locks[View].add(pattern) // every other verb implies it
+			r.locks[View].add(pattern)                                 // every other verb implies it
+			if tree := treeOf(pattern); verb == Freeze && tree != "" { // who may freeze P by P/**
+				r.locks[View].add(lock.MustParsePattern(tree))
+			}
 		}
 	}
 }
 
-// allow reports whether the rights allow v to a lock, whose name does not count for Admin.
+// allow reports whether the rights allow v to a lock, whose judged name it is, which does
+// not count for Admin.
 func (r *rights) allow(v Verb, name string) bool {
 	switch {
 	case v == Admin:
@@ -70,13 +74,13 @@ func (s *patterns) add(p lock.Pattern) {
 		return
 	}
 	put(&s.texts, text)
-	tree, isTree := strings.CutSuffix(text, "/**")
+	tree := treeOf(p)
 	switch {
 	case text == "**":
 		s.all = true
 	case p.IsName():
 		put(&s.names, text)
-	case isTree && !strings.Contains(tree, "*"):
+	case tree != "":
 		put(&s.trees, tree)
 	default:
 		first, _, deeper := strings.Cut(p.Prefix(), "/")
@@ -87,6 +91,28 @@ func (s *patterns) add(p lock.Pattern) {
 			s.rest = make(map[string][]lock.Pattern)
 		}
 		s.rest[first] = append(s.rest[first], p)
+	}
+}
+
+// treeOf returns the P of a pattern P/** whose P has no star; empty: it is none.
+func treeOf(p lock.Pattern) string {
+	tree, isTree := strings.CutSuffix(p.String(), "/**")
+	if !isTree || strings.Contains(tree, "*") {
+		return ""
+	}
+	return tree
+}
+
+// judged returns the name by which the rules judge a lock: of a shared hold that of the lock
+// that it is of.
+func judged(name string) string {
+	const slot = "/_+" // as lock.Name.IsSlot has it
+	for {
+		i := strings.LastIndexByte(name, '/')
+		if i <= 0 || !strings.HasPrefix(name[i:], slot) {
+			return name
+		}
+		name = name[:i]
 	}
 }
 
@@ -133,8 +159,11 @@ func (s *patterns) above(name string) bool {
 }
 
 // matchTree reports whether one of the patterns, alone, selects all that is in a name:
-// **, or P/** where P is the name or one that it is in.
+// **, or P/** where P is the name or one that it is in. In _all are all.
 func (s *patterns) matchTree(name string) bool {
+	if name == lock.AllName {
+		return s.all
+	}
 	_, itself := s.trees[name]
 	return s.all || itself || s.above(name)
 }
