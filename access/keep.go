@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -68,7 +69,11 @@ func (g *Guard) UnlockSet(ctx context.Context, caller lock.Caller, request lock.
 			g.recordEnd(caller, a.Lock, request.Force, false, request.Reason)
 		}
 	}
-	return sight{p, caller}.answers(answers, err)
+	seen, err := sight{p, caller}.answers(answers, err)
+	if err == nil && len(seen) == 0 { // as if there were no such set
+		return nil, &lock.Error{Reason: lock.ErrNotLocked, Message: fmt.Sprintf("nothing of the set %d is held", request.Set)}
+	}
+	return seen, err
 }
 
 // RenewSet implements lock.Locks: it asks of every hold what Renew asks.

@@ -115,9 +115,9 @@ func (s sight) refusal(err error) error {
 		l, hides := s.narrowed(*refused.Lock)
 		narrow.Lock = &l
 		if !s.sees(l.Name) {
-			narrow.Lock, hides = nil, true
+			narrow.Lock, isHidden = nil, true
 		}
-		isHidden = isHidden || hides
+		isHidden = isHidden || hides && len(refused.Names) > 0 // it is about what is around
 	}
 	switch {
 	case isHidden:

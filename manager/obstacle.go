@@ -166,11 +166,20 @@ func (m *Manager) refusal(w *waiter, obstacles []obstacle) error {
 
 // names returns the locks that a message about an obstacle names.
 func (o *obstacle) names() []lock.Name {
-	names := append([]lock.Name{o.name}, o.Waiter.Names...)
+	names := append([]lock.Name{o.name}, otherThan(o.name, o.Waiter)...)
 	if o.Lock.Held() {
 		names = append(names, o.Lock.Name)
 	}
 	return names
+}
+
+// otherThan returns the locks that a waiter in the way of one waits for, unless it waits for
+// that one too: then who may view that one may know of the waiter.
+func otherThan(name lock.Name, w lock.Waiter) []lock.Name {
+	if slices.Contains(w.Names, name) {
+		return nil
+	}
+	return w.Names
 }
 
 // listObstacles names obstacles, as many as fit in a line or two.
@@ -216,7 +225,7 @@ func (m *Manager) refusalOf(name lock.Name, o *lock.Obstacle, waited time.Durati
 	default:
 		free := m.described(lock.Lock{Name: name})
 		refused.Lock = &free
-		refused.Names = append(refused.Names, o.Waiter.Names...)
+		refused.Names = append(refused.Names, otherThan(name, o.Waiter)...)
 		refused.Message = fmt.Sprintf("%s is free and was not granted%s: %s came before and waits for it. Wait too (wait)", name, after, o.Waiter.Who())
 	}
 	return refused

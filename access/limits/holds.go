@@ -26,34 +26,58 @@ type holds struct {
 	released map[lock.Token]bool
 }
 
-// reserve reports whether a caller may have another hold, and how many it has. If it may,
-// and asks for it, a place is reserved until asked.
-func (h *holds) reserve(c *caller, most int, reserve bool) (held int, ok bool) {
+// reserve reports whether a caller may have some holds more, and how many it has. If it may,
+// and asks for it, their places are reserved until asked.
+func (h *holds) reserve(c *caller, most, more int, reserve bool) (held int, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if most > 0 && c.holds+c.reserved >= most {
+	if most > 0 && c.holds+c.reserved+more > most {
 		return c.holds, false
 	}
 	if reserve {
-		c.reserved++
+		c.reserved += more
 	}
 	return c.holds, true
 }
 
-// asked ends what reserve has begun, and notes the hold that was granted; token 0: none.
-func (h *holds) asked(c *caller, reserved bool, token lock.Token) {
+// asked ends what reserve has begun for as many holds, and notes one that was granted; token
+// 0: none.
+func (h *holds) asked(c *caller, reserved int, token lock.Token) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if reserved {
-		c.reserved--
+	c.reserved -= reserved
+	h.granted(c, token)
+}
+
+// askedSet is asked for a set.
+func (h *holds) askedSet(c *caller, reserved int, set []lock.Lock) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.reserved -= reserved
+	for _, l := range set {
+		h.granted(c, l.Token)
 	}
-	if token == 0 {
-		return
-	}
+}
+
+// granted notes a hold that was granted; token 0: none was. The caller must hold mu.
+func (h *holds) granted(c *caller, token lock.Token) {
 	owner, known := h.by[token]
-	if owner == nil && (known || lock.Revision(token) > h.followed) { // else it is over already
+	if token != 0 && owner == nil && (known || lock.Revision(token) > h.followed) { // else it is over already
 		h.put(token, c)
 	}
+}
+
+// useOwner returns whose a hold is, who stays until leave; nil: nobody's that is known.
+func (h *holds) useOwner(token lock.Token) *caller {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := h.by[token]
+	if c != nil {
+		c.shard.mu.Lock()
+		c.uses++
+		c.shard.mu.Unlock()
+	}
+	return c
 }
 
 // ended notes a hold whose release has been answered: who has asked for it may have another

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -277,39 +278,78 @@ func (l *Limits) endWait(c *caller, bytes int) {
 	l.current.waitingBytes.Add(-int64(bytes))
 }
 
-// mayHold says whether a caller may be granted another lock. A request that does not wait
-// reserves its place among the holds, so that many at once are no way around the limit; one
-// that waits, which may be for something that another of the same caller has to release,
-// does not: a caller may go over the limit by those. What gives the caller no more than it
-// has goes always: the request of a hold that it has, which is sent again, and one that
-// overwrites a hold of its own.
-func (l *Limits) mayHold(ctx context.Context, c *caller, from lock.Caller, request *lock.LockRequest) (reserved bool, err error) {
-	held, ok := l.holds.reserve(c, l.config.MaxHolds, request.Wait == 0)
-	switch {
-	case ok:
-		return request.Wait == 0, nil
-	case request.RequestID != "" || request.Overwrite:
-		present, err := l.inner.Status(ctx, from, request.Name)
-		replaces := request.Overwrite || present.RequestID == request.RequestID
-		if err == nil && present.Held() && replaces && l.holds.isOf(c, present.Token) {
-			return false, nil
+// mayHold says whether a caller may be granted another lock, as reserve does. What gives the
+// caller no more than it has goes always: the request of a hold that it has, which is sent
+// again, and one that takes the place of a hold of its own.
+func (l *Limits) mayHold(ctx context.Context, c *caller, from lock.Caller, request *lock.LockRequest) (reserved int, err error) {
+	reserved, err = l.reserve(c, 1, request.Wait > 0)
+	if err == nil || request.RequestID == "" && !request.Overwrite && !request.ReplaceStale {
+		return reserved, l.refuseHolds(err)
+	}
+	if request.Shared {
+		page, _, _, listErr := l.inner.List(ctx, from, request.Name.Slots(), lock.Name{}, mostSlots)
+		if listErr == nil && slices.ContainsFunc(page, func(have lock.Lock) bool { return l.isAgain(c, have, request.RequestID) }) {
+			return 0, nil
 		}
+		return 0, l.refuseHolds(err)
 	}
-	l.refused.holds.Add(1)
-	return false, &lock.Error{
-		Reason:  lock.ErrTooManyLocks,
-		Message: fmt.Sprintf("%s holds %d locks, the most that one caller may at a time; unlock some", c.who, held),
+	present, statusErr := l.inner.Status(ctx, from, request.Name)
+	replaces := (request.Overwrite || request.ReplaceStale) && present.Held() && l.holds.isOf(c, present.Token)
+	if statusErr == nil && (replaces || l.isAgain(c, present, request.RequestID)) {
+		return 0, nil
 	}
+	return 0, l.refuseHolds(err)
 }
 
-// keep asks for the renewal or the release of a hold.
-func keep[Request, Answer any](ctx context.Context, l *Limits, from lock.Caller, token lock.Token, request Request, ask func(lock.Locks, context.Context, lock.Caller, Request) (Answer, error)) (answer Answer, err error) {
+// mostSlots is how many shared holds are looked at for the one of a request that is sent
+// again.
+const mostSlots = 1000
+
+// isAgain reports whether a lock is a caller's hold that a request was granted before.
+func (l *Limits) isAgain(c *caller, present lock.Lock, requestID string) bool {
+	return requestID != "" && present.Held() && present.RequestID == requestID && l.holds.isOf(c, present.Token)
+}
+
+// reserve says whether a caller may be granted some locks more. A request that does not wait
+// reserves its places among the holds, so that many at once are no way around the limit; one
+// that waits, which may be for something that another of the same caller has to release,
+// does not: a caller may go over the limit by those.
+func (l *Limits) reserve(c *caller, more int, waits bool) (reserved int, err error) {
+	held, ok := l.holds.reserve(c, l.config.MaxHolds, more, !waits)
+	switch {
+	case ok && waits:
+		return 0, nil
+	case ok:
+		return more, nil
+	}
+	message := fmt.Sprintf("%s holds %d locks, the most that one caller may at a time; unlock some", c.who, held)
+	if held < l.config.MaxHolds {
+		message = fmt.Sprintf("%s holds %d locks, and with %d more it would have, or be about to have, more than the %d that one caller may at a time; unlock some", c.who, held, more, l.config.MaxHolds)
+	}
+	return 0, &lock.Error{Reason: lock.ErrTooManyLocks, Message: message}
+}
+
+// refuseHolds counts a refusal, if it is one.
+func (l *Limits) refuseHolds(err error) error {
+	if err != nil {
+		l.refused.holds.Add(1)
+	}
+	return err
+}
+
+// keep asks for the renewal or the release of what the caller holds, or what may be its own.
+func keep[Request, Answer any](ctx context.Context, l *Limits, from lock.Caller, holds []lock.Token, request Request, ask func(lock.Locks, context.Context, lock.Caller, Request) (Answer, error)) (answer Answer, err error) {
 	k, isRemote := keyOf(&from)
 	c := l.callers.use(k)
 	defer c.leave()
-	which := asking
-	if token != 0 && l.holds.mayBeOf(c, token, !k.proved) {
-		which = keeping
+	which := keeping
+	for _, token := range holds {
+		if token == 0 || !l.holds.mayBeOf(c, token, !k.proved) {
+			which = asking
+		}
+	}
+	if len(holds) == 0 {
+		which = asking
 	}
 	c.shard.mu.Lock()
 	if err := l.begin(c, which, isRemote); err != nil {
@@ -321,7 +361,7 @@ func keep[Request, Answer any](ctx context.Context, l *Limits, from lock.Caller,
 
 // Unlock implements lock.Locks.
 func (l *Limits) Unlock(ctx context.Context, from lock.Caller, request lock.UnlockRequest) (lock.Release, error) {
-	release, err := keep(ctx, l, from, request.Token, request, lock.Locks.Unlock)
+	release, err := keep(ctx, l, from, []lock.Token{request.Token}, request, lock.Locks.Unlock)
 	if err == nil {
 		l.holds.ended(release.Lock.Token)
 	}
@@ -330,7 +370,7 @@ func (l *Limits) Unlock(ctx context.Context, from lock.Caller, request lock.Unlo
 
 // Renew implements lock.Locks.
 func (l *Limits) Renew(ctx context.Context, from lock.Caller, request lock.RenewRequest) (lock.Lock, error) {
-	return keep(ctx, l, from, request.Token, request, lock.Locks.Renew)
+	return keep(ctx, l, from, []lock.Token{request.Token}, request, lock.Locks.Renew)
 }
 
 // Status implements lock.Locks.

@@ -616,7 +616,7 @@ func TestReleaseBeforeItsEvent(t *testing.T) {
 	defer c.leave()
 	var fresh map[lock.Token]bool
 	granted := lock.Lock{Name: name(1), Token: 5, Revision: 5, Caller: alice.Name}
-	h.asked(c, false, 5)
+	h.asked(c, 0, 5)
 	if c.holds != 1 {
 		t.Fatalf("%d holds after a grant", c.holds)
 	}
@@ -626,7 +626,7 @@ func TestReleaseBeforeItsEvent(t *testing.T) {
 		t.Errorf("%d holds when the grant is told that was released, want none", c.holds)
 	}
 	h.hear(lock.Event{Type: lock.Unlocked, Revision: 6, Lock: granted}, &fresh)
-	h.asked(c, false, 5) // an answer that comes late
+	h.asked(c, 0, 5) // an answer that comes late
 	if c.holds != 0 || len(h.by) != 0 || len(h.released) != 0 {
 		t.Errorf("%d holds, %v, %v, want none", c.holds, h.by, h.released)
 	}
