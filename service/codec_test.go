@@ -137,6 +137,48 @@ func FuzzUnmarshalLock(f *testing.F) {
 	})
 }
 
+// TestDataOnWire: the data of the requests that may wait are left as their bytes on the
+// wire, and mean what they mean to package proto.
+func TestDataOnWire(t *testing.T) {
+	data, long := document(t, benchDocument), document(t, `{"a": "`+strings.Repeat("x", 10<<10)+`"}`)
+	s := new(Service)
+	for _, sent := range []withData{
+		&pylokv1.LockRequest{Name: "a", Data: data, Holder: "h", RequestId: "r"},
+		&pylokv1.LockSetRequest{Names: []string{"a", "b"}, Data: data, Holder: "h", RequestId: "r"},
+		&pylokv1.LockSetRequest{Names: []string{"a", "b"}, Data: long},
+		&pylokv1.LockSetRequest{Names: []string{"a", "b"}, Data: document(t, `{}`)},
+		&pylokv1.LockSetRequest{Names: []string{"a", "b"}},
+	} {
+		field := sent.ProtoReflect().Descriptor().Fields().ByName("data").Number()
+		if _, got := dataOnWire(sent); got != field {
+			t.Errorf("%T: the field data is %d, want %d", sent, got, field)
+		}
+		wire, err := proto.Marshal(sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		received := sent.ProtoReflect().New().Interface().(withData)
+		if err := newCodec(256<<10).Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, received); err != nil {
+			t.Fatal(err)
+		}
+		if received.GetData() != nil {
+			t.Errorf("%T: its data was decoded", sent)
+		}
+		got, err := requestedData(received)
+		want, wantErr := dataOf(sent.GetData())
+		if got != want || err != nil || wantErr != nil {
+			t.Errorf("%T: got %v, %v, want %v, %v", sent, got, err, want, wantErr)
+		}
+		set, ok := received.(*pylokv1.LockSetRequest)
+		if !ok {
+			continue
+		}
+		if r, err := s.lockSetRequest(set); err != nil || r.Data != want || set.ProtoReflect().GetUnknown() != nil {
+			t.Errorf("%v is asked for as %+v, %v", sent, r, err)
+		}
+	}
+}
+
 // TestDataThatIsNoStruct sends data whose bytes cannot be decoded: that is refused with a
 // reason, and takes no lock.
 func TestDataThatIsNoStruct(t *testing.T) {

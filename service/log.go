@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pylok/pylok/access"
+	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
 	"github.com/pylok/pylok/lock"
 )
 
@@ -125,6 +127,7 @@ func callAttrs(ctx context.Context, method string, request any) []slog.Attr {
 	if r, ok := request.(interface{ GetName() string }); ok {
 		add("name", r.GetName())
 	}
+	add("names", namesAsked(request))
 	if r, ok := request.(interface{ GetPattern() string }); ok {
 		add("pattern", r.GetPattern())
 	}
@@ -142,6 +145,34 @@ func callAttrs(ctx context.Context, method string, request any) []slog.Attr {
 		add("peer", from)
 	}
 	return attrs
+}
+
+// namesAsked returns the names of a request about a set with blanks between, as many as a
+// line shows.
+func namesAsked(request any) string {
+	var b strings.Builder
+	add := func(name string) {
+		if b.Len() <= maxLoggedBytes {
+			b.WriteString(name)
+			b.WriteByte(' ')
+		}
+	}
+	switch r := request.(type) {
+	case *pylokv1.LockSetRequest:
+		for _, name := range r.GetNames() {
+			add(name)
+		}
+		for _, c := range r.GetChoices() {
+			for _, name := range c.GetNames() {
+				add(name)
+			}
+		}
+	case interface{ GetHolds() []*pylokv1.HoldRef }:
+		for _, h := range r.GetHolds() {
+			add(h.GetName())
+		}
+	}
+	return strings.TrimSuffix(b.String(), " ")
 }
 
 // panicError is a panic in a handler.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +84,25 @@ func TestLog(t *testing.T) {
 	refused(t, err, codes.InvalidArgument, lock.ErrInvalidName)
 	if line := r.log.lines(t, 1, "INVALID_NAME")[0]; len(line["name"].(string)) > maxLoggedBytes+3 {
 		t.Errorf("a long name: got %v", line)
+	}
+
+	set, err := r.LockSet(t.Context(), &pylokv1.LockSetRequest{Names: []string{"a", "b"}, Choices: []*pylokv1.Choice{{Names: []string{"c", "d"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := r.log.lines(t, 1, "LockService/LockSet")[0]; line["names"] != "a b c d" {
+		t.Errorf("a set: got %v", line)
+	}
+	if _, err := r.UnlockSet(t.Context(), &pylokv1.UnlockSetRequest{Holds: []*pylokv1.HoldRef{{Name: "a", Token: set.GetLocks()[0].GetToken()}, {Name: "z", Token: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	if line := r.log.lines(t, 1, "LockService/UnlockSet")[0]; line["names"] != "a z" {
+		t.Errorf("the end of a set: got %v", line)
+	}
+	_, err = r.LockSet(t.Context(), &pylokv1.LockSetRequest{Names: slices.Repeat([]string{"name"}, 10_000)})
+	refused(t, err, codes.InvalidArgument, lock.ErrInvalidArgument)
+	if line := r.log.lines(t, 1, "INVALID_ARGUMENT")[0]; len(line["names"].(string)) > maxLoggedBytes+3 {
+		t.Errorf("many names: got %v", line)
 	}
 
 	ctx, cancel := contextOf(t)
