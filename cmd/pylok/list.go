@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -16,22 +17,34 @@ func (p *program) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [PATTERN]",
 		Short: "Show the locks that are held",
-		Long:  "Show the locks that are held, in the order of their names.\n\n" + patternHelp,
+		Long: `Show the locks that are held, in the order of their names. Under KIND, where there is
+something to say: a tree covers all names below its own; a stale hold is over, and kept
+until somebody has looked; set 41/3 is one of three that were taken together, with the
+token 41 as the lowest; a shared hold stands beside others.
+
+` + patternHelp,
 		Example: `  pylok list
-  pylok list 'lb/**'`,
+  pylok list 'lb/**'
+  pylok list --stale`,
 		Args:              patternArg,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
+	stale := cmd.Flags().Bool("stale", false, "only holds that are over and kept until somebody has looked")
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
 		all, err := p.list(ctx, c, patternOf(args))
 		if err != nil {
 			return err
 		}
+		nothing := "nothing is locked"
+		if *stale {
+			nothing = "nothing is stale"
+			all.Locks = slices.DeleteFunc(all.Locks, func(l *pylokv1.Lock) bool { return l.GetStaleTime() == nil })
+		}
 		switch {
 		case p.output == yamlOutput:
 			return p.write(listDocument(all.GetLocks()))
 		case p.output == textOutput && len(all.GetLocks()) == 0:
-			p.say("nothing is locked%s", matching(args))
+			p.say("%s%s", nothing, matching(args))
 			return nil
 		}
 		return p.print(all, nil, func(s style) string { return s.lockTable(all.GetLocks()) })

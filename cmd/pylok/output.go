@@ -149,6 +149,18 @@ func lockDocument(l *pylokv1.Lock, action string) map[string]any {
 	if l.GetExpireTime() != nil {
 		document["lock_expires"] = l.GetExpireTime().AsTime().Format(documentTime)
 	}
+	if l.GetOnExpiry() == pylokv1.OnExpiry_ON_EXPIRY_KEEP {
+		document["lock_on_expiry"] = "keep"
+	}
+	if l.GetStaleTime() != nil {
+		document["lock_stale"] = l.GetStaleTime().AsTime().Format(documentTime)
+	}
+	if l.GetTree() {
+		document["lock_scope"] = "tree"
+	}
+	if l.GetSet() != nil {
+		document["lock_set"] = setText(l.GetSet())
+	}
 	return document
 }
 

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -80,6 +82,10 @@ func (s style) lockBlock(l *pylokv1.Lock) string {
 	var b strings.Builder
 	if !isHeld(l) {
 		fmt.Fprintf(&b, "%s  %s\n", printable(l.GetName()), s.paint(green, "unlocked"))
+		if l.GetBlockedBy() != nil {
+			b.WriteString(row("blocked", "by "+s.obstacle(l.GetBlockedBy(), l.GetSharedHolds())))
+		}
+		b.WriteString(s.waitersRows(l))
 		return b.String()
 	}
 	fmt.Fprintf(&b, "%s  %s\n", printable(l.GetName()), s.paint(yellow, "locked"))
@@ -93,14 +99,31 @@ func (s style) lockBlock(l *pylokv1.Lock) string {
 		if l.GetTtl() != nil {
 			until += ", unless renewed for another " + formatDuration(l.GetTtl().AsDuration())
 		}
+		if l.GetOnExpiry() == pylokv1.OnExpiry_ON_EXPIRY_KEEP {
+			until += "; then it is stale, and kept"
+		}
 		b.WriteString(row("until", until))
+	}
+	if l.GetStaleTime() != nil {
+		b.WriteString(row("stale", "since "+s.when(l.GetStaleTime().AsTime())+"; kept until somebody has looked"))
 	}
 	b.WriteString(row("token", fmt.Sprint(l.GetToken())))
 	if l.GetLockFileLocation() != "" {
 		b.WriteString(row("file", l.GetLockFileLocation()))
 	}
-	if l.GetWaiters() > 0 {
-		b.WriteString(row("waiters", fmt.Sprint(l.GetWaiters())))
+	if l.GetTree() {
+		below := "nothing below is held"
+		if n := l.GetHeldBelow(); n > 0 {
+			below = fmt.Sprintf("held below: %d", n)
+		}
+		b.WriteString(row("scope", "tree, all names below; "+below))
+	}
+	if set := l.GetSet(); set != nil {
+		b.WriteString(row("set", fmt.Sprintf("%s, one of %d that were taken together", setText(set), set.GetSize())))
+	}
+	b.WriteString(s.waitersRows(l))
+	if l.GetConflict() != "" {
+		b.WriteString(row("conflict", l.GetConflict()))
 	}
 	if l.GetProblem() != "" {
 		b.WriteString(row("problem", l.GetProblem()))
@@ -125,10 +148,107 @@ func (s style) lockBlock(l *pylokv1.Lock) string {
 	return b.String()
 }
 
+// waitersRows shows who waits for a lock.
+func (s style) waitersRows(l *pylokv1.Lock) string {
+	if l.GetWaiters() == 0 {
+		return ""
+	}
+	text := row("waiters", fmt.Sprint(l.GetWaiters()))
+	for _, w := range l.GetWaiting() {
+		text += "    " + s.waiter(w) + "\n"
+	}
+	if more := int(l.GetWaiters()) - len(l.GetWaiting()); more > 0 && len(l.GetWaiting()) > 0 {
+		text += fmt.Sprintf("    and %d more\n", more)
+	}
+	return text
+}
+
+// waiter shows who waits, at which place, for what, and how long.
+func (s style) waiter(w *pylokv1.Waiter) string {
+	text := fmt.Sprintf("place %d  %s", w.GetPlace(), holderOf(w.GetHolder()))
+	switch {
+	case w.GetShared():
+		text += "  shared"
+	case w.GetTree():
+		text += "  tree"
+	}
+	if names := w.GetNames(); len(names) > 0 {
+		text += "  for " + printable(strings.Join(names, " "))
+	}
+	if w.GetSinceTime() != nil {
+		text += "  since " + s.when(w.GetSinceTime().AsTime())
+	}
+	if w.GetUntilTime() != nil {
+		text += ", until " + s.when(w.GetUntilTime().AsTime())
+	}
+	if message := strings.Join(strings.Fields(w.GetMessage()), " "); message != "" {
+		text += "  " + printable(message)
+	}
+	return text
+}
+
+// obstacle shows what keeps a free lock from being granted.
+func (s style) obstacle(o *pylokv1.Obstacle, sharedHolds uint32) string {
+	l := o.GetLock()
+	held := func(how string) string {
+		text := fmt.Sprintf("%s%s of %s", printable(l.GetName()), how, holderOf(l.GetHolder()))
+		if l.GetAcquireTime() != nil {
+			text += " since " + s.when(l.GetAcquireTime().AsTime())
+		}
+		if l.GetExpireTime() != nil {
+			text += ", until " + s.when(l.GetExpireTime().AsTime())
+		}
+		if msg := messageOf(l); msg != "" {
+			text += ": " + msg
+		}
+		return text
+	}
+	switch o.GetKind() {
+	case pylokv1.ObstacleKind_OBSTACLE_KIND_TREE:
+		switch {
+		case l == nil:
+			return "a tree above it that is about to be granted"
+		case l.GetName() == "":
+			return "a tree above it that you may not view"
+		}
+		return held(", a tree")
+	case pylokv1.ObstacleKind_OBSTACLE_KIND_SHARED:
+		if l.GetName() == "" {
+			return fmt.Sprintf("%d shared holds", sharedHolds)
+		}
+		if sharedHolds > 1 {
+			return fmt.Sprintf("%d shared holds, first %s", sharedHolds, held(""))
+		}
+		return "a shared hold, " + held("")
+	}
+	return "who waits: " + s.waiter(o.GetWaiter())
+}
+
+// setText names a set, as the lock file does.
+func setText(set *pylokv1.SetRef) string { return fmt.Sprintf("%d/%d", set.GetId(), set.GetSize()) }
+
+// kindText says in words which kind of hold a lock has, if not a plain one.
+func kindText(l *pylokv1.Lock) string {
+	var kinds []string
+	if l.GetStaleTime() != nil {
+		kinds = append(kinds, "stale")
+	}
+	if l.GetTree() {
+		kinds = append(kinds, "tree")
+	}
+	if l.GetShared() {
+		kinds = append(kinds, "shared")
+	}
+	if l.GetSet() != nil {
+		kinds = append(kinds, "set "+setText(l.GetSet()))
+	}
+	return strings.Join(kinds, ", ")
+}
+
 // row shows one fact of a lock; text of several lines stays aligned.
 func row(label, text string) string {
 	text = strings.TrimRight(printableLines(text), "\n")
-	return fmt.Sprintf("  %-8s%s\n", label, strings.ReplaceAll(text, "\n", "\n          "))
+	return fmt.Sprintf("  %-7s %s\n", label, strings.ReplaceAll(text, "\n", "\n          "))
 }
 
 // callerRow shows whose a hold is, where that is more than the holder says.
@@ -171,24 +291,38 @@ func (s style) unlockBlock(released *pylokv1.UnlockResponse) string {
 	return text
 }
 
-// lockTable shows held locks, a line each.
+// lockTable shows held locks, a line each. What kind of hold it is has a column where there
+// is something to say.
 func (s style) lockTable(locks []*pylokv1.Lock) string {
-	const columns = 4 // of a known width; msg takes what is left
-	rows := [][columns + 1]string{{"NAME", "HOLDER", "SINCE", "UNTIL", "MSG"}}
+	header := []string{"NAME", "HOLDER", "SINCE", "UNTIL", "KIND", "MSG"}
+	const kind = 4
+	rows := [][]string{header}
+	hasKinds := false
 	for _, l := range locks {
 		msg := messageOf(l)
-		if l.GetProblem() != "" {
+		switch {
+		case l.GetProblem() != "":
 			msg = "problem: " + printable(l.GetProblem())
+		case l.GetConflict() != "":
+			msg = "conflict: " + printable(l.GetConflict())
 		}
-		rows = append(rows, [columns + 1]string{
+		rows = append(rows, []string{
 			printable(l.GetName()),
 			holderOf(l.GetHolder()),
 			s.timeOr(l.GetAcquireTime(), "-"),
 			s.timeOr(l.GetExpireTime(), "-"),
+			cmp.Or(kindText(l), "-"),
 			msg,
 		})
+		hasKinds = hasKinds || kindText(l) != ""
 	}
-	var widths [columns]int
+	if !hasKinds {
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], kind, kind+1)
+		}
+	}
+	columns := len(rows[0]) - 1 // of a known width; msg takes what is left
+	widths := make([]int, columns)
 	for _, r := range rows {
 		for i := range columns {
 			widths[i] = max(widths[i], utf8.RuneCountInString(r[i]))
@@ -242,6 +376,7 @@ func (s style) eventLine(event *pylokv1.Event, dates bool) string {
 		pylokv1.EventType_EVENT_TYPE_LOCKED:   yellow,
 		pylokv1.EventType_EVENT_TYPE_UPDATED:  cyan,
 		pylokv1.EventType_EVENT_TYPE_UNLOCKED: green,
+		pylokv1.EventType_EVENT_TYPE_ASKED:    cyan,
 	}[event.GetType()]
 	fields := []string{
 		at.Format(layout),
@@ -249,6 +384,12 @@ func (s style) eventLine(event *pylokv1.Event, dates bool) string {
 		printable(l.GetName()),
 		holderOf(l.GetHolder()),
 		fmt.Sprintf("token %d", l.GetToken()),
+	}
+	if previous := event.GetPreviousToken(); previous != 0 {
+		fields[len(fields)-1] += fmt.Sprintf(" after %d", previous)
+	}
+	if kind := kindText(l); kind != "" {
+		fields = append(fields, kind)
 	}
 	if cause := causeText(event); cause != "" {
 		fields = append(fields, cause)
@@ -278,6 +419,9 @@ func causeText(event *pylokv1.Event) string {
 		text = "expired"
 	case pylokv1.EventCause_EVENT_CAUSE_FILE:
 		text = "by its file"
+	}
+	if event.GetType() == pylokv1.EventType_EVENT_TYPE_ASKED {
+		text = "by " + holderOf(event.GetActor())
 	}
 	if reason := event.GetReason(); reason != "" {
 		text = strings.TrimPrefix(text+": "+printable(reason), ": ")

@@ -106,6 +106,66 @@ func TestLockBlock(t *testing.T) {
 
       b
 `},
+		{"tree", &pylokv1.Lock{
+			Name: "prod", State: pylokv1.LockState_LOCK_STATE_LOCKED, Holder: "alice", Token: 9, AcquireTime: timestamppb.New(sampleTime),
+			Tree: true, HeldBelow: 2, Waiters: 3,
+			Waiting: []*pylokv1.Waiter{
+				{Place: 17, Holder: "bob\x07", SinceTime: timestamppb.New(sampleTime.Add(time.Minute)), UntilTime: timestamppb.New(sampleTime.Add(time.Hour)), Names: []string{"prod/db", "prod/web"}, Message: "release\n44"},
+				{Place: 18, Shared: true, SinceTime: timestamppb.New(sampleTime.Add(time.Minute))},
+			},
+		}, `prod  locked
+  holder  alice
+  since   2026-11-22 19:03:11 (2m ago)
+  token   9
+  scope   tree, all names below; held below: 2
+  waiters 3
+    place 17  bob\x07  for prod/db prod/web  since 2026-11-22 19:04:11 (1m ago), until 2026-11-22 20:03:11 (in 58m)  release 44
+    place 18  (anonymous)  shared  since 2026-11-22 19:04:11 (1m ago)
+    and 1 more
+`},
+		{"kept", &pylokv1.Lock{
+			Name: "app", State: pylokv1.LockState_LOCK_STATE_LOCKED, Holder: "ci-7", Token: 42, AcquireTime: timestamppb.New(sampleTime),
+			ExpireTime: timestamppb.New(sampleTime.Add(time.Hour)), OnExpiry: pylokv1.OnExpiry_ON_EXPIRY_KEEP, Set: &pylokv1.SetRef{Id: 41, Size: 3},
+		}, `app  locked
+  holder  ci-7
+  since   2026-11-22 19:03:11 (2m ago)
+  until   2026-11-22 20:03:11 (in 58m); then it is stale, and kept
+  token   42
+  set     41/3, one of 3 that were taken together
+`},
+		{"stale, and in conflict", &pylokv1.Lock{
+			Name: "app", State: pylokv1.LockState_LOCK_STATE_LOCKED, Holder: "ci-7", Token: 42, AcquireTime: timestamppb.New(sampleTime),
+			StaleTime: timestamppb.New(sampleTime.Add(time.Minute)), OnExpiry: pylokv1.OnExpiry_ON_EXPIRY_KEEP,
+			Conflict: "it began while prod was frozen by alice",
+		}, `app  locked
+  holder  ci-7
+  since   2026-11-22 19:03:11 (2m ago)
+  stale   since 2026-11-22 19:04:11 (1m ago); kept until somebody has looked
+  token   42
+  conflict it began while prod was frozen by alice
+`},
+		{"below a tree", &pylokv1.Lock{
+			Name: "prod/db", State: pylokv1.LockState_LOCK_STATE_UNLOCKED, Waiters: 1,
+			BlockedBy: &pylokv1.Obstacle{Kind: pylokv1.ObstacleKind_OBSTACLE_KIND_TREE, Lock: &pylokv1.Lock{
+				Name: "prod", Holder: "alice", AcquireTime: timestamppb.New(sampleTime), ExpireTime: timestamppb.New(sampleTime.Add(time.Hour)),
+				Data: &structpb.Struct{Fields: map[string]*structpb.Value{"msg": structpb.NewStringValue("holiday")}},
+			}},
+		}, `prod/db  unlocked
+  blocked by prod, a tree of alice since 2026-11-22 19:03:11 (2m ago), until 2026-11-22 20:03:11 (in 58m): holiday
+  waiters 1
+`},
+		{"below a tree to come", &pylokv1.Lock{Name: "x", BlockedBy: &pylokv1.Obstacle{Kind: pylokv1.ObstacleKind_OBSTACLE_KIND_TREE}},
+			"x  unlocked\n  blocked by a tree above it that is about to be granted\n"},
+		{"below a hidden tree", &pylokv1.Lock{Name: "x", BlockedBy: &pylokv1.Obstacle{Kind: pylokv1.ObstacleKind_OBSTACLE_KIND_TREE, Lock: &pylokv1.Lock{State: pylokv1.LockState_LOCK_STATE_LOCKED}}},
+			"x  unlocked\n  blocked by a tree above it that you may not view\n"},
+		{"shared", &pylokv1.Lock{
+			Name: "conf", SharedHolds: 2,
+			BlockedBy: &pylokv1.Obstacle{Kind: pylokv1.ObstacleKind_OBSTACLE_KIND_SHARED, Lock: &pylokv1.Lock{Name: "conf/_+1", Holder: "reader", AcquireTime: timestamppb.New(sampleTime)}},
+		}, "conf  unlocked\n  blocked by 2 shared holds, first conf/_+1 of reader since 2026-11-22 19:03:11 (2m ago)\n"},
+		{"an older request", &pylokv1.Lock{
+			Name:      "x",
+			BlockedBy: &pylokv1.Obstacle{Kind: pylokv1.ObstacleKind_OBSTACLE_KIND_WAITER, Waiter: &pylokv1.Waiter{Place: 5, Holder: "all", Names: []string{"x", "y"}}},
+		}, "x  unlocked\n  blocked by who waits: place 5  all  for x y\n"},
 		{"free", &pylokv1.Lock{Name: "x", State: pylokv1.LockState_LOCK_STATE_UNLOCKED}, "x  unlocked\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -145,6 +205,18 @@ x                    eve\x1b[2J   -                    -                    prob
 `
 	if got := plainStyle(t).lockTable(locks); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	tree := &pylokv1.Lock{Name: "prod", State: pylokv1.LockState_LOCK_STATE_LOCKED, Tree: true}
+	kept := &pylokv1.Lock{Name: "x/_+1", State: pylokv1.LockState_LOCK_STATE_LOCKED, Shared: true, StaleTime: timestamppb.New(sampleTime)}
+	set := &pylokv1.Lock{Name: "y", State: pylokv1.LockState_LOCK_STATE_LOCKED, Set: &pylokv1.SetRef{Id: 41, Size: 3}, Conflict: "it is held beside 2 shared holds"}
+	kinds := `NAME   HOLDER       SINCE  UNTIL  KIND           MSG
+x      eve\x1b[2J   -      -      -              problem: it is\nempty
+prod   (anonymous)  -      -      tree
+x/_+1  (anonymous)  -      -      stale, shared
+y      (anonymous)  -      -      set 41/3       conflict: it is held beside 2 shared holds
+`
+	if got := plainStyle(t).lockTable([]*pylokv1.Lock{broken, tree, kept, set}); got != kinds {
+		t.Errorf("got\n%s\nwant\n%s", got, kinds)
 	}
 	narrow := plainStyle(t)
 	narrow.width = 90
@@ -192,6 +264,9 @@ func TestEventLine(t *testing.T) {
 	}{
 		{"locked", event(locked, request, nil), false, "19:03:11  locked    lb/x  alice@ci-7  token 42  Locking App1\n"},
 		{"with the date", event(locked, request, nil), true, "2026-11-22 19:03:11  locked    lb/x  alice@ci-7  token 42  Locking App1\n"},
+		{"in the place of another", event(locked, request, func(e *pylokv1.Event) { e.PreviousToken = 41; e.Lock.Tree = true }), false, "19:03:11  locked    lb/x  alice@ci-7  token 42 after 41  tree  Locking App1\n"},
+		{"stale", event(updated, expired, func(e *pylokv1.Event) { e.Lock.StaleTime = timestamppb.New(sampleTime) }), false, "19:03:11  updated   lb/x  alice@ci-7  token 42  stale  (expired)  Locking App1\n"},
+		{"asked", event(pylokv1.EventType_EVENT_TYPE_ASKED, 0, func(e *pylokv1.Event) { e.Actor, e.Reason = "bob", "let go,\nplease" }), false, "19:03:11  asked     lb/x  alice@ci-7  token 42  (by bob: let go,\\nplease)  Locking App1\n"},
 		{"yesterday", event(updated, request, func(e *pylokv1.Event) {
 			e.Time = timestamppb.New(sampleTime.Add(-24 * time.Hour))
 			e.Lock.Data = nil

@@ -21,7 +21,7 @@ server goes away, the watch waits for it and goes on where it was.
 
 --exec runs a command for each line instead, one at a time, in order. It gets the
 event as JSON on its standard input, and PYLOK_EVENT_TYPE (locked, updated,
-unlocked), PYLOK_CAUSE (request, forced, expired, file; empty for what was held
+unlocked, asked), PYLOK_CAUSE (request, forced, expired, file; empty for what was held
 already), PYLOK_NAME, PYLOK_HOLDER, PYLOK_TOKEN, PYLOK_REVISION and PYLOK_REASON.
 
 ` + patternHelp,
@@ -34,13 +34,15 @@ already), PYLOK_NAME, PYLOK_HOLDER, PYLOK_TOKEN, PYLOK_REVISION and PYLOK_REASON
 	}
 	cmd.Flags().SortFlags = false
 	after := cmd.Flags().Uint64("after", 0, "tell the changes after this revision `N`, then go on")
+	token := cmd.Flags().Uint64("token", 0, "the token `N` of your hold of the one lock NAME: tell what is asked of its holder too (pylok ask)")
 	command := cmd.Flags().String("exec", "", "run `COMMAND` in a shell for each change, instead of printing it")
 	must(cmd.RegisterFlagCompletionFunc("after", cobra.NoFileCompletions))
+	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))
 	must(cmd.RegisterFlagCompletionFunc("exec", cobra.NoFileCompletions))
 
 	cmd.PreRun = func(*cobra.Command, []string) { p.onTrouble = p.sayTrouble }
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
-		w := watcher{program: p, pattern: patternOf(args), seen: *after, whole: *after > 0}
+		w := watcher{program: p, pattern: patternOf(args), token: *token, seen: *after, whole: *after > 0}
 		w.tell = func(ctx context.Context, event *pylokv1.Event) error { return p.printEvent(event, false) }
 		w.tellsMarks = p.output != textOutput
 		if *command != "" {
@@ -58,6 +60,7 @@ already), PYLOK_NAME, PYLOK_HOLDER, PYLOK_TOKEN, PYLOK_REVISION and PYLOK_REASON
 type watcher struct {
 	*program
 	pattern    string
+	token      uint64 // of a hold of the caller's, of whom others may ask something
 	tell       func(context.Context, *pylokv1.Event) error
 	tellsMarks bool // RESET and SYNCED too
 
@@ -68,7 +71,7 @@ type watcher struct {
 
 // watch tells changes until ctx ends or something is wrong with them.
 func (w *watcher) watch(ctx context.Context, c *client.Client) error {
-	for event, err := range c.WatchMessages(ctx, &pylokv1.WatchRequest{Pattern: w.pattern, AfterRevision: w.seen}) {
+	for event, err := range c.WatchMessages(ctx, &pylokv1.WatchRequest{Pattern: w.pattern, AfterRevision: w.seen, Token: w.token}) {
 		if err == nil {
 			err = w.receive(ctx, event)
 		}
@@ -105,6 +108,7 @@ func (w *watcher) receive(ctx context.Context, event *pylokv1.Event) error {
 			w.greet()
 			return nil
 		}
+	case pylokv1.EventType_EVENT_TYPE_ASKED: // no change
 	default:
 		w.seen = event.GetRevision()
 	}
