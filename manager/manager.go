@@ -262,6 +262,14 @@ func (m *Manager) heard(events []lock.Event) {
 				m.over(l.Name) // it may be a tree no more
 			}
 			if event.Cause == lock.File {
+				if l.Shared() {
+					m.mu.Lock()
+					if q := m.queues[l.Name.Base()]; q != nil { // what a set keeps may be another now
+						m.awake = append(m.awake, q)
+						m.wakeLocked()
+					}
+					m.mu.Unlock()
+				}
 				if _, problem := l.Data.ExpireTime(l.AcquireTime); problem != "" {
 					m.config.Logger.Warn("expire is not acted upon", "name", l.Name, "problem", problem)
 				}
@@ -293,6 +301,11 @@ func (m *Manager) stir(events []lock.Event) {
 		base := event.Lock.Name.Base()
 		if q := m.queues[base]; q != nil {
 			queues = append(queues, q)
+		}
+		if s := m.scopes[base]; s != nil && m.refusing.Load() > 0 {
+			for q := range s.behind { // a person may have the tree now
+				queues = append(queues, q)
+			}
 		}
 		if m.closing.Load() == 0 {
 			continue

@@ -50,6 +50,7 @@ func (m *Manager) dropScopeLocked(s *scope) {
 		q.behind = slices.DeleteFunc(q.behind, func(other *scope) bool { return other == s })
 	}
 	clear(s.behind)
+	s.tree = s.tree || m.heldLocked(s.name).Tree // maybe one that was made by hand just now
 	if !s.tree && len(s.closing) == 0 {
 		delete(m.scopes, s.name)
 		m.countSpecialLocked()
@@ -132,6 +133,13 @@ func (m *Manager) isPassedLocked(w *waiter, name lock.Name) bool {
 	return cover != nil && cover.Kind == lock.ByWaiter && cover.Waiter.Place > w.place
 }
 
+// isAboutToCloseLocked reports whether a lock is about to be granted as a tree to somebody
+// who passes a waiter. The caller must hold mu.
+func (m *Manager) isAboutToCloseLocked(w *waiter, name lock.Name) bool {
+	s := m.scopes[name]
+	return s != nil && slices.ContainsFunc(s.closing, func(t *waiter) bool { return t.place > w.place && t.passes(w) })
+}
+
 // closes reports whether a waiter wants a tree that does not drain.
 func (w *waiter) closes() bool { return w.request.Tree && !w.request.Drain }
 
@@ -201,7 +209,7 @@ func (m *Manager) observeLocked(l lock.Lock) {
 	if s := m.scopes[l.Name]; l.Tree && (s == nil || !s.tree) {
 		m.scopeLocked(l.Name).tree = true
 		for name, q := range m.queues {
-			if q.throughs > 0 && l.Name.Covers(name) { // those that it covers keep nothing from these
+			if (q.throughs > 0 || q.refusers > 0) && l.Name.Covers(name) { // those that it covers keep nothing from the one, and a person may be in the way of the other
 				m.awake = append(m.awake, q)
 			}
 		}

@@ -198,23 +198,35 @@ func (k *walk) grantOrClaim(w *waiter) {
 	}
 	for _, c := range w.choices {
 		free, busy := 0, 0
+		sure := 0 // of the free ones, those that no tree takes which passes this request
 		for _, q := range c.queues {
 			l := k.lanes[q]
 			switch {
-			case free == c.count:
+			case sure == c.count:
 			case l.busy || l.grant > 0 && l.claimed:
 				busy++
 			case !l.open || l.claimed || l.shared > 0:
 			case k.m.coverLocked(w, q.name) != nil:
 				k.m.standBehindLocked(w, q)
-				if k.m.isPassedLocked(w, q.name) { // for now it keeps this one, for the tree may want another of them
+				if free < c.count && k.m.isPassedLocked(w, q.name) { // for now it keeps this one, for the tree may come to nothing
 					missing = true
 					free++
 					claim = append(claim, l)
 				}
-			default:
+			case free < c.count:
 				free++
+				sure++
 				take, claim = append(take, l), append(claim, l)
+			case !k.m.isAboutToCloseLocked(w, q.name): // and this one, for the tree may be granted
+				sure++
+				claim = append(claim, l)
+			}
+		}
+		for _, q := range c.queues { // what has shared holds it keeps too, or readers would come for ever
+			l := k.lanes[q]
+			if sure < c.count && l.open && !l.claimed && l.shared > 0 && k.m.coverLocked(w, q.name) == nil {
+				sure++
+				claim = append(claim, l)
 			}
 		}
 		missing = missing || free < c.count
