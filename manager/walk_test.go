@@ -119,6 +119,12 @@ func (m *model) walk() bool {
 				}
 			}
 			ok = ok && found == a.counts[i]
+			for _, name := range names { // not for readers to come for ever
+				if found < a.counts[i] && m.held[name] == nil && !kept[name] && m.slots(name) > 0 && !m.covered(a, place, name) {
+					found++
+					keep = append(keep, name)
+				}
+			}
 		}
 		if ok && a.drain {
 			for name := range m.held {
