@@ -41,109 +41,78 @@ func (c *codec) Marshal(message any) (mem.BufferSlice, error) {
 		if m.GetEvent().GetCause() == pylokv1.EventCause_EVENT_CAUSE_UNSPECIFIED {
 			break // a mark in the stream, or a lock as it stands, for this stream alone
 		}
-		if wire := c.changes.get(m, maphash.Comparable(c.seed, m), toWire(m)); wire != nil {
+		wire := c.changes.get(m, maphash.Comparable(c.seed, m), func() ([]byte, bool) { return toWire(m) })
+		if wire != nil {
 			return mem.BufferSlice{mem.SliceBuffer(wire)}, nil
 		}
 	case *pylokv1.LockResponse:
-		message = &pylokv1.LockResponse{Lock: c.withWireData(m.Lock), Queued: m.Queued}
+		return c.marshalWithLocks(m, m.Lock)
 	case *pylokv1.UnlockResponse:
-		message = &pylokv1.UnlockResponse{Lock: c.withWireData(m.Lock), Revision: m.Revision, Next: c.withWireData(m.Next)}
+		return c.marshalWithLocks(m, m.Lock, m.Next)
 	case *pylokv1.RenewResponse:
-		message = &pylokv1.RenewResponse{Lock: c.withWireData(m.Lock)}
+		return c.marshalWithLocks(m, m.Lock)
 	case *pylokv1.StatusResponse:
-		message = &pylokv1.StatusResponse{Lock: c.withWireData(m.Lock)}
+		return c.marshalWithLocks(m, m.Lock)
 	case *pylokv1.ListResponse:
-		message = &pylokv1.ListResponse{Locks: c.allWithWireData(m.Locks), NextPageToken: m.NextPageToken, Revision: m.Revision}
+		return c.marshalWithLocks(m, m.Locks...)
 	case *pylokv1.LockSetResponse:
-		message = &pylokv1.LockSetResponse{Locks: c.allWithWireData(m.Locks), Queued: m.Queued}
+		return c.marshalWithLocks(m, m.Locks...)
 	case *pylokv1.UnlockSetResponse:
-		message = &pylokv1.UnlockSetResponse{Answers: c.answersWithWireData(m.Answers)}
+		return c.marshalWithLocks(m, locksOf(m.Answers)...)
 	case *pylokv1.RenewSetResponse:
-		message = &pylokv1.RenewSetResponse{Answers: c.answersWithWireData(m.Answers)}
+		return c.marshalWithLocks(m, locksOf(m.Answers)...)
 	case *pylokv1.HandOverResponse:
-		message = &pylokv1.HandOverResponse{Lock: c.withWireData(m.Lock), Warnings: m.Warnings}
+		return c.marshalWithLocks(m, m.Lock)
 	case *pylokv1.AskResponse:
-		message = &pylokv1.AskResponse{Lock: c.withWireData(m.Lock), Heard: m.Heard}
+		return c.marshalWithLocks(m, m.Lock)
 	}
 	return c.CodecV2.Marshal(message)
 }
 
-// allWithWireData is withWireData for several locks.
-func (c *codec) allWithWireData(locks []*pylokv1.Lock) []*pylokv1.Lock {
-	same := make([]*pylokv1.Lock, len(locks))
+func locksOf(answers []*pylokv1.SetAnswer) []*pylokv1.Lock {
+	locks := make([]*pylokv1.Lock, 0, 2*len(answers))
+	for _, a := range answers {
+		locks = append(locks, a.Lock, a.Next)
+	}
+	return locks
+}
+
+// marshalWithLocks encodes the answer to one call, which nobody else has, and in which the
+// locks are. Meanwhile their data are bytes on the wire, among the fields that a lock does
+// not know: encoding a Struct anew takes ten times as long as the rest of the lock.
+func (c *codec) marshalWithLocks(answer any, locks ...*pylokv1.Lock) (mem.BufferSlice, error) {
+	var room [2]*structpb.Struct
+	taken := room[:0]
+	for _, l := range locks {
+		data := l.GetData()
+		if data != nil {
+			wire := c.data.get(data, maphash.Comparable(c.seed, data), func() ([]byte, bool) {
+				return toWire(&pylokv1.Lock{Data: data})
+			})
+			if wire != nil {
+				l.Data = nil
+				l.ProtoReflect().SetUnknown(wire)
+			}
+		}
+		taken = append(taken, data)
+	}
+	sent, err := c.CodecV2.Marshal(answer)
 	for i, l := range locks {
-		same[i] = c.withWireData(l)
-	}
-	return same
-}
-
-// answersWithWireData is withWireData for the locks in what became of a set.
-func (c *codec) answersWithWireData(answers []*pylokv1.SetAnswer) []*pylokv1.SetAnswer {
-	same := make([]*pylokv1.SetAnswer, len(answers))
-	for i, a := range answers {
-		same[i] = &pylokv1.SetAnswer{
-			Name:     a.Name,
-			Token:    a.Token,
-			Lock:     c.withWireData(a.Lock),
-			Revision: a.Revision,
-			Next:     c.withWireData(a.Next),
-			Reason:   a.Reason,
-			Message:  a.Message,
+		if taken[i] != nil {
+			l.Data = taken[i]
+			l.ProtoReflect().SetUnknown(nil)
 		}
 	}
-	return same
+	return sent, err
 }
 
-// withWireData returns a lock whose data is its bytes on the wire, among the fields that
-// the message does not know: encoding a Struct anew takes ten times as long as the rest
-// of the lock.
-func (c *codec) withWireData(l *pylokv1.Lock) *pylokv1.Lock {
-	if l.GetData() == nil {
-		return l
+// toWire encodes a message for recent, and returns nil where that fails.
+func toWire(m proto.Message) (wire []byte, keep bool) {
+	wire, err := proto.Marshal(m)
+	if err != nil {
+		return nil, false // it fails once more where gRPC encodes it, and is reported there
 	}
-	wire := c.data.get(l.Data, maphash.Comparable(c.seed, l.Data), toWire(&pylokv1.Lock{Data: l.Data}))
-	if wire == nil {
-		return l
-	}
-	same := &pylokv1.Lock{
-		Name:             l.Name,
-		State:            l.State,
-		LockFileLocation: l.LockFileLocation,
-		Holder:           l.Holder,
-		Token:            l.Token,
-		Revision:         l.Revision,
-		AcquireTime:      l.AcquireTime,
-		Ttl:              l.Ttl,
-		ExpireTime:       l.ExpireTime,
-		Waiters:          l.Waiters,
-		Problem:          l.Problem,
-		Warnings:         l.Warnings,
-		Caller:           l.Caller,
-		Tree:             l.Tree,
-		Set:              l.Set,
-		OnExpiry:         l.OnExpiry,
-		StaleTime:        l.StaleTime,
-		Waiting:          l.Waiting,
-		SharedHolds:      l.SharedHolds,
-		HeldBelow:        l.HeldBelow,
-		BlockedBy:        l.BlockedBy,
-		Conflict:         l.Conflict,
-		Shared:           l.Shared,
-	}
-	same.ProtoReflect().SetUnknown(wire)
-	return same
-}
-
-// toWire returns a function for recent that encodes a message, and returns nil where that
-// fails.
-func toWire(m proto.Message) func() ([]byte, bool) {
-	return func() ([]byte, bool) {
-		wire, err := proto.Marshal(m)
-		if err != nil {
-			return nil, false // it fails once more where gRPC encodes it, and is reported there
-		}
-		return wire, len(wire) <= 2*maxRecentBytes
-	}
+	return wire, len(wire) <= 2*maxRecentBytes
 }
 
 // Unmarshal implements encoding.CodecV2.
