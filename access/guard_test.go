@@ -109,94 +109,191 @@ func (g *guarded) take(name string) lock.Lock {
 	return grant.Lock
 }
 
-// requests are all requests about one lock, and the verb that each needs.
+// requests are all requests about one lock, or about some of which it is one, and the verbs
+// that each needs.
 var requests = []struct {
-	what string
-	verb access.Verb
-	ask  func(context.Context, lock.Locks, lock.Caller, lock.Name) error
+	what  string
+	needs []access.Verb
+	ask   func(context.Context, lock.Locks, lock.Caller, lock.Name) error
 }{
-	{"lock", access.Lock, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
-		_, err := l.Lock(ctx, c, lock.LockRequest{Name: n, Holder: "x"})
-		return err
-	}},
-	{"lock and wait", access.Lock, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
-		_, err := l.Lock(ctx, c, lock.LockRequest{Name: n, Holder: "x", Wait: time.Millisecond})
-		return err
-	}},
-	{"renew", access.Lock, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+	{"lock", may(access.Lock), locking(lock.LockRequest{})},
+	{"lock and wait", may(access.Lock), locking(lock.LockRequest{Wait: time.Millisecond})},
+	{"lock, shared", may(access.Lock), locking(lock.LockRequest{Shared: true})},
+	{"lock in place of a stale hold", may(access.Lock), locking(lock.LockRequest{ReplaceStale: true, Reason: "looked"})},
+	{"lock through a freeze", may(access.Lock, access.Freeze), locking(lock.LockRequest{ThroughFreeze: true, Reason: "hot fix"})},
+	{"freeze", may(access.Freeze), locking(lock.LockRequest{Tree: true})},
+	{"freeze and drain", may(access.Freeze), locking(lock.LockRequest{Tree: true, Drain: true, Wait: time.Millisecond})},
+	{"freeze in place of a stale hold", may(access.Lock, access.Freeze), locking(lock.LockRequest{Tree: true, ReplaceStale: true, Reason: "looked"})},
+	{"freeze in place of a hold", may(access.Lock, access.Freeze), locking(lock.LockRequest{Tree: true, Overwrite: true})},
+	{"lock a set, first", may(access.Lock), lockingSet(func(n lock.Name) lock.SetRequest { return lock.SetRequest{Names: []lock.Name{n, fine}} })},
+	{"lock a set, last", may(access.Lock), lockingSet(func(n lock.Name) lock.SetRequest { return lock.SetRequest{Names: []lock.Name{fine, n}} })},
+	{"lock one of a pool", may(access.Lock), lockingSet(func(n lock.Name) lock.SetRequest {
+		return lock.SetRequest{Choices: []lock.Choice{{Names: []lock.Name{fine, n}, Count: 1}}}
+	})},
+	{"lock one of the second pool", may(access.Lock), lockingSet(func(n lock.Name) lock.SetRequest {
+		return lock.SetRequest{Choices: []lock.Choice{{Names: []lock.Name{fine}, Count: 1}, {Names: []lock.Name{n}, Count: 1}}}
+	})},
+	{"lock a set through a freeze", may(access.Lock, access.Freeze), lockingSet(func(n lock.Name) lock.SetRequest {
+		return lock.SetRequest{Names: []lock.Name{fine, n}, ThroughFreeze: true, Reason: "hot fix"}
+	})},
+	{"renew", may(access.Lock), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
 		_, err := l.Renew(ctx, c, lock.RenewRequest{Name: n, Token: 1, TTL: time.Hour})
 		return err
 	}},
-	{"unlock", access.Lock, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
-		_, err := l.Unlock(ctx, c, lock.UnlockRequest{Name: n, Token: 1})
+	{"renew a set", may(access.Lock), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.RenewSet(ctx, c, lock.RenewSetRequest{Holds: []lock.HoldRef{{Name: fine, Token: 99}, {Name: n, Token: 1}}, TTL: time.Hour})
 		return err
 	}},
-	{"break", access.Break, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
-		_, err := l.Unlock(ctx, c, lock.UnlockRequest{Name: n, Force: true, Reason: "stuck"})
+	{"unlock", may(access.Lock), unlocking(lock.UnlockRequest{Token: 1})},
+	{"unlock, stale", may(access.Lock), unlocking(lock.UnlockRequest{Stale: true, Reason: "looked"})},
+	{"break", may(access.Break), unlocking(lock.UnlockRequest{Force: true, Reason: "stuck"})},
+	{"unlock a set", may(access.Lock), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.UnlockSet(ctx, c, lock.UnlockSetRequest{Holds: []lock.HoldRef{{Name: fine, Token: 99}, {Name: n, Token: 1}}})
 		return err
 	}},
-	{"status", access.View, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+	{"break a set", may(access.Break), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.UnlockSet(ctx, c, lock.UnlockSetRequest{Holds: []lock.HoldRef{{Name: fine, Token: 99}, {Name: n, Token: 1}}, Force: true, Reason: "stuck"})
+		return err
+	}},
+	{"hand over", may(access.Lock), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.HandOver(ctx, c, lock.HandOverRequest{Name: n, Token: 1, Caller: c.Name})
+		return err
+	}},
+	{"ask", may(access.Lock), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.Ask(ctx, c, lock.AskRequest{Name: n, Message: "let go"})
+		return err
+	}},
+	{"dismiss", may(access.Break), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		_, err := l.Dismiss(ctx, c, lock.DismissRequest{Name: n, Place: 1, Reason: "stuck"})
+		return err
+	}},
+	{"status", may(access.View), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
 		_, err := l.Status(ctx, c, n)
 		return err
 	}},
-	{"list", access.View, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+	{"list", may(access.View), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
 		_, _, _, err := l.List(ctx, c, lock.MustParsePattern(n.String()), lock.Name{}, 10)
 		return err
 	}},
-	{"history", access.View, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+	{"history", may(access.View), func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
 		_, err := l.History(ctx, c, lock.HistoryQuery{Pattern: lock.MustParsePattern(n.String())}, 0, 10)
 		return err
 	}},
-	{"watch", access.View, func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
-		for _, err := range l.Watch(ctx, c, lock.WatchRequest{Pattern: lock.MustParsePattern(n.String())}) {
+	{"watch", may(access.View), watching(func(n lock.Name) lock.WatchRequest {
+		return lock.WatchRequest{Pattern: lock.MustParsePattern(n.String())}
+	})},
+	{"watch with shared holds", may(access.View), watching(func(n lock.Name) lock.WatchRequest {
+		return lock.WatchRequest{Pattern: lock.MustParsePattern(n.String()).WithSlots()}
+	})},
+	{"watch as the holder", may(access.View), watching(func(n lock.Name) lock.WatchRequest {
+		return lock.WatchRequest{Pattern: lock.MustParsePattern(n.String()), Token: 1}
+	})},
+}
+
+// fine is a lock that whoever may lock something in prod may lock.
+var fine = lock.MustParseName("prod/fine")
+
+func may(verbs ...access.Verb) []access.Verb { return verbs }
+
+func locking(r lock.LockRequest) func(context.Context, lock.Locks, lock.Caller, lock.Name) error {
+	return func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		r := r
+		r.Name, r.Holder = n, "x"
+		_, err := l.Lock(ctx, c, r)
+		return err
+	}
+}
+
+func lockingSet(of func(lock.Name) lock.SetRequest) func(context.Context, lock.Locks, lock.Caller, lock.Name) error {
+	return func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		r := of(n)
+		r.Holder = "x"
+		_, err := l.LockSet(ctx, c, r)
+		return err
+	}
+}
+
+func unlocking(r lock.UnlockRequest) func(context.Context, lock.Locks, lock.Caller, lock.Name) error {
+	return func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		r := r
+		r.Name = n
+		_, err := l.Unlock(ctx, c, r)
+		return err
+	}
+}
+
+func watching(of func(lock.Name) lock.WatchRequest) func(context.Context, lock.Locks, lock.Caller, lock.Name) error {
+	return func(ctx context.Context, l lock.Locks, c lock.Caller, n lock.Name) error {
+		for _, err := range l.Watch(ctx, c, of(n)) {
 			return err
 		}
 		return nil
-	}},
+	}
 }
 
-// TestGuardAsks: each request is refused unless a rule allows its verb, in the same words
-// whether the lock is held or free, and what is refused is recorded.
+// TestGuardAsks: each request is refused unless rules allow its verbs, in the same words
+// whether the lock is held or free, and what is refused is recorded. A refusal names the
+// lock that it is for and no other.
 func TestGuardAsks(t *testing.T) {
-	for _, verb := range []access.Verb{access.View, access.Lock, access.Break, access.Freeze, access.Admin} {
-		rules := fmt.Sprintf("  - {who: [\"group:ci\"], may: [%s], locks: [\"prod/**\"]}\n", verb)
-		if verb == access.Admin {
+	for _, verbs := range [][]access.Verb{{access.View}, {access.Lock}, {access.Break}, {access.Freeze}, {access.Admin}, {access.Lock, access.Freeze}} {
+		word := strings.Trim(strings.ReplaceAll(fmt.Sprint(verbs), " ", ", "), "[]")
+		rules := fmt.Sprintf("  - {who: [\"group:ci\"], may: [%s], locks: [\"prod/**\"]}\n", word)
+		if verbs[0] == access.Admin {
 			rules = "  - {who: [\"group:ci\"], may: [admin]}\n"
 		}
 		for _, request := range requests {
-			t.Run(verb.String()+" "+request.what, func(t *testing.T) {
+			t.Run(word+" "+request.what, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					g := newGuarded(t, rules, nil)
 					ctx, ci := g.ci()
-					prod, dev := lock.MustParseName("prod/x"), lock.MustParseName("dev/x")
-					var texts []string
-					for _, name := range []lock.Name{prod, dev} {
+					refusals := 0
+					for _, name := range []lock.Name{lock.MustParseName("prod/x"), lock.MustParseName("dev/x")} {
+						lacks := func(need access.Verb) bool { return need != access.View && !slices.Contains(verbs, need) }
+						lacking := verbs[0] == access.Admin || slices.ContainsFunc(request.needs, lacks)
+						want := lacking || strings.HasPrefix(name.String(), "dev/")
+						var texts []string
 						for range 2 { // free, then held
+							before := g.revision()
 							err := request.ask(ctx, g, ci, name)
 							denied := errors.Is(err, lock.ErrPermissionDenied)
-							want := name == dev || verb == access.Admin || verb != request.verb && request.verb != access.View
 							if denied != want {
-								t.Errorf("%s %s by one who may %s: %v; want refused: %t", request.what, name, verb, err, want)
+								t.Errorf("%s %s by one who may %s: %v; want refused: %t", request.what, name, word, err, want)
 							}
 							if denied {
-								texts = append(texts, strings.ReplaceAll(err.Error(), name.String(), "NAME"))
+								texts = append(texts, err.Error())
 							}
-							if g.status(name).Held() {
-								continue
+							if denied && g.revision() != before {
+								t.Errorf("%s %s by one who may %s has changed something", request.what, name, word)
 							}
-							g.take(name.String())
+							if denied && !lacking && strings.Contains(err.Error(), fine.String()) {
+								t.Errorf("%s %s by one who may %s: the refusal names another lock: %v", request.what, name, word, err)
+							}
+							if l := g.status(name); !l.Held() && l.Situation == nil {
+								g.take(name.String())
+							}
 						}
+						if distinct := slices.Compact(slices.Clone(texts)); len(distinct) > 1 {
+							t.Errorf("the refusals differ: %q", distinct)
+						}
+						refusals += len(texts)
 					}
-					if distinct := slices.Compact(texts); len(distinct) > 1 {
-						t.Errorf("the refusals differ: %q", distinct)
-					}
-					if verb != access.Break && len(g.records) != len(texts) {
-						t.Errorf("%d refusals are recorded, want %d", len(g.records), len(texts))
+					recorded := slices.DeleteFunc(slices.Clone(g.records), func(r access.Record) bool { return r.Allowed })
+					if len(recorded) != refusals {
+						t.Errorf("%d refusals are recorded, want %d: %+v", len(recorded), refusals, recorded)
 					}
 				})
 			})
 		}
 	}
+}
+
+func (g *guarded) revision() lock.Revision {
+	g.t.Helper()
+	revision, err := g.inner.Revision(g.t.Context())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return revision
 }
 
 func (g *guarded) status(name lock.Name) lock.Lock {
