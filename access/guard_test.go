@@ -29,6 +29,7 @@ type guarded struct {
 	file    string
 	records []access.Record
 	token   string // of ci
+	hash    string // of token
 }
 
 // noteInMemory is an access.Note.
@@ -51,7 +52,7 @@ func newGuarded(t *testing.T, rules string, note access.Note) *guarded {
 	}
 	g := &guarded{t: t, inner: m, file: filepath.Join(t.TempDir(), "access.yaml")}
 	token, hash := bearer.New()
-	g.token = token
+	g.token, g.hash = token, hash
 	g.write(rulesFor(hash, rules))
 	if g.control, err = access.NewControl(access.Config{File: g.file}); err != nil {
 		t.Fatal(err)
