@@ -260,6 +260,9 @@ func TestGuardActs(t *testing.T) {
 		_, err = g.Lock(ctx, ci, lock.LockRequest{Name: name("k/2"), ReplaceStale: true, Reason: "looked"})
 		must(err)
 		acts("a stale hold replaced", "replace-stale lock k/2 looked")
+		_, err = g.Lock(ctx, ci, lock.LockRequest{Name: name("k/3"), ReplaceStale: true, Reason: "looked"})
+		must(err)
+		acts("no stale hold replaced")
 	})
 }
 

@@ -28,7 +28,7 @@ const (
 	overwrote     Act = "overwrite"
 	froze         Act = "freeze"
 	thawed        Act = "thaw"
-	throughFreeze Act = "through-freeze"
+	throughFreeze Act = "through-freeze" // or would have gone through one
 	handedOver    Act = "hand-over"
 	dismissed     Act = "dismiss"
 	endedStale    Act = "end-stale"
@@ -58,7 +58,7 @@ func (g *Guard) recordGrant(caller lock.Caller, r *lock.LockRequest, grant lock.
 	if grant.Broke {
 		g.recordAct(caller, Break, r.Name, overwrote, cmp.Or(r.Reason, "overwritten"))
 	}
-	if r.ReplaceStale {
+	if grant.ReplacedStale {
 		g.recordAct(caller, Lock, r.Name, replacedStale, r.Reason)
 	}
 	if r.ThroughFreeze {

@@ -67,6 +67,8 @@ type Grant struct {
 	Queued time.Duration
 	// Broke reports whether Overwrite has ended the hold of another caller.
 	Broke bool
+	// ReplacedStale reports whether a stale hold has ended for it.
+	ReplacedStale bool
 }
 
 // UnlockRequest asks for the end of a hold.

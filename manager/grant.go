@@ -89,7 +89,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 			return lock.Grant{Lock: m.described(l)}, nil, nil
 
 		case isReplaced, !l.Held() && notNow == nil && m.isClear(q, &request):
-			broke := l.Held() && !isOf(l, caller) && !l.Stale()
+			broke, wasStale := l.Held() && !isOf(l, caller) && !l.Stale(), l.Stale()
 			l, err := m.grant(ctx, q, caller, request, l)
 			if errors.Is(err, lock.ErrConflict) {
 				continue
@@ -101,7 +101,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 			if err != nil {
 				return lock.Grant{}, nil, err
 			}
-			return lock.Grant{Lock: m.described(l), Broke: broke}, nil, nil
+			return lock.Grant{Lock: m.described(l), Broke: broke, ReplacedStale: wasStale}, nil, nil
 
 		case request.Wait == 0 && notNow != nil:
 			return lock.Grant{}, nil, notNow
