@@ -240,6 +240,35 @@ func TestLargestAnswers(t *testing.T) {
 	}
 }
 
+// TestSmallAnswers: locks that are not counted, as many as there can be, leave room for those
+// that are.
+func TestSmallAnswers(t *testing.T) {
+	l := largestLock(t, 0)
+	l.Situation, l.Warnings, l.Problem = nil, "", ""
+	zeros := make([]any, 252) // of what grows most, see TestLargestDocument
+	for i := range zeros {
+		zeros[i] = 0.0
+	}
+	var err error
+	if l.Data, err = lock.NewData(map[string]any{"a": zeros}); err != nil || l.Data.Size() > 512 {
+		t.Fatal(l.Data.Size(), err)
+	}
+	fake := &fakeLocks{}
+	for range lock.MaxSetNames {
+		fake.answers = append(fake.answers, lock.SetAnswer{Lock: l, Next: l})
+	}
+	s := New(fake, Config{Root: "/" + strings.Repeat("r", 4095)})
+	answer, err := invoke(t, s, "UnlockSet", &pylokv1.UnlockSetRequest{Holds: []*pylokv1.HoldRef{{Name: "a", Token: 1}}})
+	if size := proto.Size(answer); err != nil || size > clientBytes-setBytes {
+		t.Errorf("the answer has %d bytes, want at most %d; %v", size, clientBytes-setBytes, err)
+	}
+	for _, a := range answer.(*pylokv1.UnlockSetResponse).GetAnswers() {
+		if a.GetLock().GetData() == nil || a.GetNext().GetData() == nil {
+			t.Fatalf("not whole: %v", a)
+		}
+	}
+}
+
 // TestLargestRefusals: no status is larger than clients read, and it shows the lock in the
 // way, by its own name, as far as there is room.
 func TestLargestRefusals(t *testing.T) {

@@ -97,6 +97,7 @@ func BenchmarkCalls(b *testing.B) {
 //
 //	request  decoding a LockRequest with data
 //	answer   encoding a LockResponse with data
+//	set      encoding a LockSetResponse of 8 locks with data
 //	arrival  the limit on how long a request may take to arrive
 func BenchmarkDoor(b *testing.B) {
 	s, c := New(nil, Config{Root: testRoot}), newCodec(256<<10)
@@ -123,6 +124,16 @@ func BenchmarkDoor(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			wire, err := c.Marshal(s.lockResponse(lock.Grant{Lock: l}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			wire.Free()
+		}
+	})
+	b.Run("set", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			wire, err := c.Marshal(s.lockSetResponse(lock.SetGrant{Locks: []lock.Lock{l, l, l, l, l, l, l, l}}))
 			if err != nil {
 				b.Fatal(err)
 			}

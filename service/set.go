@@ -89,8 +89,13 @@ func (s *Service) lockSetResponse(grant lock.SetGrant) *pylokv1.LockSetResponse 
 }
 
 // lockMessageWithin is lockMessage, and takes of the room, until one does not fit: that and
-// those after it are brief.
+// those after it are brief. Small ones are not counted, for all that there can be take less
+// than clients have besides, and to count takes longer than to encode them.
 func (s *Service) lockMessageWithin(room *int, l lock.Lock) *pylokv1.Lock {
+	const small = 512 // bytes of JSON, which are at most six times as many on the wire
+	if l.Situation == nil && l.Warnings == "" && l.Data.Size() <= small {
+		return s.lockMessage(l)
+	}
 	if *room > 0 {
 		message := s.lockMessage(l)
 		if *room -= proto.Size(message); *room >= 0 {
