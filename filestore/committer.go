@@ -37,6 +37,8 @@ type committer struct {
 
 	ended bool // nothing is committed any more
 
+	doomed []doomed // files in .pylok, the first in the order of revisions
+
 	touched map[lock.Name]bool // by the batch that is being staged
 	records []journal.Record   // of the batch that is being written
 }
@@ -145,6 +147,7 @@ func (s *Store) commitStaged(b *batch) {
 	} else {
 		s.send(b)
 	}
+	s.removeDoomed()
 }
 
 // write puts the staged commits into the journal, and returns those for which
@@ -247,19 +250,37 @@ func (s *Store) advance(b *batch) {
 }
 
 // recycle gives the pool what had the places of lock files that the journal says are over
-// or replaced. What others made, or may have made theirs, is removed.
+// or replaced. What others made, or may have made theirs, is doomed.
 func (s *Store) recycle(committed []*commit) {
 	for _, c := range committed {
 		for i := range c.steps {
 			st := &c.steps[i]
 			switch {
 			case st.moved == "":
-			case st.before.fileToken == st.before.lock.Token:
-				s.complain(s.pool.Return(st.moved, uint64(st.record.Event.Revision)))
+			case st.before.fileToken == st.before.lock.Token && s.pool.Return(st.moved, uint64(st.record.Event.Revision)):
 			default:
-				s.complain(s.work.Remove(st.moved))
+				s.doomed = append(s.doomed, doomed{st.moved, st.record.Event.Revision})
 			}
 		}
+	}
+}
+
+// doomed is a file that had a lock's place and goes when the change that says so is durable:
+// after a power cut before that, a start puts it back.
+type doomed struct {
+	name string
+	by   lock.Revision // of the change
+}
+
+// removeDoomed removes the doomed files of changes that are durable.
+func (s *Store) removeDoomed() {
+	if len(s.doomed) == 0 {
+		return
+	}
+	durable := s.view.Load().revision
+	for len(s.doomed) > 0 && s.doomed[0].by <= durable {
+		s.complain(s.work.Remove(s.doomed[0].name))
+		s.doomed = s.doomed[1:]
 	}
 }
 

@@ -47,6 +47,13 @@ type ledger struct {
 	byHand   map[lock.Name]bool           // whose first lock file somebody wrote, without a token
 	highest  lock.Token                   // ever seen
 	pruned   bool                         // the history may begin later
+	untold   []untold
+}
+
+// untold is a commit that nobody was told the outcome of: all of its changes, or none.
+type untold struct {
+	changes []lock.Change
+	before  map[lock.Name][]state
 }
 
 // state is what a lock may be like: free, or held.
@@ -56,6 +63,10 @@ type state struct {
 	caller string
 	token  lock.Token // anyToken: held with a token that was not told
 	ttl    time.Duration
+	tree   bool
+	keep   lock.OnExpiry
+	stale  int64       // milliseconds since the Unix epoch; 0: it is not
+	set    lock.SetRef // with anyToken, without an id that was not told
 }
 
 // stateOf is the state that a lock is in.
@@ -63,7 +74,33 @@ func stateOf(l lock.Lock) state {
 	if !l.Held() {
 		return state{}
 	}
-	return state{l.Data, l.Holder, l.Caller, l.Token, l.TTL}
+	s := state{data: l.Data, holder: l.Holder, caller: l.Caller, token: l.Token, ttl: l.TTL, tree: l.Tree, keep: l.OnExpiry, set: l.Set}
+	if l.Stale() {
+		s.stale = l.StaleTime.UnixMilli()
+	}
+	return s
+}
+
+// isOf reports whether a lock is in a state.
+func (s state) isOf(l lock.Lock) bool {
+	if s.token == anyToken && l.Held() {
+		s.token = l.Token
+		if s.set.ID == 0 && s.set.Size == l.Set.Size {
+			s.set = l.Set
+		}
+	}
+	return stateOf(l) == s
+}
+
+// stateAfter returns the state of the lock after a change, if it is made.
+func stateAfter(c lock.Change) state {
+	switch {
+	case c.Type == lock.Unlocked:
+		return state{}
+	case c.Type == lock.Locked:
+		c.Lock.Token = anyToken
+	}
+	return stateOf(c.Lock)
 }
 
 const anyToken = ^lock.Token(0)
@@ -73,9 +110,9 @@ func (s state) String() string {
 	case 0:
 		return "free"
 	case anyToken:
-		return fmt.Sprintf("held by %q (%q) for %v with a new token and %.60s", s.holder, s.caller, s.ttl, s.data.JSON())
+		return fmt.Sprintf("held by %q (%q) for %v (%v, %v, %v, %+v) with a new token and %.60s", s.holder, s.caller, s.ttl, s.tree, s.keep, s.stale, s.set, s.data.JSON())
 	}
-	return fmt.Sprintf("held by %q (%q) for %v with token %d and %.60s", s.holder, s.caller, s.ttl, s.token, s.data.JSON())
+	return fmt.Sprintf("held by %q (%q) for %v (%v, %v, %v, %+v) with token %d and %.60s", s.holder, s.caller, s.ttl, s.tree, s.keep, s.stale, s.set, s.token, s.data.JSON())
 }
 
 func newLedger() *ledger {
@@ -163,18 +200,16 @@ func (b *ledger) take(t *testing.T, d *testDisk, before lock.Token, changes []lo
 	}
 	refused := errors.Is(err, lock.ErrReadOnly) || errors.Is(err, lock.ErrConflict) || errors.Is(err, lock.ErrShuttingDown) || errors.Is(err, lock.ErrInvalidName) || errors.Is(err, lock.ErrLockFile)
 	if d.isKilled() || !refused {
+		u := untold{before: make(map[lock.Name][]state)}
 		for i, c := range changes {
 			if isHandedOver(c, changes[i:]) {
 				continue // it is at no time free
 			}
-			after := state{}
-			if c.Type == lock.Locked {
-				after = state{c.Lock.Data, c.Lock.Holder, c.Lock.Caller, anyToken, c.Lock.TTL}
-			} else if c.Type != lock.Unlocked {
-				after = stateOf(c.Lock)
-			}
-			b.possible[c.Lock.Name] = append(b.states(c.Lock.Name), after)
+			u.changes = append(u.changes, c)
+			u.before[c.Lock.Name] = slices.Clone(b.states(c.Lock.Name))
+			b.possible[c.Lock.Name] = append(b.states(c.Lock.Name), stateAfter(c))
 		}
+		b.untold = append(b.untold, u)
 	}
 }
 
@@ -216,16 +251,7 @@ func (b *ledger) violations(t *testing.T, s *Store) (found []string) {
 	say := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	for name := range b.possible {
 		got := present(t.Context(), t, s, name)
-		is := func(want state) bool {
-			if want.token == anyToken && got.Held() {
-				want.token = got.Token
-			}
-			return stateOf(got) == want
-		}
-		ok := false
-		for _, want := range b.states(name) {
-			ok = ok || is(want)
-		}
+		ok := slices.ContainsFunc(b.states(name), func(want state) bool { return want.isOf(got) })
 		if !ok || got.Problem != "" {
 			say("%v is %v (problem %q), want one of %v", name, stateOf(got), got.Problem, b.states(name))
 		}
@@ -245,8 +271,18 @@ func (b *ledger) violations(t *testing.T, s *Store) (found []string) {
 		case !got.Held():
 			say("%v is free and has a lock file:\n%.400q", name, text)
 		case b.byHand[name] && content.Token == 0 && content.Data == got.Data: // it still stands
-		case content.Data != got.Data || content.Token != got.Token || content.Holder != got.Holder || content.Caller != got.Caller:
+		case content.Data != got.Data || content.Token != got.Token || content.Holder != got.Holder || content.Caller != got.Caller,
+			content.Tree != got.Tree || content.OnExpiry != got.OnExpiry || content.Set != got.Set || !content.StaleTime.Equal(got.StaleTime):
 			say("%v is %v and its lock file of %d bytes says:\n%.40q", name, stateOf(got), len(text), text)
+		}
+	}
+	found = append(found, b.halves(t, s)...)
+	if text, err := os.ReadFile(filepath.Join(s.Root(), formatFile)); err != nil || format(text) != secondFormat {
+		_, locks := s.List(t.Context(), lock.Pattern{}, lock.Name{})
+		for l := range locks {
+			if formatOf(&l) == secondFormat {
+				say("%v stands in a root that says %q, %v: %+v", l.Name, text, err, l)
+			}
 		}
 	}
 	for _, name := range leftNew(t, s.Root()) {
@@ -264,6 +300,41 @@ func (b *ledger) violations(t *testing.T, s *Store) (found []string) {
 			say("an unlock after the start: %v", err)
 		}
 		b.highest = next[0].Lock.Token + 1
+	}
+	return found
+}
+
+// halves returns which commits that nobody was told of have come about by halves, as far as
+// what became of their locks tells.
+func (b *ledger) halves(t *testing.T, s *Store) (found []string) {
+	t.Helper()
+	for i, u := range b.untold {
+		var made, not []string
+		set := lock.SetRef{}
+		for _, c := range u.changes {
+			name := c.Lock.Name
+			isOther := func(o untold) bool { return o.before[name] != nil }
+			if slices.ContainsFunc(b.untold[i+1:], isOther) || slices.ContainsFunc(b.untold[:i], isOther) {
+				continue
+			}
+			got, after := present(t.Context(), t, s, name), stateAfter(c)
+			before := slices.ContainsFunc(u.before[name], func(s state) bool { return s.isOf(got) })
+			switch {
+			case before == after.isOf(got): // that tells nothing
+			case before:
+				not = append(not, fmt.Sprintf("%v is %v", name, stateOf(got)))
+			default:
+				made = append(made, fmt.Sprintf("%v is %v", name, stateOf(got)))
+				if c.Type == lock.Locked && got.Set.Size > 0 && set.Size > 0 && got.Set != set {
+					found = append(found, fmt.Sprintf("%v is of the set %+v, and others with it of %+v", name, got.Set, set))
+				} else if c.Type == lock.Locked && got.Set.Size > 0 {
+					set = got.Set
+				}
+			}
+		}
+		if len(made) > 0 && len(not) > 0 {
+			found = append(found, fmt.Sprintf("half of a commit was made:\n\t\t%s\n\tand of the other nothing:\n\t\t%s", strings.Join(made, "\n\t\t"), strings.Join(not, "\n\t\t")))
+		}
 	}
 	return found
 }
@@ -308,7 +379,7 @@ func (b *ledger) missingEvents(t *testing.T, s *Store) (found []string) {
 			continue // pruned
 		}
 		got := history[revision]
-		if got.Type != want.Type || got.Lock.Name != want.Lock.Name || got.Lock.Data != want.Lock.Data || got.Lock.Token != want.Lock.Token || got.Lock.Caller != want.Lock.Caller {
+		if got.Type != want.Type || got.Lock.Name != want.Lock.Name || stateOf(got.Lock) != stateOf(want.Lock) || got.Previous != want.Previous {
 			found = append(found, fmt.Sprintf("event %d is %+v, want %+v", revision, got, want))
 		}
 	}

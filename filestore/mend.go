@@ -157,7 +157,7 @@ func (r *restart) discard() {
 			r.complain(r.files.Rename(aside.Name, kept))
 		}
 	}
-	for _, file := range append(r.leftover, batchFile) {
+	for _, file := range append(r.leftover, formatFile+newSuffix, batchFile) {
 		r.complain(r.files.Remove(file))
 	}
 	r.batchAfter = 0

@@ -178,7 +178,11 @@ const workers = 4
 
 // namesOf returns the locks that a worker changes, and nobody else.
 func namesOf(worker int) []lock.Name {
-	return []lock.Name{lock.MustParseName(fmt.Sprintf("a/%d", worker)), lock.MustParseName(fmt.Sprintf("deep/%d/down", worker))}
+	names := []lock.Name{lock.MustParseName(fmt.Sprintf("a/%d", worker)), lock.MustParseName(fmt.Sprintf("deep/%d/down", worker))}
+	for _, member := range []string{"a", "b", "c/_+1"} {
+		names = append(names, lock.MustParseName(fmt.Sprintf("set/%d/%s", worker, member)))
+	}
+	return names
 }
 
 // work changes locks from a few goroutines, each with locks of its own, until the
@@ -207,9 +211,17 @@ func workOnce(t *testing.T, w *world, random *rand.Rand, names []lock.Name, mark
 	data := fmt.Sprintf(`{"mark":%q,"msg":%q}`, mark, strings.Repeat("x", size))
 	next := func(name lock.Name) lock.Change {
 		l := present(t.Context(), t, w.Store, name)
-		switch kind := random.IntN(7); {
+		switch kind := random.IntN(9); {
 		case !l.Held(), kind == 0:
-			return locked(l, "holder "+mark, data)
+			c := locked(l, "holder "+mark, data)
+			c.Lock.Tree, c.Lock.OnExpiry = random.IntN(8) == 0, lock.OnExpiry(random.IntN(8)/7)
+			return c
+		case kind == 8: // the rest stays
+			c := updated(l, l.Data.JSON())
+			if c.Lock.Tree = !c.Lock.Tree; l.OnExpiry == lock.Keep {
+				c.Lock.Tree, c.Lock.StaleTime, c.Cause = l.Tree, l.AcquireTime.Add(time.Minute), lock.Expired
+			}
+			return c
 		case kind == 6:
 			return extended(l, time.Duration(1+random.IntN(3600))*time.Second)
 		case kind < 3:
@@ -228,6 +240,28 @@ func workOnce(t *testing.T, w *world, random *rand.Rand, names []lock.Name, mark
 			if random.IntN(2) == 0 { // with another lock's change between the two
 				changes = slices.Insert(changes, 1, next(names[1]))
 			}
+			_ = w.commit(t, changes...)
+		}
+	case 5, 6: // a set, granted or given back
+		var changes []lock.Change
+		var held []lock.Change
+		for _, name := range names {
+			if random.IntN(4) == 0 {
+				continue
+			}
+			l := present(t.Context(), t, w.Store, name)
+			if l.Held() {
+				held = append(held, unlocked(l))
+			}
+			changes = append(changes, locked(l, "set "+mark, data))
+		}
+		for i := range changes {
+			changes[i].Lock.Set.Size = len(changes)
+		}
+		if len(held) > 1 && random.IntN(2) == 0 {
+			changes = held
+		}
+		if len(changes) > 1 {
 			_ = w.commit(t, changes...)
 		}
 	default:

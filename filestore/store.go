@@ -247,6 +247,9 @@ func (s *Store) Close() error {
 	defer s.held.Drop()
 	err := s.checkpointNow()
 	if err == nil && s.failure() == nil { // else they tell the next start
+		for _, file := range s.doomed {
+			s.complain(s.work.Remove(file.name))
+		}
 		s.complain(s.pool.Clear())
 		// Without them the next start takes longer and knows less, no more.
 		if s.journal.Last() != s.snapshot {

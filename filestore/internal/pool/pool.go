@@ -115,13 +115,14 @@ func (p *Pool) Take(text []byte, settled uint64) (name string, stat disk.Stat, e
 }
 
 // Return takes a file back that Take has made, whatever name in the directory it has now.
-// It may be written again when all up to since is settled, as Take is told.
-func (p *Pool) Return(name string, since uint64) error {
+// It may be written again when all up to since is settled, as Take is told. It reports
+// whether there is room for it.
+func (p *Pool) Return(name string, since uint64) bool {
 	if len(p.idle) >= most {
-		return p.fsys.Remove(name)
+		return false
 	}
 	p.idle = append(p.idle, idle{name, since})
-	return nil
+	return true
 }
 
 // Clear removes the files.
