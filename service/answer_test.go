@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -40,7 +41,8 @@ func TestLockMessage(t *testing.T) {
 	blocked := func(o *pylokv1.Obstacle) *pylokv1.Lock {
 		return &pylokv1.Lock{Name: "x/a", State: unlocked, BlockedBy: o}
 	}
-	s := New(nil, Config{})
+	s, written := New(nil, Config{}), map[protoreflect.FullName]bool{}
+	rooted := New(nil, Config{Root: "/srv"})
 	for _, test := range []struct {
 		what string
 		lock lock.Lock
@@ -73,10 +75,40 @@ func TestLockMessage(t *testing.T) {
 		{"beside a shared hold", free(lock.Obstacle{Kind: lock.ByShared, Lock: lock.Lock{Name: slot, Token: 7, Revision: 7}}),
 			blocked(&pylokv1.Obstacle{Kind: pylokv1.ObstacleKind_OBSTACLE_KIND_SHARED, Lock: &pylokv1.Lock{Name: "x/a/_+2", State: locked, Token: 7, Revision: 7, OnExpiry: release, Shared: true}})},
 	} {
-		if got := s.lockMessage(test.lock); !proto.Equal(got, test.want) {
+		got := s.lockMessage(test.lock)
+		if !proto.Equal(got, test.want) {
 			t.Errorf("%s:\ngot  %v\nwant %v", test.what, got, test.want)
 		}
+		noteFields(written, got.ProtoReflect())
 	}
+	noteFields(written, rooted.lockMessage(lock.Lock{
+		Name: a, Token: 7, Data: data, Holder: "h", Caller: "c", Problem: "p", Warnings: "w",
+	}).ProtoReflect())
+	for _, message := range []proto.Message{&pylokv1.Lock{}, &pylokv1.SetRef{}, &pylokv1.Waiter{}, &pylokv1.Obstacle{}} {
+		fields := message.ProtoReflect().Descriptor().Fields()
+		for i := range fields.Len() {
+			if name := fields.Get(i).FullName(); !written[name] {
+				t.Errorf("%s is never written", name)
+			}
+		}
+	}
+}
+
+// noteFields notes which fields are set in a message and in those in it.
+func noteFields(set map[protoreflect.FullName]bool, message protoreflect.Message) {
+	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		set[field.FullName()] = true
+		switch {
+		case field.Message() == nil || field.IsMap():
+		case field.IsList():
+			for i := range value.List().Len() {
+				noteFields(set, value.List().Get(i).Message())
+			}
+		default:
+			noteFields(set, value.Message())
+		}
+		return true
+	})
 }
 
 // TestEventMessage: what is new in events.

@@ -85,6 +85,25 @@ func (f *fakeLocks) Dismiss(_ context.Context, _ lock.Caller, r lock.DismissRequ
 	return f.waiter, f.err
 }
 
+// askedPage is a request for a page of List or History.
+type askedPage struct {
+	pattern lock.Pattern
+	after   lock.Name
+	query   lock.HistoryQuery
+	from    lock.Revision
+	limit   int
+}
+
+func (f *fakeLocks) List(_ context.Context, _ lock.Caller, p lock.Pattern, after lock.Name, limit int) ([]lock.Lock, lock.Revision, bool, error) {
+	f.asked = askedPage{pattern: p, after: after, limit: limit}
+	return nil, 0, false, f.err
+}
+
+func (f *fakeLocks) History(_ context.Context, _ lock.Caller, q lock.HistoryQuery, from lock.Revision, limit int) (lock.HistoryPage, error) {
+	f.asked = askedPage{query: q, from: from, limit: limit}
+	return lock.HistoryPage{}, f.err
+}
+
 func (f *fakeLocks) Watch(_ context.Context, _ lock.Caller, r lock.WatchRequest) iter.Seq2[lock.Event, error] {
 	f.asked = r
 	return func(yield func(lock.Event, error) bool) {

@@ -35,6 +35,10 @@ func wholeRequests(t *testing.T) []wholeRequest {
 	sent := document(t, text)
 	a, b, c := lock.MustParseName("x/a"), lock.MustParseName("x/b"), lock.MustParseName("x/c")
 	minute := durationpb.New(time.Minute)
+	all := lock.MustParsePattern("x/*")
+	query := lock.HistoryQuery{
+		Pattern: all, After: 7, NewestFirst: true, AfterTime: time.Unix(1, 0).UTC(), BeforeTime: time.Unix(2, 0).UTC(), Actor: "a", Cause: lock.Forced,
+	}
 	return []wholeRequest{
 		{"Lock", &pylokv1.LockRequest{
 			Name: "x/a", Data: sent, Holder: "h", Expiry: &pylokv1.LockRequest_Ttl{Ttl: minute}, Wait: minute, RequestId: "id",
@@ -70,6 +74,11 @@ func wholeRequests(t *testing.T) []wholeRequest {
 		{"Ask", &pylokv1.AskRequest{Name: "x/a", Token: 7, Message: "may I?", Holder: "h"}, lock.AskRequest{Name: a, Token: 7, Message: "may I?", Holder: "h"}},
 		{"Dismiss", &pylokv1.DismissRequest{Name: "x/a", Place: 7, Holder: "h", Reason: "why"}, lock.DismissRequest{Name: a, Place: 7, Holder: "h", Reason: "why"}},
 		{"Status", &pylokv1.StatusRequest{Name: "x/a"}, a},
+		{"List", &pylokv1.ListRequest{Pattern: "x/*", PageSize: 5, PageToken: listSequence(all).afterName(b)}, askedPage{pattern: all, after: b, limit: 5}},
+		{"History", &pylokv1.HistoryRequest{
+			Pattern: "x/*", AfterRevision: 7, PageSize: 5, PageToken: historySequence(query).afterRevision(9), NewestFirst: true,
+			AfterTime: timestamppb.New(query.AfterTime), BeforeTime: timestamppb.New(query.BeforeTime), Actor: "a", Cause: pylokv1.EventCause_EVENT_CAUSE_FORCED,
+		}, askedPage{query: query, from: 9, limit: 5}},
 		{"Watch", &pylokv1.WatchRequest{Pattern: "x/a", AfterRevision: 7, Token: 9}, lock.WatchRequest{Pattern: lock.MustParsePattern("x/a").WithSlots(), After: 7, Token: 9}},
 	}
 }
