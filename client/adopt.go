@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/pylok/pylok/lock"
@@ -54,10 +55,10 @@ func (c *Client) Adopt(ctx context.Context, name string, token lock.Token, optio
 	} else {
 		err = c.checkOwner(ctx, l)
 	}
-	switch {
-	case isOver(err):
+	switch refusal, _ := errors.AsType[*lock.Error](err); {
+	case isOver(err) && (refusal.Lock == nil || refusal.Lock.Token != token || refusal.Lock.Stale()):
 		return nil, lostBy(ref, err)
-	case err != nil:
+	case err != nil: // such as that it goes on, and is another caller's
 		return nil, err
 	}
 	return newHold(ctx, c, l, l.TTL, margin, begun, nil), nil

@@ -28,10 +28,10 @@ type Ask struct {
 // from it by itself. The newest 16 wait to be received. It is closed when the hold is over.
 func (h *Hold) Asked() <-chan Ask { return h.asked }
 
-// AtRisk returns the channel on which the Hold warns before its loss: when it has not been
-// renewed for two thirds of its ttl without the margin, so that its renewals have failed
-// for a third of it, and the last third is left. The error says why. It comes once until the
-// hold is renewed again. The channel is closed when the hold is over.
+// AtRisk returns the channel on which the Hold warns before its loss: when three quarters
+// of its ttl without the margin have passed without a renewal, so that its renewals have
+// failed for about a third of the ttl, and the last quarter is left. The error says why. It
+// comes once until the hold is renewed again. The channel is closed when the hold is over.
 func (h *Hold) AtRisk() <-chan error { return h.atRisk }
 
 // hear tells who receives of something that was asked, unless it was told already.
@@ -50,23 +50,20 @@ func (h *Hold) hear(event lock.Event) {
 }
 
 // warn tells who receives that the hold has not been renewed for so long that it may be
-// lost.
-func (h *Hold) warn() {
+// lost. It reports false where no renewal has failed, as when this process did not run.
+func (h *Hold) warn() bool {
 	left := h.leftOf(h.life)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.err != nil || left <= 0 {
-		return
+	if h.err != nil || left <= 0 || h.failure == nil {
+		return false
 	}
-	why := h.failure
-	if why == nil { // the first renewal is still under way
-		why = h.client.noAnswer(h.life / renewals)
-	}
-	why = fmt.Errorf("%s is lost in %v unless it is renewed before: %w", h.name, left.Round(time.Millisecond), why)
+	why := fmt.Errorf("%s is lost in %v unless it is renewed before: %w", h.name, left.Round(time.Millisecond), h.failure)
 	push(h.atRisk, why)
 	if h.set != nil {
 		h.set.warn(why)
 	}
+	return true
 }
 
 // push sends to a channel with room, and drops the oldest where there is none. The caller

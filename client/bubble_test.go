@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/pylok/pylok/client"
@@ -41,9 +44,12 @@ type bubble struct {
 	mu            sync.Mutex
 	calls         []call
 	before, after func(method string) error
-	noWatch       error            // the answer to Watch, if set
-	watchTells    []*pylokv1.Event // what Watch tells before that
-	watchDelay    time.Duration    // before Watch is answered
+	older         bool                              // the server is one that knows no more than exclusive locks
+	alters        func(method string, request any)  // of each request, before it is carried out, if set
+	altersAnswer  func(method string, response any) // and of each answer
+	noWatch       error                             // the answer to Watch, if set
+	watchTells    []*pylokv1.Event                  // what Watch tells before that
+	watchDelay    time.Duration                     // before Watch is answered
 }
 
 // beforeCalls has f called before each call is carried out; its error, if there is
@@ -126,12 +132,34 @@ func (b *bubble) stop() {
 func (b *bubble) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method := path.Base(info.FullMethod)
 	before, after := b.record(method)
+	if b.older {
+		if slices.Contains([]string{"LockSet", "UnlockSet", "RenewSet", "HandOver", "Ask", "Dismiss"}, method) {
+			return nil, status.Errorf(codes.Unimplemented, "unknown method %s for service pylok.v1.LockService", method)
+		}
+		if request, ok := request.(*pylokv1.LockRequest); ok {
+			fields := request.ProtoReflect()
+			for i := range fields.Descriptor().Fields().Len() {
+				if field := fields.Descriptor().Fields().Get(i); field.Number() > 8 {
+					fields.Clear(field)
+				}
+			}
+		}
+	}
 	if before != nil {
 		if err := before(method); err != nil {
 			return nil, err
 		}
 	}
+	if b.alters != nil {
+		b.alters(method, request)
+	}
 	response, err := handler(ctx, request)
+	if info, ok := response.(*pylokv1.InfoResponse); ok && b.older {
+		info.Features = nil
+	}
+	if b.altersAnswer != nil && err == nil {
+		b.altersAnswer(method, response)
+	}
 	if after != nil {
 		if err := after(method); err != nil {
 			return nil, err
@@ -204,10 +232,25 @@ func (b *bubble) acquire(c *client.Client, name string, options ...client.Acquir
 // commit changes the present hold of a lock in the store, past the Manager.
 func (b *bubble) commit(name string, eventType lock.EventType, cause lock.Cause, actor, reason string) {
 	b.t.Helper()
+	b.commitLock(name, eventType, cause, actor, reason, func(*lock.Lock) {})
+}
+
+// becomeStale has the time of a hold be over that is kept, as the Manager does.
+func (b *bubble) becomeStale(name string) {
+	b.t.Helper()
+	b.commitLock(name, lock.Updated, lock.Expired, "", "", func(l *lock.Lock) {
+		l.OnExpiry, l.StaleTime = lock.Keep, time.Now().UTC()
+	})
+}
+
+// commitLock is commit with a change of the lock.
+func (b *bubble) commitLock(name string, eventType lock.EventType, cause lock.Cause, actor, reason string, change func(*lock.Lock)) {
+	b.t.Helper()
 	l, err := b.store.Get(b.t.Context(), lock.MustParseName(name))
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	change(&l)
 	_, err = b.store.Commit(b.t.Context(), []lock.Change{{
 		Type: eventType, Cause: cause, Actor: actor, Reason: reason, Prev: l.Revision, Lock: l,
 	}})

@@ -386,9 +386,9 @@ func (h *Hold) pass(d time.Duration) bool {
 
 // expire ends the hold when it was not renewed in time, and warns before that.
 func (h *Hold) expire() {
-	for h.pass(h.life * 2 / renewals) {
-		h.warn()
-		for h.leftOf(h.life*2/renewals) <= 0 { // until it is renewed
+	for h.pass(h.life * 3 / 4) {
+		for warned := false; h.leftOf(h.life*3/4) <= 0; { // until it is renewed
+			warned = warned || h.warn()
 			left := h.leftOf(h.life)
 			if left <= 0 {
 				h.end(h.overdue())

@@ -51,7 +51,9 @@ func isLost(t *testing.T, hold *client.Hold) *client.LostError {
 	}
 	if cause := context.Cause(hold.Context()); cause != error(lost) {
 		first, ok := errors.AsType[*client.LostError](cause)
-		if !ok || first.Err == nil || first.Err != lost.Err || first.Cause != 0 || lost.Cause == 0 {
+		told := ok && first.Err != nil && first.Err == lost.Err && first.Cause == 0 && lost.Cause != 0
+		handedOver := ok && first.Err == nil && first.Cause == lost.Cause && first.To == "" && lost.To != ""
+		if !told && !handedOver {
 			t.Errorf("the context ended with %v, want %v or less of it", cause, lost)
 		}
 	}
@@ -194,6 +196,34 @@ func TestHoldIsToldOfItsEnd(t *testing.T) {
 			},
 			client.LostError{Cause: lock.Request, Actor: "alice", Reason: "done here"},
 			"it was released or replaced by alice: done here",
+		},
+		{
+			"handed over",
+			func(t *testing.T, b *bubble, other *client.Client) {
+				_, err := other.HandOver(t.Context(), lock.HandOverRequest{Name: x, Token: 1, Holder: "bob", Reason: "the shift ends"})
+				if err != nil {
+					t.Error(err)
+				}
+			},
+			client.LostError{Cause: lock.Request, To: "bob", Actor: "alice", Reason: "handed over to bob: the shift ends"},
+			"lost x (token 1): it was handed over to bob: the shift ends",
+		},
+		{
+			"handed over to the same holder, as another instance",
+			func(t *testing.T, b *bubble, other *client.Client) {
+				_, err := other.HandOver(t.Context(), lock.HandOverRequest{Name: x, Token: 1, Holder: "alice", From: "the night shift"})
+				if err != nil {
+					t.Error(err)
+				}
+			},
+			client.LostError{Cause: lock.Request, To: "alice", Actor: "the night shift", Reason: "handed over to alice"},
+			"lost x (token 1): it was handed over to alice",
+		},
+		{
+			"stale",
+			func(t *testing.T, b *bubble, other *client.Client) { b.becomeStale("x") },
+			client.LostError{Cause: lock.Expired, Stale: true},
+			"lost x (token 1): the lease ran out before it was renewed; the lock stays held, stale, until somebody has looked",
 		},
 	}
 	for _, test := range tests {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,7 @@ import (
 
 var cancels = flag.Int("cancels", 200, "how many calls of Lock and of Acquire are cancelled within their round trip")
 
-// takers are the two ways to take x.
+// takers are the ways to take x, each with the RPC behind it.
 var takers = map[string]func(ctx context.Context, c *client.Client, wait time.Duration) error{
 	"Lock": func(ctx context.Context, c *client.Client, wait time.Duration) error {
 		_, err := c.Lock(ctx, lock.LockRequest{Name: x, Holder: "alice", Wait: wait})
@@ -35,6 +36,32 @@ var takers = map[string]func(ctx context.Context, c *client.Client, wait time.Du
 		}
 		return hold.Release(ctx)
 	},
+	"LockSet": func(ctx context.Context, c *client.Client, wait time.Duration) error {
+		_, err := c.LockSet(ctx, lock.SetRequest{Names: []lock.Name{x}, Holder: "alice", Wait: wait})
+		return err
+	},
+	"AcquireSet": func(ctx context.Context, c *client.Client, wait time.Duration) error {
+		set, err := c.AcquireSet(ctx, []string{"x"}, client.WithTTL(0), client.WithHolder("alice"), client.WithWait(wait))
+		if err != nil {
+			return err
+		}
+		return set.Release(ctx)
+	},
+	"AcquireSet of a choice": func(ctx context.Context, c *client.Client, wait time.Duration) error {
+		set, err := c.AcquireSet(ctx, nil, client.WithChoice(1, "x"), client.WithTTL(0), client.WithHolder("alice"), client.WithWait(wait))
+		if err != nil {
+			return err
+		}
+		return set.Release(ctx)
+	},
+}
+
+// methodOf returns the RPC behind a taker.
+func methodOf(taker string) string {
+	if strings.Contains(taker, "Set") {
+		return "LockSet"
+	}
+	return "Lock"
 }
 
 // TestCancelledAtTheGrant: who leaves when the lock has been granted, and before the
@@ -60,7 +87,7 @@ func TestCancelledAtTheGrant(t *testing.T) {
 					c, _ := b.client()
 					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 					defer cancel()
-					b.afterOne("Lock", func() {
+					b.afterOne(methodOf(name), func() {
 						time.Sleep(25 * time.Second)
 						test.end(b, cancel)
 					})
@@ -87,7 +114,7 @@ func TestCancelledAtTheGrant(t *testing.T) {
 					t.Fatal(err)
 				}
 				ctx, cancel := context.WithCancel(t.Context())
-				b.afterOne("Lock", func() { cancel(); time.Sleep(time.Second) })
+				b.afterOne(methodOf(name), func() { cancel(); time.Sleep(time.Second) })
 				time.AfterFunc(time.Minute, func() {
 					if _, err := b.manager.Unlock(context.Background(), lock.Caller{}, lock.UnlockRequest{Name: x, Token: held.Lock.Token}); err != nil {
 						t.Error(err)
@@ -121,7 +148,7 @@ func TestCancelledAndNotGranted(t *testing.T) {
 						want = b.events()
 					}
 					ctx, cancel := context.WithCancel(t.Context())
-					b.beforeOne("Lock", func() { cancel(); time.Sleep(time.Second) })
+					b.beforeOne(methodOf(name), func() { cancel(); time.Sleep(time.Second) })
 					if err := take(ctx, c, time.Hour); !errors.Is(err, context.Canceled) {
 						t.Errorf("got %v, want the end of the context", err)
 					}
@@ -283,7 +310,7 @@ func TestCancelledWithinTheRoundTrip(t *testing.T) {
 			}
 			if err != nil {
 				cancelled++
-			} else if name == "Acquire" {
+			} else if strings.HasPrefix(name, "Acquire") {
 				continue // and released
 			}
 			next := lock.LockRequest{Name: x}
