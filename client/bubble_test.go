@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
@@ -44,12 +45,11 @@ type bubble struct {
 	mu            sync.Mutex
 	calls         []call
 	before, after func(method string) error
-	older         bool                              // the server is one that knows no more than exclusive locks
-	alters        func(method string, request any)  // of each request, before it is carried out, if set
-	altersAnswer  func(method string, response any) // and of each answer
-	noWatch       error                             // the answer to Watch, if set
-	watchTells    []*pylokv1.Event                  // what Watch tells before that
-	watchDelay    time.Duration                     // before Watch is answered
+	older         bool               // it knows no more than exclusive locks that end
+	altersAnswer  func(response any) // before it is sent, if set
+	noWatch       error              // the answer to Watch, if set
+	watchTells    []*pylokv1.Event   // what Watch tells before that
+	watchDelay    time.Duration      // before Watch is answered
 }
 
 // beforeCalls has f called before each call is carried out; its error, if there is
@@ -73,6 +73,20 @@ func (b *bubble) afterOne(method string, f func()) { b.afterCalls(firstOf(method
 
 // beforeOne is beforeCalls for the first call of a method alone.
 func (b *bubble) beforeOne(method string, f func()) { b.beforeCalls(firstOf(method, f)) }
+
+// isOlder makes the server one that knows no more than exclusive locks that end, or not.
+func (b *bubble) isOlder(older bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.older = older
+}
+
+// alterAnswers has f change what the server answers.
+func (b *bubble) alterAnswers(f func(response any)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.altersAnswer = f
+}
 
 // firstOf calls f for the first call of a method. Later ones do not wait for it.
 func firstOf(method string, f func()) func(method string) error {
@@ -115,7 +129,8 @@ func (b *bubble) start() {
 	}
 	b.manager = manager
 	b.listener = bufconn.Listen(1 << 20)
-	b.server = grpc.NewServer(grpc.UnaryInterceptor(b.intercept), grpc.StreamInterceptor(b.interceptStream))
+	b.server = grpc.NewServer(grpc.UnaryInterceptor(b.intercept), grpc.StreamInterceptor(b.interceptStream),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}))
 	pylokv1.RegisterLockServiceServer(b.server, service.New(manager, service.Config{Store: "memory"}))
 	b.network.listener.Store(b.listener)
 	go b.server.Serve(b.listener)
@@ -132,7 +147,10 @@ func (b *bubble) stop() {
 func (b *bubble) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method := path.Base(info.FullMethod)
 	before, after := b.record(method)
-	if b.older {
+	b.mu.Lock()
+	older, alters := b.older, b.altersAnswer
+	b.mu.Unlock()
+	if older {
 		if slices.Contains([]string{"LockSet", "UnlockSet", "RenewSet", "HandOver", "Ask", "Dismiss"}, method) {
 			return nil, status.Errorf(codes.Unimplemented, "unknown method %s for service pylok.v1.LockService", method)
 		}
@@ -150,15 +168,12 @@ func (b *bubble) intercept(ctx context.Context, request any, info *grpc.UnarySer
 			return nil, err
 		}
 	}
-	if b.alters != nil {
-		b.alters(method, request)
-	}
 	response, err := handler(ctx, request)
-	if info, ok := response.(*pylokv1.InfoResponse); ok && b.older {
+	if info, ok := response.(*pylokv1.InfoResponse); ok && older {
 		info.Features = nil
 	}
-	if b.altersAnswer != nil && err == nil {
-		b.altersAnswer(method, response)
+	if alters != nil && err == nil {
+		alters(response)
 	}
 	if after != nil {
 		if err := after(method); err != nil {

@@ -47,5 +47,5 @@ func (c *Client) refusedForever(ctx context.Context, err error) error {
 	if failed != nil || slices.Contains(info.Features, "set") {
 		return err
 	}
-	return &UnsupportedError{Address: c.address, What: "waits without an end", Err: err}
+	return &UnsupportedError{Address: c.address, What: "waits without an end"}
 }

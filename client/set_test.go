@@ -146,11 +146,11 @@ func TestSetLosesOne(t *testing.T) {
 		{"stale, and only renewals to tell", true, func(b *bubble) { b.becomeStale("db/b") },
 			"lost db/b (token 2): the lease ran out before it was renewed; the lock stays held, stale, until somebody has looked"},
 		{"left out of the answers", true, func(b *bubble) {
-			b.altersAnswer = func(_ string, response any) {
+			b.alterAnswers(func(response any) {
 				if response, ok := response.(*pylokv1.RenewSetResponse); ok {
 					response.Answers = slices.DeleteFunc(response.Answers, func(a *pylokv1.SetAnswer) bool { return a.GetName() == "db/b" })
 				}
-			}
+			})
 		}, "lost db/b (token 2): it could not be renewed in time: the server's answer says nothing of this hold"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
