@@ -215,8 +215,10 @@ func TestAtRisk(t *testing.T) {
 						}
 					}
 					renewed := func() time.Time {
-						for before := len(b.callsOf(method)); len(b.callsOf(method)) == before; {
-							time.Sleep(100 * time.Millisecond)
+						for before := len(b.callsOf(method)); len(b.callsOf(method)) == before; time.Sleep(100 * time.Millisecond) {
+							if err := over(); err != nil {
+								t.Fatal(err)
+							}
 						}
 						return lastOf(b.callsOf(method))
 					}
