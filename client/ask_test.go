@@ -220,6 +220,7 @@ func TestAtRisk(t *testing.T) {
 								t.Fatal(err)
 							}
 						}
+						synctest.Wait() // for its answer
 						return lastOf(b.callsOf(method))
 					}
 					time.Sleep(10 * time.Second)
