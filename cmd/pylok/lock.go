@@ -5,10 +5,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pylok/pylok/client"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
@@ -17,8 +21,8 @@ import (
 
 func (p *program) lockCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "lock NAME",
-		Short: "Take a lock",
+		Use:   "lock NAME...",
+		Short: "Take a lock, or several together",
 		Long: `Take a lock. One that is held is refused with exit code 3, also when the holder has
 the same name as you; --wait stands in line for it. A grant that cannot be told,
 because the output cannot be written, is released again, and the exit code is 1; one
@@ -35,24 +39,27 @@ refused ends at the first line, and the lock of the first job is left alone:
 With --ttl, and pylok renew in between, a script that is killed leaves no lock behind
 for good. pylok run does all of that around a command.
 
+` + wantHelp + `
+
 ` + dataHelp,
 		Example: `  pylok lock lb/server-1 --msg 'canary deployment' --data backend=App1 --data weight=0
   pylok lock db/orders --data-file ticket.yaml --ttl 30m --wait 5m
   pylok lock switch-7 --expire 'fri 18:00'
+  pylok lock db/a db/b db/c --wait 10m
+  pylok lock --any 'patch/slot-{1..3}' --wait forever
+  pylok lock conf/app --shared
   held=$(pylok lock db/orders --ttl 1h --shell) || exit`,
-		Args:              nameArg,
+		Args:              cobra.ArbitraryArgs, // want reads them
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	cmd.Flags().SortFlags = false
 	data := addDataFlags(cmd, "the data")
 	holder := p.holderFlag(cmd, "who takes the lock, as `TEXT`; empty: anonymous, so that anyone may release it", "you@host", client.DefaultHolder)
 	expiry := addExpiryFlags(cmd)
-	var wait duration
-	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
+	want := addWantFlags(cmd)
 	ensureUnlock := cmd.Flags().Bool("ensure-unlock", false, "fail if the lock is held; so it always is, unless --overwrite is given")
 	shell := cmd.Flags().Bool("shell", false, "print PYLOK_NAME and PYLOK_TOKEN for a shell to eval, and --address and the like if they are given")
 	overwrite := cmd.Flags().Bool("overwrite", false, "replace a hold that is anonymous or has your --holder")
-	must(cmd.RegisterFlagCompletionFunc("wait", cobra.NoFileCompletions))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
 		if *ensureUnlock && *overwrite {
@@ -61,95 +68,196 @@ for good. pylok run does all of that around a command.
 		if *shell && cmd.Flags().Changed("output") {
 			return usagef("--shell and --output are two forms of the output; give one of them")
 		}
-		request := &pylokv1.LockRequest{
-			Name:      args[0],
-			Holder:    holder(),
-			RequestId: rand.Text(),
-			Overwrite: *overwrite,
+		wanted, err := want.read(args)
+		if err != nil {
+			return err
 		}
-		var err error
-		if request.Data, err = data.read(ctx, p.stdin); err != nil {
+		if wanted.isSet() && *overwrite {
+			return usagef("--overwrite is for one lock; give one name")
+		}
+		fields, err := data.read(ctx, p.stdin)
+		if err != nil {
 			return err
 		}
 		ttl, expireTime, err := expiry.read(p.now())
-		switch {
-		case err != nil:
-			return err
-		case ttl != nil:
-			request.Expiry = &pylokv1.LockRequest_Ttl{Ttl: ttl}
-		case expireTime != nil:
-			request.Expiry = &pylokv1.LockRequest_ExpireTime{ExpireTime: expireTime}
-		}
-		var response *pylokv1.LockResponse
-		err = p.take(ctx, c, time.Duration(wait), func(wait time.Duration) (err error) {
-			ctx, cancel := p.withTimeout(ctx, wait)
-			defer cancel()
-			request.Wait = durationpb.New(wait)
-			response, err = c.LockMessage(ctx, request)
-			return err
-		})
 		if err != nil {
-			return p.explainHeld(err, time.Duration(wait))
+			return err
+		}
+		t := taking{
+			program: p, client: c, want: want, wanted: wanted,
+			holder: holder(), data: fields, ttl: ttl, expireTime: expireTime, overwrite: *overwrite,
+		}
+		message, locks, err := t.take(ctx)
+		if err != nil {
+			return p.explainHeld(err, wanted, time.Duration(want.wait))
 		}
 		if err := ctx.Err(); err != nil { // who asked has left
-			return p.giveBack(ctx, c, response.GetLock(), err)
+			return p.giveBack(ctx, c, locks, err)
 		}
-		err = p.print(response,
-			func() map[string]any { return lockDocument(response.GetLock(), "lock") },
+		err = p.print(message,
+			func() map[string]any { return locksDocument(locks, wanted.isSet()) },
 			func(s style) string {
 				if *shell {
-					return shellCode(response.GetLock(), p.handedOn())
+					return shellCode(locks, p.handedOn())
 				}
-				return s.lockBlock(response.GetLock())
+				return s.lockBlocks(locks)
 			})
 		if err != nil {
-			return p.giveBack(ctx, c, response.GetLock(), err)
+			return p.giveBack(ctx, c, locks, err)
 		}
 		return nil
 	})
 	return cmd
 }
 
+// taking is one lock, or a set, that is taken.
+type taking struct {
+	*program
+	client     *client.Client
+	want       *wantFlags
+	wanted     wanted
+	holder     string
+	data       *structpb.Struct
+	ttl        *durationpb.Duration
+	expireTime *timestamppb.Timestamp
+	overwrite  bool
+}
+
+// take takes what is wanted, and returns the server's answer and the holds in it.
+func (t *taking) take(ctx context.Context) (answer proto.Message, locks []*pylokv1.Lock, err error) {
+	ask := t.ask
+	if t.wanted.isSet() {
+		ask = t.askSet
+	}
+	id := rand.Text()
+	err = t.program.take(ctx, t.client, t.wanted, time.Duration(t.want.wait), func(wait time.Duration) (err error) {
+		ctx, cancel := t.withTimeout(ctx, wait)
+		defer cancel()
+		answer, locks, err = ask(ctx, id, wait)
+		return err
+	})
+	return answer, locks, err
+}
+
+// ask asks for one lock.
+func (t *taking) ask(ctx context.Context, id string, wait time.Duration) (proto.Message, []*pylokv1.Lock, error) {
+	f := t.want
+	request := &pylokv1.LockRequest{
+		Name: t.wanted.names[0], Holder: t.holder, Data: t.data, RequestId: id, Overwrite: t.overwrite,
+		Shared: f.shared, Limit: f.limit, ThroughFreeze: f.throughFreeze, ReplaceStale: f.replaceStale,
+		Reason: f.reason, OnExpiry: pylokv1.OnExpiry(f.onExpiry), RefuseManual: f.refuseManual,
+	}
+	switch {
+	case t.ttl != nil:
+		request.Expiry = &pylokv1.LockRequest_Ttl{Ttl: t.ttl}
+	case t.expireTime != nil:
+		request.Expiry = &pylokv1.LockRequest_ExpireTime{ExpireTime: t.expireTime}
+	}
+	setWait(wait, &request.Wait, &request.WaitForever)
+	response, err := t.client.LockMessage(ctx, request)
+	return response, []*pylokv1.Lock{response.GetLock()}, err
+}
+
+// askSet asks for a set.
+func (t *taking) askSet(ctx context.Context, id string, wait time.Duration) (proto.Message, []*pylokv1.Lock, error) {
+	f := t.want
+	request := &pylokv1.LockSetRequest{
+		Names: t.wanted.names, Choices: t.wanted.choices, Holder: t.holder, Data: t.data, RequestId: id,
+		ThroughFreeze: f.throughFreeze, Reason: f.reason, OnExpiry: pylokv1.OnExpiry(f.onExpiry), RefuseManual: f.refuseManual,
+	}
+	switch {
+	case t.ttl != nil:
+		request.Expiry = &pylokv1.LockSetRequest_Ttl{Ttl: t.ttl}
+	case t.expireTime != nil:
+		request.Expiry = &pylokv1.LockSetRequest_ExpireTime{ExpireTime: t.expireTime}
+	}
+	setWait(wait, &request.Wait, &request.WaitForever)
+	response, err := t.client.LockSetMessage(ctx, request)
+	return response, response.GetLocks(), err
+}
+
+// locksDocument returns locks that were taken as the original library's dictionary, those of
+// a set under the key locks.
+func locksDocument(locks []*pylokv1.Lock, isSet bool) map[string]any {
+	if !isSet {
+		return lockDocument(locks[0], "lock")
+	}
+	documents := make([]any, len(locks))
+	for i, l := range locks {
+		documents[i] = lockDocument(l, "lock")
+	}
+	return map[string]any{"locks": documents}
+}
+
 // giveBackWithin is how long a lock that nobody will use may take to be released.
 const giveBackWithin = 5 * time.Second
 
-// giveBack releases a lock whose grant was not told to who asked for it, because of
+// giveBack releases locks whose grant was not told to who asked for it, because of
 // err, and returns the error to end with.
-func (p *program) giveBack(ctx context.Context, c *client.Client, l *pylokv1.Lock, err error) error {
-	name, nameErr := lock.ParseName(l.GetName())
-	if nameErr != nil {
-		return errors.Join(err, nameErr)
-	}
+func (p *program) giveBack(ctx context.Context, c *client.Client, locks []*pylokv1.Lock, err error) error {
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackWithin)
 	defer cancel()
-	_, failed := c.Unlock(release, lock.UnlockRequest{
-		Name:   name,
-		Token:  lock.Token(l.GetToken()),
-		Reason: "the grant could not be told to who asked for it",
-	})
-	switch {
-	case failed != nil && !errors.Is(failed, lock.ErrNotHolder) && !errors.Is(failed, lock.ErrNotLocked):
-		return &exitError{failureCode(ctx), fmt.Sprintf("%s is locked with token %d, nobody was told, and it cannot be released: %v", name, l.GetToken(), failed)}
-	case ctx.Err() != nil:
+	for _, l := range locks {
+		name, nameErr := lock.ParseName(l.GetName())
+		if nameErr != nil {
+			return errors.Join(err, nameErr)
+		}
+		_, failed := c.Unlock(release, lock.UnlockRequest{
+			Name:   name,
+			Token:  lock.Token(l.GetToken()),
+			Reason: "the grant could not be told to who asked for it",
+		})
+		if failed != nil && !errors.Is(failed, lock.ErrNotHolder) && !errors.Is(failed, lock.ErrNotLocked) {
+			return &exitError{failureCode(ctx), fmt.Sprintf("%s is locked with token %d, nobody was told, and it cannot be released: %v", name, l.GetToken(), failed)}
+		}
+	}
+	if ctx.Err() != nil {
 		return err
 	}
-	return &exitError{exitFailed, fmt.Sprintf("%s was granted, but that cannot be told: %v; it is released again", name, err)}
+	was, is := "was", "it is"
+	if len(locks) > 1 {
+		was, is = "were", "they are"
+	}
+	return &exitError{exitFailed, fmt.Sprintf("%s %s granted, but that cannot be told: %v; %s released again", lockNames(locks), was, err, is)}
 }
 
-// explainHeld says of a lock that is held who holds it and how to go on.
-func (p *program) explainHeld(err error, waited time.Duration) error {
-	l, ok := holdIn(err)
-	if !ok || !errors.Is(err, lock.ErrLockHeld) {
+// lockNames lists the names of locks.
+func lockNames(locks []*pylokv1.Lock) string {
+	names := make([]string, len(locks))
+	for i, l := range locks {
+		names[i] = l.GetName()
+	}
+	return strings.Join(names, " ")
+}
+
+// explainHeld says of locks that cannot be had what is in the way and how to go on.
+func (p *program) explainHeld(err error, w wanted, waited time.Duration) error {
+	refusal, ok := errors.AsType[*lock.Error](err)
+	if !ok || refusal.Reason != lock.ErrLockHeld {
 		return err
 	}
+	l, isHeld := holdIn(err)
+	if !isHeld || w.isSet() || l.Name.String() != w.first() { // the server says it best
+		return &exitError{exitHeld, refusal.Message}
+	}
 	problem := l.Name.String() + " is locked"
-	if waited > 0 {
+	if waited > 0 && waited != lock.WaitForever {
 		problem += ", still after waiting " + formatDuration(waited)
 	}
-	return refusedHold(exitHeld, problem, p.style().holdRows(l),
-		[2]string{"wait for it", "pylok lock " + l.Name.String() + " --wait 5m"},
-		[2]string{"follow it", "pylok watch " + l.Name.String()},
-		breakIt(l))
+	steps := [][2]string{
+		{"wait for it", "pylok lock " + l.Name.String() + " --wait 5m"},
+		{"ask for it", "pylok ask " + l.Name.String() + " --msg '...'"},
+		{"follow it", "pylok watch " + l.Name.String()},
+		breakIt(l),
+	}
+	if l.Stale() {
+		problem += ", but stale: its time is over, and it is kept until somebody has looked"
+		steps = [][2]string{
+			{"if you have", "pylok lock " + l.Name.String() + " --replace-stale --reason '...'"},
+			{"or end it", "pylok unlock " + l.Name.String() + " --stale --reason '...'"},
+		}
+	}
+	return refusedHold(exitHeld, problem, p.style().holdRows(l), steps...)
 }
 
 // holdIn returns the hold that a refusal tells of.

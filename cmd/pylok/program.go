@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pylok/pylok/client"
+	"github.com/pylok/pylok/lock"
 )
 
 // program is one run of pylok: where it reads and writes, and the flags that all
@@ -98,6 +100,11 @@ one YAML file on the server, with what you want others to know in it.`,
 		p.unlockCommand(),
 		p.renewCommand(),
 		p.runCommand(),
+		p.freezeCommand(),
+		p.thawCommand(),
+		p.handOverCommand(),
+		p.askCommand(),
+		p.dismissCommand(),
 		p.statusCommand(),
 		p.listCommand(),
 		p.watchCommand(),
@@ -114,7 +121,12 @@ one YAML file on the server, with what you want others to know in it.`,
 
 // noCommand is the error for a command that is not there.
 func noCommand(root *cobra.Command, name string) error {
-	if near := root.SuggestionsFor(name); len(near) > 0 {
+	near := root.SuggestionsFor(name)
+	likes := func(other string) bool { return name != "" && other[0] == name[0] } // people get the first letter right
+	if i := slices.IndexFunc(near, likes); i > 0 {
+		near[0] = near[i]
+	}
+	if len(near) > 0 {
 		return usagef("there is no command %q; did you mean %s?", name, near[0])
 	}
 	return usagef("there is no command %q; pylok --help lists them", name)
@@ -193,6 +205,9 @@ func (p *program) dial() (*client.Client, error) {
 // withTimeout returns a context for a call that the server answers within wait and
 // no time to speak of.
 func (p *program) withTimeout(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	if wait == lock.WaitForever {
+		return context.WithCancel(ctx)
+	}
 	return context.WithTimeout(ctx, wait+time.Duration(p.timeout))
 }
 

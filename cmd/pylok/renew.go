@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -36,10 +37,14 @@ protects.
 	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
-		name, token, err := ownHold(cmd, args, *token)
+		holds, err := ownHolds(cmd, args, *token)
 		if err != nil {
 			return err
 		}
+		if len(holds) > 1 {
+			return p.renewSet(ctx, c, holds, holder(), expiry, data)
+		}
+		name, token := holds[0].Name.String(), uint64(holds[0].Token)
 		if token == 0 {
 			return usagef("give the token of your hold: pylok renew %s --token N (pylok lock printed it)", name)
 		}
@@ -69,4 +74,39 @@ protects.
 			func(s style) string { return s.lockBlock(response.GetLock()) }))
 	})
 	return cmd
+}
+
+// renewSet renews the holds of a set. That one is over is exit code 4.
+func (p *program) renewSet(ctx context.Context, c *client.Client, holds []lock.HoldRef, holder string, expiry *expiryFlags, data *dataFlags) error {
+	request := &pylokv1.RenewSetRequest{Holds: holdRefs(holds), Holder: holder}
+	if fields, err := data.read(ctx, p.stdin); err != nil || fields != nil {
+		return cmp.Or(err, usagef("the data of a set cannot be replaced together; renew one of its locks, by NAME and --token"))
+	}
+	ttl, expireTime, err := expiry.read(p.now())
+	switch {
+	case err != nil:
+		return err
+	case ttl != nil:
+		request.Expiry = &pylokv1.RenewSetRequest_Ttl{Ttl: ttl}
+	case expireTime != nil:
+		request.Expiry = &pylokv1.RenewSetRequest_ExpireTime{ExpireTime: expireTime}
+	}
+	p.changing = true
+	response, err := call(ctx, p, c.Service().RenewSet, request)
+	if err != nil {
+		return err
+	}
+	var kept []*pylokv1.Lock
+	var lost error
+	for _, answer := range response.GetAnswers() {
+		if answer.GetReason() == "" {
+			kept = append(kept, answer.GetLock())
+		} else if lost == nil {
+			lost = &exitError{exitNotHeld, answer.GetMessage()}
+		}
+	}
+	if err := p.print(response, nil, func(s style) string { return s.lockBlocks(kept) }); err != nil {
+		return untold("what still stands is renewed", err)
+	}
+	return lost
 }

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,14 +36,14 @@ const stopWithin = 100 * time.Millisecond
 
 func (p *program) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "run NAME [flags] -- COMMAND [ARG]...",
-		Short: "Run a command while holding a lock",
+		Use:   "run NAME... [flags] -- COMMAND [ARG]...",
+		Short: "Run a command while holding a lock, or several",
 		Long: `Take a lock, run a command, and release the lock when the command has ended. The hold
 has a ttl and is renewed while the command runs, so that a crash leaves no lock
 behind. Signals go on to the command and the processes it has started, and its exit
 code comes back (128 and the number for a signal). PYLOK_NAME and PYLOK_TOKEN in its
-environment are the lock's name and the hold's token: send the token along to what
-the lock protects. PYLOK_ADDRESS, PYLOK_CONTEXT and the variables of the flags that were
+environment are the lock's name and the hold's token, of a set all of them with blanks
+between: send the token along to what the lock protects. PYLOK_ADDRESS, PYLOK_CONTEXT and the variables of the flags that were
 given have pylok there talk to the same server in the same way.
 
 When the hold cannot be renewed, because the server cannot be reached, the command
@@ -52,13 +53,22 @@ comes at once and SIGKILL after --grace. The exit code is 4. While the command i
 stopped from the keyboard, the lock is not renewed. Processes that the command leaves
 behind when it ends by itself go on, without the lock.
 
+With --keep-on-failure the hold stays when the command fails, without an end, and its msg
+says which command failed with which code: somebody has to look. With --token it runs
+under a hold that there is, renews it, and leaves it to whoever has taken it. What is asked
+of the holder (pylok ask) is printed, and so is a warning before the hold is lost.
+
+` + wantHelp + `
+
 Before the command runs: 2 for a wrong command line, 3 when the lock is held by
 somebody else, 5 when the server cannot be reached, 126 and 127 for a command that
 cannot be executed or found.
 
 ` + dataHelp,
 		Example: `  pylok run lb/server-1 --wait 5m -- ./deploy --canary
-  pylok run nightly-backup -- sh -c 'backup --fence "$PYLOK_TOKEN"'`,
+  pylok run nightly-backup -- sh -c 'backup --fence "$PYLOK_TOKEN"'
+  pylok run --any 'patch/slot-{1..3}' --wait forever -- ./patch server-17
+  pylok run web db cache --wait 10m --keep-on-failure -- ./deploy`,
 		Args:                  runArgs,
 		DisableFlagsInUseLine: true,
 		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -73,16 +83,30 @@ cannot be executed or found.
 	cmd.Flags().Var(&ttl, "ttl", "how long the lock stays held when pylok is killed or cut off from the server")
 	var grace duration
 	cmd.Flags().Var(&grace, "grace", "how long the command has to end when the lock is lost (default 5s, or a third of --ttl if that is less)")
-	var wait duration
-	cmd.Flags().Var(&wait, "wait", "stand in line this long for a lock that is held")
+	want := addWantFlags(cmd)
+	keep := cmd.Flags().Bool("keep-on-failure", false, "when the command fails, the hold stays, without an end, and says so")
+	token := cmd.Flags().Uint64("token", 0, "run under the hold of NAME with this token `N`, and leave it when the command ends")
 	holder := p.holderFlag(cmd, "who takes the lock, as `TEXT`", "you@host/PROCESS-ID", ownHolder)
 	data := addDataFlags(cmd, "the data")
 	cmd.Flags().Lookup("data-file").Usage = "take the data from a YAML or JSON `FILE`"
 	must(cmd.RegisterFlagCompletionFunc("ttl", cobra.NoFileCompletions))
 	must(cmd.RegisterFlagCompletionFunc("grace", cobra.NoFileCompletions))
-	must(cmd.RegisterFlagCompletionFunc("wait", cobra.NoFileCompletions))
+	must(cmd.RegisterFlagCompletionFunc("token", cobra.NoFileCompletions))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
+		dash := cmd.ArgsLenAtDash()
+		wanted, err := want.read(args[:dash])
+		if err != nil {
+			return err
+		}
+		command := args[dash:]
+		if *token != 0 {
+			for _, flag := range []string{"ttl", "wait", "any", "shared", "limit", "through-freeze", "replace-stale", "reason", "on-expiry", "refuse-manual", "holder", "data", "data-file", "msg"} {
+				if cmd.Flags().Changed(flag) || wanted.isSet() {
+					return usagef("--token is for one hold that there is already, so give one NAME, and no flag for taking one, such as --%s", flag)
+				}
+			}
+		}
 		if ttl == 0 {
 			return usagef("--ttl must be more than 0: a lock that did not end by itself would outlive a crash")
 		}
@@ -102,17 +126,22 @@ cannot be executed or found.
 		if err != nil {
 			return err
 		}
-		path, err := lookUp(args[1])
+		path, err := lookUp(command[0])
 		if err != nil {
 			return err
 		}
 		r := &runner{
-			program: p, client: c, name: args[0], path: path, command: args[1:],
-			grace: time.Duration(grace),
+			program: p, client: c, wanted: wanted, token: lock.Token(*token), path: path, command: command,
+			grace: time.Duration(grace), keepOnFailure: *keep,
 		}
-		return r.run(ctx, time.Duration(wait),
+		if *token != 0 {
+			r.ownGrace = !cmd.Flags().Changed("grace")
+			return r.run(ctx, 0)
+		}
+		options := append(want.options(wanted),
 			client.WithTTL(time.Duration(ttl)), client.WithMargin(time.Duration(grace)),
 			client.WithHolder(holder()), client.WithData(document), client.WithRequestID(rand.Text()))
+		return r.run(ctx, time.Duration(want.wait), options...)
 	})
 	return cmd
 }
@@ -122,14 +151,14 @@ func runArgs(cmd *cobra.Command, args []string) error {
 	const form = "pylok run NAME -- COMMAND [ARG]..."
 	dash := cmd.ArgsLenAtDash()
 	switch {
-	case len(args) == 0 || dash == 0:
+	case len(args) == 0 || dash == 0 && !cmd.Flags().Changed("any"):
 		return usagef("give the name of a lock: %s", form)
 	case dash < 0:
 		return usagef("write -- before the command: %s", form)
 	case dash == len(args):
 		return usagef("give a command to run: %s", form)
 	}
-	return nameArg(cmd, args[:dash])
+	return nil // want reads the names
 }
 
 // lookUp returns the path of a command.
@@ -155,20 +184,26 @@ func cannotStart(command string, err error) error {
 	return &exitError{exitNotExecutable, fmt.Sprintf("cannot execute %s: %v", command, err)}
 }
 
-// runner runs one command under one lock.
+// runner runs one command under one lock, or a set.
 type runner struct {
 	*program
-	client  *client.Client
-	name    string
-	path    string   // of the command
-	command []string // as it was given, with its arguments
-	grace   time.Duration
+	client        *client.Client
+	wanted        wanted
+	token         lock.Token // of a hold that there is; 0: one is taken
+	path          string     // of the command
+	command       []string   // as it was given, with its arguments
+	grace         time.Duration
+	ownGrace      bool // nobody gave a grace, so the ttl of a hold that there is says what it is
+	keepOnFailure bool
 
 	signals   chan os.Signal // that go on to the command
 	continued chan os.Signal // this process goes on after it was stopped
 	children  chan os.Signal // the command may have ended or stopped
 
-	hold     *client.Hold
+	hold     kept
+	holds    []*client.Hold // that it is made of, in name order
+	asked    <-chan client.Ask
+	atRisk   <-chan error
 	group    *group
 	lost     error            // why the lock was lost; nil: it was not
 	deadline time.Time        // when it was lost: the command's time is over then, or
@@ -177,6 +212,15 @@ type runner struct {
 	killed   bool
 
 	words chan func() // what is to be said; nil: it is said at once
+}
+
+// kept is what the command runs under: a Hold, or a Set.
+type kept interface {
+	Done() <-chan struct{}
+	Err() error
+	Asked() <-chan client.Ask
+	AtRisk() <-chan error
+	Release(ctx context.Context, options ...client.ReleaseOption) error
 }
 
 // Whoever should read what is said may stall, and that must not keep a command from
@@ -266,21 +310,82 @@ func (r *runner) acquire(ctx context.Context, leave context.CancelCauseFunc, wai
 		case <-over:
 		}
 	}()
-	err := r.take(ctx, r.client, wait, func(wait time.Duration) (err error) {
+	err := r.take(ctx, r.client, r.wanted, wait, func(wait time.Duration) (err error) {
 		ctx, cancel := r.withTimeout(ctx, wait)
 		defer cancel()
-		r.hold, err = r.client.Acquire(ctx, r.name, append(options, client.WithWait(wait))...)
+		switch options := append(options, client.WithWait(wait)); {
+		case r.token != 0:
+			err = r.adopt(ctx)
+		case r.wanted.isSet():
+			var set *client.Set
+			if set, err = r.client.AcquireSet(ctx, r.wanted.names, options...); err == nil {
+				r.hold, r.holds = set, set.Holds()
+			}
+		default:
+			var hold *client.Hold
+			if hold, err = r.client.Acquire(ctx, r.wanted.names[0], options...); err == nil {
+				r.hold, r.holds = hold, []*client.Hold{hold}
+			}
+		}
 		return err
 	})
 	close(over)
 	<-ended
 	if _, signaled := errors.AsType[interrupted](context.Cause(ctx)); signaled {
-		if err == nil {
+		if err == nil && r.token == 0 {
 			r.complain(r.hold.Release(ctx))
 		}
 		return &exitError{failureCode(ctx), mayBeLocked(err)}
 	}
-	return r.explainHeld(err, wait)
+	if lost, ok := errors.AsType[*client.LostError](err); ok { // a hold that there was
+		return &exitError{exitNotHeld, lost.Error()}
+	}
+	return r.explainHeld(err, r.wanted, wait)
+}
+
+// adopt goes on under a hold that there is.
+func (r *runner) adopt(ctx context.Context) error {
+	if r.ownGrace {
+		l, err := r.client.Status(ctx, r.wanted.names[0])
+		if err != nil {
+			return err
+		}
+		r.grace = longestGrace
+		if l.TTL > 0 {
+			r.grace = min(longestGrace, l.TTL/graceOfTTL)
+		}
+	}
+	hold, err := r.client.Adopt(ctx, r.wanted.names[0], r.token, client.WithMargin(r.grace))
+	if err == nil {
+		r.hold, r.holds = hold, []*client.Hold{hold}
+	}
+	return err
+}
+
+// names returns the names of the holds, with blanks between, and tokens their tokens.
+func (r *runner) names() string {
+	names := make([]string, len(r.holds))
+	for i, h := range r.holds {
+		names[i] = h.Lock().Name.String()
+	}
+	return strings.Join(names, " ")
+}
+
+func (r *runner) tokens() string {
+	tokens := make([]string, len(r.holds))
+	for i, h := range r.holds {
+		tokens[i] = strconv.FormatUint(uint64(h.Token()), 10)
+	}
+	return strings.Join(tokens, " ")
+}
+
+// leaseLeft returns how long the lease that ends first has to go.
+func (r *runner) leaseLeft() time.Duration {
+	left := r.holds[0].LeaseLeft()
+	for _, h := range r.holds[1:] {
+		left = min(left, h.LeaseLeft())
+	}
+	return left
 }
 
 // execute runs the command to its end and returns its exit code.
@@ -298,8 +403,8 @@ func (r *runner) execute() (code int, err error) {
 		return 0, &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command was not started", err)}
 	}
 	environment := exec.Cmd{Env: append(os.Environ(),
-		nameVariable+"="+r.name,
-		tokenVariable+"="+strconv.FormatUint(uint64(r.hold.Token()), 10))}
+		nameVariable+"="+r.names(),
+		tokenVariable+"="+r.tokens())}
 	for _, variable := range append(r.handedOn(), [2]string{addressVariable, r.address}) {
 		environment.Env = append(environment.Env, variable[0]+"="+variable[1])
 	}
@@ -312,13 +417,14 @@ func (r *runner) execute() (code int, err error) {
 	case r.lost != nil:
 		r.endGroup()
 	case r.group.isAlive():
-		r.say("pylok: processes that the command left behind go on without %s", r.name)
+		r.say("pylok: processes that the command left behind go on without %s", r.names())
 	}
 	return code, err
 }
 
 // supervise looks after the command until it ends, and returns its exit code.
 func (r *runner) supervise() (code int, err error) {
+	r.asked, r.atRisk = r.hold.Asked(), r.hold.AtRisk()
 	for {
 		over := r.hold.Done()
 		if r.lost != nil {
@@ -327,6 +433,10 @@ func (r *runner) supervise() (code int, err error) {
 		var next func() error
 		select {
 		case <-over:
+		case ask, ok := <-r.asked:
+			r.hear(ask, ok)
+		case err, ok := <-r.atRisk:
+			r.warn(err, ok)
 		case s := <-r.signals:
 			next = func() error { return r.group.signal(s.(syscall.Signal)) }
 		case <-r.continued:
@@ -361,6 +471,28 @@ func (r *runner) supervise() (code int, err error) {
 	}
 }
 
+// hear tells the person what is asked of the holder.
+func (r *runner) hear(ask client.Ask, ok bool) {
+	if !ok {
+		r.asked = nil
+		return
+	}
+	who := ask.Actor
+	if who == "" {
+		who = "somebody who gave no name"
+	}
+	r.say("pylok: %s asks for %s: %s", who, ask.Name, strings.Join(strings.Fields(ask.Message), " "))
+}
+
+// warn tells the person that the hold is about to be lost.
+func (r *runner) warn(err error, ok bool) {
+	if !ok {
+		r.atRisk = nil
+		return
+	}
+	r.say("pylok: %s cannot be renewed, and is lost in %s if that goes on: %v", r.names(), roughly(r.leaseLeft()), err)
+}
+
 // checkLock begins to end the command when the lock is lost.
 func (r *runner) checkLock() {
 	if r.lost != nil {
@@ -370,7 +502,7 @@ func (r *runner) checkLock() {
 		return
 	}
 	r.deadline = time.Now().Add(r.grace)
-	if r.hold.LeaseLeft() > 0 {
+	if r.leaseLeft() > 0 {
 		r.reserve = r.grace / killEarly
 	}
 	r.lookAgain()
@@ -386,7 +518,7 @@ func (r *runner) checkLock() {
 func (r *runner) timeLeft() time.Duration {
 	left := time.Until(r.deadline)
 	if r.reserve > 0 {
-		left = min(left, r.hold.LeaseLeft()-r.reserve)
+		left = min(left, r.leaseLeft()-r.reserve)
 	}
 	return left
 }
@@ -433,7 +565,7 @@ func (r *runner) stopped(by syscall.Signal) {
 	if !r.group.isJob(by) {
 		return
 	}
-	r.say("pylok: stopped; %s is not renewed meanwhile, and is lost after %s", r.name, formatDuration(r.hold.Lock().TTL-r.grace))
+	r.say("pylok: stopped; %s is not renewed meanwhile, and is lost after %s", r.names(), formatDuration(r.holds[0].Lock().TTL-r.grace))
 	r.finishWords()
 	r.group.takeTerminal()
 	select {
@@ -464,6 +596,20 @@ func (r *runner) complain(err error) {
 // release releases the lock and returns the error for the exit code, that of the
 // command or of err.
 func (r *runner) release(code int, err error) error {
+	switch {
+	case r.keepOnFailure && (code != 0 || err != nil) && r.hold.Err() == nil:
+		return r.keep(code, err)
+	case r.token != 0: // whoever has taken it releases it
+		switch lost := r.hold.Err(); {
+		case err != nil:
+			return err
+		case lost != nil && r.lost == nil:
+			return &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command may have ended without it, with exit code %d", lost, code)}
+		case lost != nil:
+			return &exitError{exitNotHeld, ""} // checkLock has said why
+		}
+		return &exitError{code, ""}
+	}
 	var options []client.ReleaseOption
 	if err != nil {
 		options = append(options, client.WithReason("the command could not be run"))
@@ -482,4 +628,59 @@ func (r *runner) release(code int, err error) error {
 	}
 	r.complain(released)
 	return &exitError{code, ""}
+}
+
+// keep has the holds stay, without an end, because the command has failed: they say so.
+func (r *runner) keep(code int, err error) error {
+	what := fmt.Sprintf("%s failed with exit code %d", shellCommand(r.command), code)
+	if err != nil {
+		what = fmt.Sprintf("%s could not be run: %v", shellCommand(r.command), err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), giveBackWithin)
+	defer cancel()
+	for _, h := range r.holds {
+		l := h.Lock()
+		msg := what
+		if before := l.Data.String("msg"); before != "" {
+			msg += " (" + before + ")"
+		}
+		fields := l.Data.Map()
+		fields["msg"] = msg
+		data, dataErr := lock.NewData(fields)
+		if dataErr != nil {
+			r.complain(dataErr)
+			continue
+		}
+		kept, keepErr := r.client.HandOver(ctx, lock.HandOverRequest{
+			Name: l.Name, Token: h.Token(), Holder: l.Holder, Caller: l.Caller, From: l.Holder, Never: true, Data: &data, Reason: what, RequestID: rand.Text(),
+		})
+		if keepErr != nil {
+			r.complain(fmt.Errorf("%s cannot be kept, and ends when its time is over: %w", l.Name, keepErr))
+			continue
+		}
+		r.say("pylok: %s stays locked, with token %d: %s\n%s", l.Name, kept.Lock.Token, what, "release it when it is safe: pylok unlock "+l.Name.String()+" --token "+strconv.FormatUint(uint64(kept.Lock.Token), 10))
+	}
+	if err != nil {
+		return err
+	}
+	return &exitError{code, ""}
+}
+
+// mostCommand is how many bytes of a command are put into a message.
+const mostCommand = 256
+
+// shellCommand returns a command as a person would type it, or its beginning.
+func shellCommand(command []string) string {
+	words := make([]string, len(command))
+	for i, word := range command {
+		words[i] = word
+		if word == "" || strings.ContainsAny(word, " \t\n\"'\\$`&|;<>()*?[]#~") {
+			words[i] = shellQuote(word)
+		}
+	}
+	text := strings.Join(words, " ")
+	if len(text) > mostCommand {
+		text = strings.ToValidUTF8(text[:mostCommand], "") + "..."
+	}
+	return text
 }

@@ -157,7 +157,7 @@ func TestRunHoldOutlivesItsRequest(t *testing.T) {
 	}
 	defer c.Close()
 	for _, wait := range []time.Duration{0, time.Hour} {
-		r := &runner{program: p, client: c, name: "x", signals: make(chan os.Signal)}
+		r := &runner{program: p, client: c, wanted: wanted{names: []string{"x"}}, signals: make(chan os.Signal)}
 		if wait > 0 {
 			if _, err := c.Lock(t.Context(), lock.LockRequest{Name: lock.MustParseName("x"), TTL: 100 * time.Millisecond}); err != nil {
 				t.Fatal(err)
@@ -166,7 +166,7 @@ func TestRunHoldOutlivesItsRequest(t *testing.T) {
 		if err := r.acquire(t.Context(), nil, wait, []client.AcquireOption{client.WithRequestID(wait.String())}); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.hold.Context().Err(); err != nil {
+		if err := r.hold.Err(); err != nil {
 			t.Errorf("wait %v: the hold's context has ended with the request for it: %v", wait, err)
 		}
 		if err := r.hold.Release(t.Context()); err != nil {

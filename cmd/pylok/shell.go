@@ -28,12 +28,17 @@ const eventVariable = "PYLOK_EVENT_TOKEN"
 // a NAME.
 const shellHelp = `Without NAME it is exactly the hold that PYLOK_NAME and PYLOK_TOKEN tell of, as pylok
 lock --shell and pylok run set them (what pylok watch --exec sets them to is nobody's
-own). With NAME they do not count.`
+own). Those of a set have its names and tokens with blanks between. With NAME they do not
+count.`
 
 // shellCode returns what sets and exports the variables of a hold in any POSIX shell,
 // and others beside them. It is one line, so that an eval without quotes does the same.
-func shellCode(l *pylokv1.Lock, others [][2]string) string {
-	variables := [][2]string{{nameVariable, l.GetName()}, {tokenVariable, strconv.FormatUint(l.GetToken(), 10)}}
+func shellCode(locks []*pylokv1.Lock, others [][2]string) string {
+	tokens := make([]string, len(locks))
+	for i, l := range locks {
+		tokens[i] = strconv.FormatUint(l.GetToken(), 10)
+	}
+	variables := [][2]string{{nameVariable, lockNames(locks)}, {tokenVariable, strings.Join(tokens, " ")}}
 	variables = append(variables, others...)
 	var set, names strings.Builder
 	for _, v := range variables {
@@ -54,39 +59,49 @@ func ownNameArg(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return nameArg(cmd, args)
 	}
-	_, _, err := environmentHold(cmd)
+	_, err := environmentHolds(cmd)
 	return err
 }
 
-// environmentHold returns the name and the token of the hold that the environment
-// tells of.
-func environmentHold(cmd *cobra.Command) (name string, token uint64, err error) {
-	name = os.Getenv(nameVariable)
-	if name == "" {
-		return "", 0, usagef("give the name of a lock: %s NAME (or set PYLOK_NAME and PYLOK_TOKEN, as pylok lock --shell does)", cmd.CommandPath())
+// environmentHolds returns the holds that the environment tells of, at least one.
+func environmentHolds(cmd *cobra.Command) (holds []lock.HoldRef, err error) {
+	names, tokens := strings.Fields(os.Getenv(nameVariable)), strings.Fields(os.Getenv(tokenVariable))
+	if len(names) == 0 {
+		return nil, usagef("give the name of a lock: %s NAME (or set PYLOK_NAME and PYLOK_TOKEN, as pylok lock --shell does)", cmd.CommandPath())
 	}
-	if _, err := lock.ParseName(name); err != nil {
-		return "", 0, usagef("%s: %v", nameVariable, err)
+	for i, text := range names {
+		name, err := lock.ParseName(text)
+		if err != nil {
+			return nil, usagef("%s: %v", nameVariable, err)
+		}
+		token := uint64(0)
+		if len(tokens) == len(names) {
+			token, _ = strconv.ParseUint(tokens[i], 10, 64)
+		}
+		if token == 0 {
+			return nil, usagef("%s is %s, but %s is %q and no token; give a name: %s NAME", nameVariable, strings.Join(names, " "), tokenVariable, os.Getenv(tokenVariable), cmd.CommandPath())
+		}
+		holds = append(holds, lock.HoldRef{Name: name, Token: lock.Token(token)})
 	}
-	text := os.Getenv(tokenVariable)
-	if token, err = strconv.ParseUint(text, 10, 64); err != nil || token == 0 {
-		return "", 0, usagef("%s is %s, but %s is %q and no token; give a name: %s NAME", nameVariable, name, tokenVariable, text, cmd.CommandPath())
+	if os.Getenv(tokenVariable) == os.Getenv(eventVariable) {
+		return nil, usagef("%s and %s tell of a change that is watched, and not of a hold of yours; give a name: %s NAME", nameVariable, tokenVariable, cmd.CommandPath())
 	}
-	if text == os.Getenv(eventVariable) {
-		return "", 0, usagef("%s and %s tell of a change that is watched, and not of a hold of yours; give a name: %s NAME", nameVariable, tokenVariable, cmd.CommandPath())
-	}
-	return name, token, nil
+	return holds, nil
 }
 
-// ownHold returns the name and the token that a command of ownNameArg is about. Without
-// NAME a token that was given too is the one that counts.
-func ownHold(cmd *cobra.Command, args []string, token uint64) (string, uint64, error) {
+// ownHolds returns the holds that a command of ownNameArg is about; a token of 0 is not
+// known. Without NAME a token that was given too is the one that counts.
+func ownHolds(cmd *cobra.Command, args []string, token uint64) ([]lock.HoldRef, error) {
 	if len(args) > 0 {
-		return args[0], token, nil
+		name, err := lock.ParseName(args[0])
+		return []lock.HoldRef{{Name: name, Token: lock.Token(token)}}, err
 	}
-	name, fromEnvironment, err := environmentHold(cmd)
-	if token == 0 {
-		token = fromEnvironment
+	holds, err := environmentHolds(cmd)
+	if err == nil && token != 0 {
+		if len(holds) > 1 {
+			return nil, usagef("--token is for one hold, and %s tells of %d; give a name: %s NAME", nameVariable, len(holds), cmd.CommandPath())
+		}
+		holds[0].Token = lock.Token(token)
 	}
-	return name, token, err
+	return holds, err
 }

@@ -77,6 +77,15 @@ func (s style) when(t time.Time) string {
 	return fmt.Sprintf("%s (%s ago)", text, roughly(s.now.Sub(t)))
 }
 
+// lockBlocks shows locks in full.
+func (s style) lockBlocks(locks []*pylokv1.Lock) string {
+	var b strings.Builder
+	for _, l := range locks {
+		b.WriteString(s.lockBlock(l))
+	}
+	return b.String()
+}
+
 // lockBlock shows a lock in full.
 func (s style) lockBlock(l *pylokv1.Lock) string {
 	var b strings.Builder

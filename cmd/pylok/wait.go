@@ -17,17 +17,17 @@ import (
 // and then waits for the answer no longer than --timeout. It is told not to wait at
 // first; where that does not do, and wait is not 0, take shows the person what it waits
 // for. Both must ask with the same request_id.
-func (p *program) take(ctx context.Context, c *client.Client, wait time.Duration, ask func(wait time.Duration) error) error {
+func (p *program) take(ctx context.Context, c *client.Client, w wanted, wait time.Duration, ask func(wait time.Duration) error) error {
 	err := ask(0)
-	held, ok := holdIn(err)
-	if wait == 0 || !ok || !errors.Is(err, lock.ErrLockHeld) {
+	refusal, ok := errors.AsType[*lock.Error](err)
+	if wait == 0 || !ok || refusal.Reason != lock.ErrLockHeld || refusal.Lock == nil {
 		return err
 	}
-	line := p.showLine(ctx, c, held, wait)
+	line := p.showLine(ctx, c, w, *refusal.Lock, wait)
 	err = ask(wait)
 	line.close()
 	if err == nil {
-		p.say("got %s after waiting %s", held.Name, roughly(time.Since(line.since)))
+		p.say("got %s after waiting %s", w.what(), roughly(time.Since(line.since)))
 	}
 	return err
 }
@@ -54,18 +54,27 @@ type line struct {
 	stopped chan struct{} // closed when nothing is shown any more; nil: nothing is
 }
 
-// showLine begins to show what a waiter waits for.
-func (p *program) showLine(ctx context.Context, c *client.Client, held lock.Lock, wait time.Duration) *line {
-	l := &line{program: p, client: c, name: held.Name.String(), since: time.Now(), wait: wait}
+// showLine begins to show what a waiter waits for; inTheWay is the lock that is in its way
+// now.
+func (p *program) showLine(ctx context.Context, c *client.Client, w wanted, inTheWay lock.Lock, wait time.Duration) *line {
+	l := &line{program: p, client: c, name: inTheWay.Name.String(), since: time.Now(), wait: wait}
 	s := p.styleFor(p.stderr)
+	what := w.what()
 	if !inForeground(p.stderr) || os.Getenv("TERM") == "dumb" {
-		p.say("waiting up to %s for %s, held by %s", formatDuration(wait), held.Name, s.heldBy(held))
+		switch {
+		case !inTheWay.Held():
+			p.say("waiting%s for %s: %s is free, and others came before", upTo(wait), what, inTheWay.Name)
+		case inTheWay.Name.String() == what:
+			p.say("waiting%s for %s, held by %s", upTo(wait), what, s.heldBy(inTheWay))
+		default:
+			p.say("waiting%s for %s: %s is held by %s", upTo(wait), what, inTheWay.Name, s.heldBy(inTheWay))
+		}
 		return l
 	}
 	ctx, l.cancel = context.WithCancel(ctx)
 	l.stopped = make(chan struct{})
 	job := controlJob()
-	l.draw(s, s.holdRows(held))
+	l.draw(s, s.facts(inTheWay))
 	go func() {
 		defer close(l.stopped)
 		defer job.release()
@@ -111,15 +120,15 @@ func (l *line) refresh(ctx context.Context) {
 	case err != nil:
 		l.atMost = 0 // a server that has started again has a new line
 		l.draw(s, row("server", "it does not answer; it is asked again"))
-	case held.Held():
-		l.draw(s, l.place(held.Waiters)+s.holdRows(held))
+	default:
+		l.draw(s, l.place(held.Waiters)+s.facts(held))
 	}
 }
 
 // draw puts a text under a heading, in the place of the one before.
 func (l *line) draw(s style, facts string) {
 	waited := time.Since(l.since)
-	text := fmt.Sprintf("waiting for %s, %s of up to %s\n%s", l.name, roughly(waited), formatDuration(l.wait), facts)
+	text := fmt.Sprintf("waiting for %s, %s%s\n%s", l.name, roughly(waited), strings.Replace(upTo(l.wait), " up to", " of up to", 1), facts)
 	var b strings.Builder
 	b.WriteString(l.over())
 	for row := range strings.Lines(text) {
@@ -172,4 +181,22 @@ func (l *line) place(waiters int) string {
 		return row("waiters", fmt.Sprintf("%d, you are next", waiters))
 	}
 	return row("waiters", fmt.Sprintf("%d, at most %d before you", waiters, l.atMost-1))
+}
+
+// facts are the rows on a lock that is in the way.
+func (s style) facts(l lock.Lock) string {
+	if l.Held() {
+		return s.holdRows(l)
+	}
+	if l.Situation == nil || l.Situation.BlockedBy == nil {
+		return row("free", "others came before")
+	}
+	switch o := l.Situation.BlockedBy; o.Kind {
+	case lock.ByTree:
+		return row("frozen", o.Lock.Name.String()) + s.holdRows(o.Lock)
+	case lock.ByShared:
+		return row("shared", fmt.Sprintf("%d shared holds stand, such as that of %s", l.Situation.SharedHolds, holderOf(o.Lock.Holder)))
+	default:
+		return row("before", o.Waiter.Who())
+	}
 }
