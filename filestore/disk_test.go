@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"io/fs"
@@ -460,7 +461,8 @@ func (d *testDisk) loseUnsynced(t *testing.T) {
 // torn is what may be left of a file.
 func (u *unsynced) torn(now []byte, block int, random *rand.Rand) []byte {
 	before := u.before[random.IntN(len(u.before))]
-	switch random.IntN(4) {
+	kind := random.IntN(5)
+	switch kind {
 	case 0:
 		return now
 	case 1:
@@ -470,10 +472,16 @@ func (u *unsynced) torn(now []byte, block int, random *rand.Rand) []byte {
 	if random.IntN(2) == 0 {
 		size = len(before)
 	}
+	// What was written comes in its order, until the power goes, or in any.
+	first := 0
+	for first < min(len(now), len(before)) && now[first] == before[first] {
+		first++
+	}
+	until := first + random.IntN(max(len(bytes.TrimRight(now, "\x00"))-first, 0)+1)
 	text := make([]byte, size)
 	for at := 0; at < size; at += block {
 		from := now
-		if random.IntN(2) == 0 {
+		if kind == 2 && at >= until || kind > 2 && random.IntN(2) == 0 {
 			from = before
 		}
 		if at < len(from) {

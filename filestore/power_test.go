@@ -152,6 +152,86 @@ func runPowerCut(t *testing.T, seed uint64, lying string) (found []string, cut b
 	return found, cut
 }
 
+// TestPowerCutInSet cuts the power at every operation of a commit that grants a set, in
+// place of holds and where none is, and of one that gives it back: all of it is there
+// afterwards, or nothing.
+func TestPowerCutInSet(t *testing.T) {
+	for _, giveBack := range []bool{false, true} {
+		t.Run(map[bool]string{false: "granted", true: "given back"}[giveBack], func(t *testing.T) {
+			t.Parallel()
+			const cuts = 4 // at each operation
+			for at := 1; ; at++ {
+				for seed := range uint64(cuts) {
+					found, cut := cutInSet(t, rand.New(rand.NewPCG(seed, uint64(at))), at, giveBack)
+					if len(found) > 0 {
+						t.Errorf("at operation %d, seed %d:\n\t%s", at, seed, strings.Join(found, "\n\t"))
+					}
+					if !cut {
+						return
+					}
+				}
+			}
+		})
+	}
+}
+
+// cutInSet cuts the power at an operation of a commit. It returns what is wrong afterwards,
+// and whether the commit has as many operations.
+func cutInSet(t *testing.T, random *rand.Rand, at int, giveBack bool) (found []string, cut bool) {
+	t.Helper()
+	root, err := os.MkdirTemp(t.TempDir(), "root-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(root)
+	d := openDisk(t, root).withPower(t)
+	d.mount = "mount 0"
+	s := mustOpenOn(t, d)
+	b := newLedger()
+	commit := func(changes ...lock.Change) {
+		t.Helper()
+		if err := b.commit(t, s, d, changes...); err != nil && !d.isKilled() {
+			t.Fatal(err)
+		}
+	}
+	set := func() (grants, ends []lock.Change) {
+		for _, text := range []string{"a", "a/b", "a/_+1", "new/dir/c", "d", "z"} {
+			l := present(t.Context(), t, s, lock.MustParseName(text))
+			c := locked(l, "of the set", `{"msg":"taken together"}`)
+			c.Lock.Set.Size = 6
+			grants, ends = append(grants, c), append(ends, unlocked(l))
+		}
+		return grants, ends
+	}
+	commit(locked(lock.Lock{Name: lock.MustParseName("a/b")}, "alice", `{}`))
+	commit(locked(lock.Lock{Name: lock.MustParseName("z")}, "bob", `{}`))
+	if random.IntN(2) == 0 {
+		if _, err := s.makeCheckpoint(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if giveBack {
+		grants, _ := set()
+		commit(grants...)
+	}
+	grants, ends := set()
+	d.arm(d.killAt(at))
+	if giveBack {
+		commit(ends...)
+	} else {
+		commit(grants...)
+	}
+	cut = d.isKilled()
+	d.kill()
+	_ = s.Close()
+	d.cutPower(t, random)
+	d = openDisk(t, root)
+	d.mount = "mount 1"
+	s = mustOpenOn(t, d)
+	defer s.Close()
+	return b.violations(t, s), cut
+}
+
 // writeByHand writes some of the lock files of workers before there is a server.
 func writeByHand(t *testing.T, root string, random *rand.Rand) map[lock.Name]bool {
 	t.Helper()

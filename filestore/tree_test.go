@@ -3,6 +3,7 @@ package filestore_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -342,5 +343,112 @@ func TestFormat(t *testing.T) {
 			h.reopen()
 			want("after a restart", test.want)
 		})
+	}
+}
+
+// TestSetInTheWay: of a set of which one member cannot have its file nothing is left, and
+// all of it is granted when it can.
+func TestSetInTheWay(t *testing.T) {
+	blocks := map[string]struct {
+		make, remove func(h *hands)
+		want         error
+	}{
+		"a file where its directory is to be": {
+			func(h *hands) { h.put("m", "") }, func(h *hands) { h.take("m") }, lock.ErrInvalidName,
+		},
+		"a directory in its place": {
+			func(h *hands) {
+				if err := os.MkdirAll(filepath.Join(h.root, "m/n.lock/in-it"), 0o755); err != nil {
+					h.t.Fatal(err)
+				}
+			}, func(h *hands) {
+				if err := os.RemoveAll(filepath.Join(h.root, "m/n.lock")); err != nil {
+					h.t.Fatal(err)
+				}
+			}, lock.ErrConflict,
+		},
+		"somebody's file in its place": {
+			func(h *hands) {
+				if err := os.MkdirAll(filepath.Join(h.root, "m"), 0o755); err != nil {
+					h.t.Fatal(err)
+				}
+				h.put("m/n.lock", "msg: mine\n")
+			}, func(h *hands) { h.take("m/n.lock") }, lock.ErrConflict,
+		},
+		"a symbolic link on the way": {
+			func(h *hands) {
+				if err := os.Symlink(".", filepath.Join(h.root, "m")); err != nil {
+					h.t.Fatal(err)
+				}
+			}, func(h *hands) { h.take("m") }, lock.ErrInvalidName,
+		},
+	}
+	for name, block := range blocks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHands(t)
+			former := h.grant(lock.Lock{Name: lock.MustParseName("b"), Holder: "former"})
+			before := h.read("b")
+			var set []lock.Change
+			for _, name := range []string{"a", "b", "m/n", "new/dir/x", "z/_+1"} {
+				c := lock.Change{Type: lock.Locked, Cause: lock.Request, Lock: lock.Lock{Name: lock.MustParseName(name), Holder: "set", Set: lock.SetRef{Size: 5}}}
+				if name == "b" {
+					c.Prev = former.Revision
+				}
+				set = append(set, c)
+			}
+			free := func(what string) {
+				t.Helper()
+				for _, name := range []string{"a", "new/dir/x", "z/_+1"} {
+					if l, err := h.Get(h.ctx, lock.MustParseName(name)); !errors.Is(err, lock.ErrNotLocked) {
+						t.Errorf("%s %s is held: %+v, %v", what, name, l, err)
+					}
+					if _, err := os.Lstat(filepath.Join(h.root, name+".lock")); !errors.Is(err, os.ErrNotExist) {
+						t.Errorf("%s there is something in the place of %s: %v", what, name, err)
+					}
+				}
+				if l := h.get("b"); l != former || h.read("b") != before {
+					t.Errorf("%s b is %+v, want %+v; its file is\n%s", what, l, former, h.read("b"))
+				}
+			}
+			block.make(h)
+			for range 3 {
+				if _, err := h.Commit(h.ctx, set); !errors.Is(err, block.want) {
+					t.Fatalf("with %s the set gets %v, want %v", name, err, block.want)
+				}
+				free("after a refusal")
+			}
+			block.remove(h)
+			for {
+				events, err := h.Commit(h.ctx, set)
+				if errors.Is(err, lock.ErrConflict) && h.ctx.Err() == nil { // it has not yet been seen to be gone
+					continue
+				}
+				if err != nil || len(events) != 5 || events[4].Lock.Set != (lock.SetRef{ID: events[0].Lock.Token, Size: 5}) {
+					t.Fatalf("with nothing in the way the set gets %+v, %v", events, err)
+				}
+				break
+			}
+			h.reopen()
+			if l := h.get("z/_+1"); l.Set.Size != 5 || l.Holder != "set" {
+				t.Errorf("after a restart a member of the set is %+v", l)
+			}
+		})
+	}
+}
+
+// put makes a file, by its path in the root.
+func (h *hands) put(file, text string) {
+	h.t.Helper()
+	if err := os.WriteFile(filepath.Join(h.root, file), []byte(text), 0o644); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// take removes what put has made.
+func (h *hands) take(file string) {
+	h.t.Helper()
+	if err := os.Remove(filepath.Join(h.root, file)); err != nil {
+		h.t.Fatal(err)
 	}
 }

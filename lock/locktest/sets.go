@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -318,5 +319,35 @@ func (s tested) history(q lock.HistoryQuery) (all []lock.Event) {
 		if from = page.Next; from == 0 {
 			return all
 		}
+	}
+}
+
+// testDeepTrees: trees of the deepest names, of the longest, and of all names, are kept
+// like others, and what is below a name is found.
+func testDeepTrees(s tested) {
+	deep := strings.TrimSuffix(strings.Repeat("d/", lock.MaxNameSegments), "/")
+	long := strings.TrimSuffix(strings.Repeat(strings.Repeat("l", lock.MaxSegmentBytes-1)+"/", lock.MaxNameBytes/lock.MaxSegmentBytes), "/")
+	for _, name := range []string{deep, long, lock.AllName, "d/d/d"} {
+		l := s.lock(name, func(c *lock.Change) { c.Lock.Tree = true })
+		if got := s.get(name); !got.Tree || got.Token != l.Token {
+			s.t.Errorf("the tree of %.40s is %+v", name, got)
+		}
+	}
+	for name, want := range map[string]int{"d": 2, "d/d/d": 1, deep: 0, lock.AllName: 3} {
+		_, locks := s.List(s.t.Context(), lock.MustParseName(name).Below(), lock.Name{})
+		got := 0
+		for _, err := range locks {
+			if err != nil {
+				s.t.Fatalf("List: %v", err)
+			}
+			got++
+		}
+		if got != want {
+			s.t.Errorf("%d locks are held below %.40s, want %d", got, name, want)
+		}
+	}
+	thawed := s.commit(s.change(lock.Updated, lock.AllName, func(c *lock.Change) { c.Lock.Tree = false }))[0]
+	if thawed.Lock.Tree || s.get(lock.AllName).Tree {
+		s.t.Errorf("the thawed lock is %+v", thawed)
 	}
 }

@@ -38,6 +38,7 @@ func Test(t *testing.T, open func(t *testing.T) lock.Store) {
 	run(t, open, "BecomesStale", testBecomesStale)
 	run(t, open, "Slots", testSlots)
 	run(t, open, "Guards", testGuards)
+	run(t, open, "DeepTrees", testDeepTrees)
 	run(t, open, "GuardsOfMany", testGuardsOfMany)
 	run(t, open, "GuardsExclude", testGuardsExclude)
 	run(t, open, "CommitAfterItsContext", testCommitAfterItsContext)
