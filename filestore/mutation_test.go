@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -71,7 +72,13 @@ func TestSpoiltFiles(t *testing.T) {
 		if l := present(t.Context(), t, s, name); l.Held() {
 			commit(unlocked(l))
 		}
-		commit(locked(lock.Lock{Name: name}, fmt.Sprint("holder ", n), `{"msg":"hi"}`))
+		grant := locked(lock.Lock{Name: name}, fmt.Sprint("holder ", n), `{"msg":"hi"}`)
+		grant.Lock.Tree = n%5 == 0
+		if n%5 == 1 {
+			grant.Lock.OnExpiry, grant.Lock.StaleTime = lock.Keep, time.UnixMilli(int64(n)).UTC()
+		}
+		grant.Lock.Set.Size = n % 3
+		commit(grant)
 		if n == 12 {
 			p.end(t, s, true)
 			s = p.mustOpen(t)

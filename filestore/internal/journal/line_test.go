@@ -147,6 +147,7 @@ func FuzzRecord(f *testing.F) {
 // one, as it is written.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"revision":1}`), true)
+	f.Add([]byte(`{"revision":7,"time":"2026-11-22T19:03:11.482Z","type":"locked","cause":"request","name":"x","tree":true,"on_expiry":"keep","set":[6,3],"stale":"2026-11-22T19:03:11.482Z","previous":5`), true)
 	f.Add([]byte(`{"journal":"pylok","format":1,"after":0`), true)
 	f.Add([]byte(`{"checkpoint":1,"time":"x"`), true)
 	f.Add(appendRecord(nil, Record{Kind: KindCheckpoint, Revision: 7}), false)
@@ -165,6 +166,22 @@ func FuzzParse(f *testing.F) {
 // sealed completes the beginning of a line with its checksum.
 func sealed(body string) []byte {
 	return fmt.Appendf(nil, `%s,"crc32c":"%08x"}`, body, crc32.Checksum([]byte(body), crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// TestLineOfBefore reads a line of a server that knew no trees, sets or stale holds, and has
+// one that knows more than this one read over what it does not know.
+func TestLineOfBefore(t *testing.T) {
+	const line = `{"revision":7,"time":"2026-11-22T19:03:11.482Z","type":"locked","cause":"request","name":"x","token":7,"acquired":"2026-11-22T19:03:11.482Z","holder":"alice"`
+	at := time.Date(2026, 11, 22, 19, 3, 11, 482_000_000, time.UTC)
+	want := lock.Event{
+		Revision: 7, Time: at, Type: lock.Locked, Cause: lock.Request,
+		Lock: lock.Lock{Name: lock.MustParseName("x"), Token: 7, Revision: 7, AcquireTime: at, Holder: "alice"},
+	}
+	for _, more := range []string{"", `,"on_expiry":"release"`, `,"on_expiry":"ask","tree":"all","colour":{"a":[1]}`} {
+		if r, err := parseRecord(sealed(line + more)); err != nil || r.Event != want {
+			t.Errorf("with %s: got %+v, %v; want %+v", more, r.Event, err, want)
+		}
+	}
 }
 
 // TestParseRefuses reads lines that have a right checksum and are wrong all the

@@ -40,6 +40,9 @@ func TestSnapshot(t *testing.T) {
 			h.Extended, h.Lock.TTL, h.Lock.RequestID = true, time.Duration(i), "id\n"
 		case 2:
 			h.Lock.ExpireTime, h.Lock.Data, h.File = at.Add(time.Hour), lock.Data{}, disk.Stat{}
+			h.Lock.Tree = i%8 == 2
+		case 3:
+			h.Lock.OnExpiry, h.Lock.StaleTime, h.Lock.Set = lock.Keep, at.Add(time.Duration(i)*time.Second), lock.SetRef{ID: lock.Token(i), Size: 2 + i%63}
 		}
 		want = append(want, h)
 	}

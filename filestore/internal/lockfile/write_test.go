@@ -136,6 +136,13 @@ func FuzzWriteRead(f *testing.F) {
 		if expire != 0 {
 			l.ExpireTime = keptTime(expire)
 		}
+		l.Tree = token&1 != 0
+		if token&2 != 0 {
+			l.OnExpiry, l.StaleTime = lock.Keep, keptTime(acquired+1)
+		}
+		if token&4 != 0 {
+			l.Set = lock.SetRef{ID: l.Token - 1, Size: int(uint64(ttl) % 65)}
+		}
 		checkAppendRead(t, l)
 	})
 }

@@ -180,6 +180,67 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// A tree is one by its file, whoever writes the line; that a hold is stale is the server's to
+// say, and its file says so.
+func TestJudgeTreesAndStale(t *testing.T) {
+	plain, tree, kept := hold(t, `{"n":1}`), hold(t, `{"n":1}`), hold(t, `{"n":1}`)
+	tree.Tree, kept.OnExpiry = true, lock.Keep
+	stale := kept
+	stale.StaleTime, stale.Revision = noon.Add(time.Hour), 60
+	thawed := tree
+	thawed.Tree, thawed.Revision = false, 60
+	after := func(locks ...lock.Lock) func(checkpoint lock.Revision) *Past {
+		return func(checkpoint lock.Revision) *Past {
+			p := &Past{}
+			kind := lock.Locked
+			for _, l := range locks {
+				p.Add(lock.Event{Revision: l.Revision, Time: noon, Type: kind, Cause: lock.Request, Lock: l}, own, checkpoint)
+				kind = lock.Updated
+			}
+			return p
+		}
+	}
+	killed := Start{Checkpoint: 70, End: 70, Intact: true, Unheard: true}
+	cut := Start{Checkpoint: 40, End: 70, Unheard: true}
+	scoped := func(f Found) Found {
+		return file(own, append([]byte("lock_scope: tree\n"), f.Text...))
+	}
+	broken := file(own, []byte("n: [1\nlock_scope: tree\nlock_token: 50\n")).later(time.Hour)
+	unheard := stale
+	unheard.Token, unheard.Revision, unheard.Tree, unheard.Set = 71, 71, true, lock.SetRef{ID: 71, Size: 2}
+	for _, c := range []struct {
+		name  string
+		start Start
+		past  func(checkpoint lock.Revision) *Past
+		found Found
+		want  Remedy
+		tree  bool
+	}{
+		{"a tree", killed, after(tree), written(own, tree), Keep, true},
+		{"a tree, root moved", killed, after(tree), written(own, tree).elsewhere("/elsewhere/x.lock"), Keep, true},
+		{"frozen by hand", killed, after(plain), scoped(written(own, plain)), Tell, true},
+		{"frozen by hand, root moved", killed, after(plain), scoped(written(own, plain)).elsewhere("/elsewhere/x.lock"), Tell, true},
+		{"thawed by hand", killed, after(tree), written(own, plain), Tell, false},
+		{"thawed by hand, power cut long before", Start{Checkpoint: 66, End: 70}, after(tree), written(own, plain), Tell, false},
+		{"a tree's file written over", killed, after(plain), file(own, []byte("n: 1\nlock_scope: tree\nlock_token: 9\nlock_file_location: /root/y.lock\n")), Keep, false},
+		{"a slip thaws nothing", killed, after(tree), broken, Tell, true},
+		{"a slip freezes nothing", killed, after(plain), broken, Tell, false},
+		{"power cut, and the thaw is not in the file", cut, after(tree, thawed), written(own, tree), Rewrite, false},
+		{"stale", killed, after(kept, stale), written(own, stale), Keep, false},
+		{"stale, power cut, and it is in the file", cut, after(kept, stale), written(own, stale), Keep, false},
+		{"stale, power cut, and it is not in the file", cut, after(kept, stale), written(own, kept), Rewrite, false},
+		{"stale, and somebody took the line out", killed, after(kept, stale), written(own, kept), Keep, false},
+		{"an unheard hold with all of it", killed, after(kept), written(other, unheard), Rewrite, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := c.start.Judge(c.past(c.start.Checkpoint), c.found, nil)
+			if v.Remedy != c.want || v.Lock.Tree != c.tree || v.Lock.Token != 50 {
+				t.Errorf("got %+v, want remedy %d and a tree: %v", v, c.want, c.tree)
+			}
+		})
+	}
+}
+
 // What was moved out of a place and is neither the server's nor the hold's is kept.
 func TestIsSomebodys(t *testing.T) {
 	past := Snapshot(hold(t, `{"n":1}`), false, false, false, own)
