@@ -15,6 +15,8 @@ type obstacle struct {
 	lock.Obstacle
 	name lock.Name // of the lock that is wanted
 	held bool      // Lock is that lock itself
+	// below: Lock or Waiter is of a lock below the tree that is to be drained.
+	below bool
 }
 
 // obstaclesLocked returns what keeps a waiter, or one who has just left the line, from its
@@ -43,10 +45,39 @@ func (m *Manager) obstaclesLocked(w *waiter) (obstacles []obstacle) {
 			obstacles = obstacles[:before]
 		}
 	}
+	if w.request.Drain && len(obstacles) == 0 {
+		obstacles = m.obstaclesBelowLocked(w)
+	}
 	slices.SortStableFunc(obstacles, func(a, b obstacle) int {
 		return cmp.Or(boolRank(a)-boolRank(b), a.name.Compare(b.name))
 	})
 	return obstacles
+}
+
+// obstaclesBelowLocked returns what of the locks below keeps a tree from being granted that
+// is to be drained: the first that is held, or the request that came before. The caller must
+// hold mu.
+func (m *Manager) obstaclesBelowLocked(w *waiter) []obstacle {
+	_, locks := m.store.List(m.running, w.request.Name.Below(), lock.Name{})
+	for l, err := range locks {
+		if err == nil {
+			return []obstacle{{name: w.request.Name, below: true, Obstacle: lock.Obstacle{Lock: l}}}
+		}
+	}
+	now := time.Now()
+	for name, q := range m.queues {
+		if q.length.Load() == 0 || !w.request.Name.Covers(name) {
+			continue
+		}
+		if first := m.firstLocked(q, now); first != nil && first.place < w.place {
+			waiter := describeWaiter(first)
+			if len(waiter.Names) == 0 {
+				waiter.Names = []lock.Name{name}
+			}
+			return []obstacle{{name: w.request.Name, below: true, Obstacle: lock.Obstacle{Kind: lock.ByWaiter, Waiter: waiter}}}
+		}
+	}
+	return nil
 }
 
 // boolRank puts what is held before what is only waited for.
@@ -150,6 +181,9 @@ func (m *Manager) refusal(w *waiter, obstacles []obstacle) error {
 	}
 	first := obstacles[0]
 	var err error
+	if first.below {
+		return m.notDrained(w.request.Name, &first.Obstacle, waited)
+	}
 	if first.held {
 		err = heldError(m.described(first.Lock), waited)
 	} else {
@@ -180,6 +214,21 @@ func otherThan(name lock.Name, w lock.Waiter) []lock.Name {
 		return nil
 	}
 	return w.Names
+}
+
+// notDrained refuses a request to drain a tree because of what is below.
+func (m *Manager) notDrained(name lock.Name, o *lock.Obstacle, waited time.Duration) error {
+	refused := &lock.Error{Reason: lock.ErrLockHeld, Names: append([]lock.Name{name}, o.Waiter.Names...)}
+	what := ""
+	if o.Lock.Held() {
+		l := m.described(o.Lock)
+		refused.Lock, what = &l, describeHold(l)
+	} else {
+		free := m.described(lock.Lock{Name: o.Waiter.Names[0]})
+		refused.Lock, what = &free, fmt.Sprintf("%s waits for %s and came before", o.Waiter.Who(), o.Waiter.Names[0])
+	}
+	refused.Message = fmt.Sprintf("%s is not drained after waiting %v: %s. Wait longer (wait), or freeze without drain, and what is held below goes on to its end", name, waited.Round(time.Millisecond), what)
+	return refused
 }
 
 // listObstacles names obstacles, as many as fit in a line or two.

@@ -668,6 +668,7 @@ func testDrainGivesUp(m *managed) {
 	cancel()
 	<-freeze
 	m.granted("who stood behind the drain", late)
+	wantHeld(m.t, "a drain whose wait is over", m.lockErr(by("ops", "prod", tree, func(r *lock.LockRequest) { r.Drain, r.Wait = true, 10*time.Millisecond })), "prod/cache", "late", "not drained")
 	if l := m.status(named("prod/x")); l.Situation != nil {
 		m.t.Errorf("Status after the drain: %+v", l.Situation)
 	}
