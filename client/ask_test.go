@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -255,6 +257,63 @@ func TestAtRisk(t *testing.T) {
 	}
 }
 
+// TestSetWarnsOnce: in one trouble, however many of its holds come to be at risk, and when.
+func TestSetWarnsOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		c, _ := b.client()
+		set := b.acquireSet(c, client.WithTTL(40*time.Second))
+		time.Sleep(5 * time.Second)
+		if err := set.Holds()[1].Update(t.Context(), lock.Data{}); err != nil {
+			t.Fatal(err)
+		}
+		b.stop()
+		for i, want := range []string{"[]", "[db/]", "[]"} {
+			time.Sleep([]time.Duration{20, 4, 6}[i] * time.Second)
+			synctest.Wait()
+			if got := fmt.Sprint(received(set.AtRisk(), func(err error) string { return err.Error()[:3] })); got != want {
+				t.Errorf("%d: warned of %s, want %s", i, got, want)
+			}
+		}
+		if got := received(set.Holds()[1].AtRisk(), func(error) string { return "warned" }); len(got) != 1 {
+			t.Errorf("the other hold warned %d times, want once", len(got))
+		}
+		b.start()
+	})
+}
+
+// TestAskedIsNoChange: a watch that begins anew goes on after the last change, also where
+// something was asked since.
+func TestAskedIsNoChange(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		c, _ := b.client()
+		hold := b.acquire(c, "x")
+		var told []string
+		ctx, cancel := context.WithCancel(t.Context())
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			request := &pylokv1.WatchRequest{Pattern: "x", AfterRevision: 1, Token: uint64(hold.Token())}
+			for event := range c.WatchMessages(ctx, request) {
+				if event != nil {
+					told = append(told, strings.ToLower(strings.TrimPrefix(event.GetType().String(), "EVENT_TYPE_")))
+				}
+			}
+		})
+		synctest.Wait()
+		b.ask("x", "bob", "may I?")
+		synctest.Wait()
+		b.network.cut()
+		time.Sleep(5 * time.Second)
+		b.commit("x", lock.Updated, lock.File, "", "")
+		synctest.Wait()
+		cancel()
+		watch.Wait()
+		told = slices.DeleteFunc(told, func(s string) bool { return s == "synced" || s == "asked" })
+		if fmt.Sprint(told) != "[updated]" {
+			t.Errorf("got %v, want the change alone", told)
+		}
+	})
+}
+
 // TestNoRiskAfterSuspend: a process that did not run, and renews in time, has nothing to
 // warn of.
 func TestNoRiskAfterSuspend(t *testing.T) {
@@ -418,6 +477,9 @@ func TestReleaseAll(t *testing.T) {
 			synctest.Wait()
 			b.commit("lost", lock.Unlocked, lock.Forced, "bob", "")
 			synctest.Wait()
+			if want := 51; all && c.Kept() != want {
+				t.Errorf("%d are kept to be released, want %d", c.Kept(), want)
+			}
 			if err := c.Close(); err != nil {
 				t.Errorf("Close: %v", err)
 			}
@@ -426,6 +488,9 @@ func TestReleaseAll(t *testing.T) {
 			}
 			if unlocks := len(b.callsOf("Unlock")); all && unlocks != 51 {
 				t.Errorf("got %d calls of Unlock, want one for each hold", unlocks)
+			}
+			if c.Kept() != 0 {
+				t.Errorf("%d are still kept", c.Kept())
 			}
 			c.Close()
 		})

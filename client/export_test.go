@@ -14,3 +14,10 @@ func DialTest(address string, options Options, boottime func() time.Duration, mo
 	}
 	return c, err
 }
+
+// Kept returns how many Holds and Sets Close would release.
+func (c *Client) Kept() int {
+	c.keeper.mu.Lock()
+	defer c.keeper.mu.Unlock()
+	return len(c.keeper.kept)
+}
