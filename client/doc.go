@@ -44,6 +44,37 @@
 // cannot check, the lock keeps honest processes apart most of the time, and that is
 // all it does. The example Fencing is the whole program.
 //
+// # More than one lock
+//
+// [Client.AcquireSet] takes several locks, all or none, and [WithChoice] some of a pool,
+// whichever are free first. A [Set] renews and releases its Holds together; the work that is
+// bound to it ends with the first that is lost, and the others stay until its Release. Who
+// takes one lock after the other instead can meet somebody who does the reverse.
+//
+//	set, err := c.AcquireSet(ctx, []string{"db/a", "db/b"}, client.WithChoice(1, "slot/1", "slot/2", "slot/3"))
+//	if err != nil {
+//		return err
+//	}
+//	defer set.Release(ctx)
+//
+// [WithShared] and [WithLimit] take a lock together with others, as readers and semaphores
+// do; [WithTree] takes all that is below a name, which is a freeze; a hold of [WithKeep] does
+// not end with its time but becomes stale, until somebody has looked.
+//
+// # Other people
+//
+// Somebody may ask the holder of a lock to let go: Hold.Asked tells. Hold.AtRisk tells that
+// renewals have failed for so long that the hold may be lost. Both are channels, closed at
+// the end of the hold, and nothing happens by itself:
+//
+//	for ask := range hold.Asked() {
+//		log.Printf("%s asks for %s: %s", ask.Actor, ask.Name, ask.Message)
+//	}
+//
+// [Client.HandOver] has a hold go on under another holder, without a gap; a Hold that has it
+// is lost then, and its LostError says to whom. [Client.Adopt] makes a Hold for a hold that
+// exists, so that a job goes on under a lock that whoever started it has.
+//
 // # Errors
 //
 // Every error of a call is one of these:
@@ -57,6 +88,7 @@
 //   - one that wraps context.Canceled or context.DeadlineExceeded when the call's
 //     context ended first; a Renew or an Unlock may have been carried out;
 //   - an [*OutcomeUnknownError] when a lock may have been taken and no server tells;
+//   - an [*UnsupportedError] when the server is older and does not know what was asked;
 //   - a [*LostError] from the methods of a Hold that is lost;
 //   - else a gRPC status, for faults that are nobody's business to handle.
 //
@@ -86,7 +118,8 @@
 // says, and a request that stands in line until its wait is over, where that cannot do
 // anything twice. Lock is safe by its request id; Renew, and Unlock with a token, by the
 // token; what only reads always is. An Unlock without a token is sent again only if it
-// certainly never arrived. A server that has never answered this Client is not waited
+// certainly never arrived, and so is an Ask. LockSet is as Lock; UnlockSet, RenewSet, HandOver
+// and Dismiss are safe by tokens, request id and place. A server that has never answered this Client is not waited
 // for: its address may be wrong. A server that says that the caller asks too often
 // (lock.ErrRateLimited) is asked again for as long, each time when it says. Options.OnTrouble is told while a server is waited for.
 //
@@ -95,5 +128,6 @@
 // A call for a lock whose context ends may have been granted the lock at that moment.
 // Then Lock and Acquire ask the server, release the lock, and only then return, after
 // 5 s at most: an error of theirs means that nothing is held, unless it is an
-// OutcomeUnknownError.
+// OutcomeUnknownError. So do LockSet and AcquireSet. A Client with Options.ReleaseAll
+// releases at its Close what Acquire and AcquireSet took with it, but nothing that it adopted.
 package client

@@ -121,6 +121,80 @@ func ExampleLostError() {
 	// ask bob@laptop
 }
 
+// Two databases and any one of three slots are taken in one step, and given back in one.
+func ExampleClient_AcquireSet() {
+	address, stop := startServer()
+	defer stop()
+
+	c, err := client.Dial(address, client.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	ctx := context.Background()
+	if _, err := c.Lock(ctx, lock.LockRequest{Name: lock.MustParseName("slot/1"), Holder: "bob@laptop"}); err != nil {
+		log.Fatal(err)
+	}
+	set, err := c.AcquireSet(ctx, []string{"db/a", "db/b"}, client.WithChoice(1, "slot/1", "slot/2", "slot/3"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, hold := range set.Holds() {
+		fmt.Println(hold.Lock().Name, hold.Token())
+	}
+
+	work, cancel := set.Bind(ctx) // ends with ctx, and with the first hold that is lost
+	defer cancel()
+	_ = work
+
+	_, err = c.AcquireSet(ctx, []string{"db/b", "db/c"}, client.WithHolder("carol@ci-7"))
+	if refusal, ok := errors.AsType[*lock.Error](err); ok && errors.Is(err, lock.ErrLockHeld) {
+		fmt.Println("carol is refused:", refusal.Lock.Name, "is held")
+	}
+	if err := set.Release(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// db/a 2
+	// db/b 3
+	// slot/2 4
+	// carol is refused: db/b is held
+}
+
+// A job goes on under the hold of whoever started it, and hears what is asked of it.
+func ExampleClient_Adopt() {
+	address, stop := startServer()
+	defer stop()
+
+	c, err := client.Dial(address, client.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	ctx := context.Background()
+	name := lock.MustParseName("lb/server-1")
+	grant, err := c.Lock(ctx, lock.LockRequest{Name: name, Holder: "alice@ci-7", TTL: time.Minute})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	hold, err := c.Adopt(ctx, "lb/server-1", grant.Lock.Token) // such as from PYLOK_TOKEN
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := c.Ask(ctx, lock.AskRequest{Name: name, Holder: "bob@laptop", Message: "may I have it?"}); err != nil {
+		log.Fatal(err)
+	}
+	ask := <-hold.Asked()
+	fmt.Println(ask.Actor, "asks:", ask.Message)
+	if err := hold.Release(ctx); err != nil { // or leave it to whoever has taken the lock
+		log.Fatal(err)
+	}
+	// Output: bob@laptop asks: may I have it?
+}
+
 func ExampleClient_Watch() {
 	address, stop := startServer()
 	defer stop()

@@ -40,7 +40,8 @@ func run(ctx context.Context) error {
 	}
 	defer bob.Close()
 
-	// The hold renews itself; hold.Bind makes a context for work that ends with it.
+	// The hold renews itself; hold.Bind makes a context for work that ends with it, and
+	// hold.Asked tells that somebody asks for the lock. AcquireSet takes several, all or none.
 	hold, err := alice.Acquire(ctx, name, client.WithHolder("alice"), client.WithData(document("App1", "MAINT")))
 	if err != nil {
 		return err
