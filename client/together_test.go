@@ -14,7 +14,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pylok/pylok/client"
+	"github.com/pylok/pylok/filestore"
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
+	"github.com/pylok/pylok/service"
 )
 
 // TestOlderServer: what an older server does not know it is not taken to have done: what it
@@ -335,6 +338,80 @@ func TestTogetherAnswersLost(t *testing.T) {
 			t.Errorf("it was asked %d times, want once", got)
 		}
 	})
+}
+
+// TestTogetherOverTCP: a set, a hand-over and a stale hold, with lock files and real leases.
+func TestTogetherOverTCP(t *testing.T) {
+	root := t.TempDir()
+	store, err := filestore.Open(t.Context(), filestore.Config{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	manager, err := manager.New(store, manager.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	address, _ := serve(t, service.New(manager, service.Config{Root: root, Store: "file"}))
+	c, err := client.Dial(address, client.Options{ReleaseAll: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+
+	set, err := c.AcquireSet(t.Context(), []string{"db/b", "db/a"}, client.WithChoice(1, "slot/1", "slot/2"), client.WithTTL(time.Second), client.WithHolder("alice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds := set.Holds()
+	for i, want := range []string{"db/a", "db/b", "slot/1"} {
+		l := holds[i].Lock()
+		if l.Name.String() != want || l.Set != (lock.SetRef{ID: holds[0].Token(), Size: 3}) {
+			t.Errorf("got %v of the set %+v, want %s of the first token's", l.Name, l.Set, want)
+		}
+	}
+	answer, err := c.HandOver(t.Context(), lock.HandOverRequest{Name: holds[1].Lock().Name, Token: holds[1].Token(), Holder: "bob", Never: true, From: "alice"})
+	if err != nil || answer.Lock.Holder != "bob" {
+		t.Fatalf("HandOver: got %+v, %v", answer, err)
+	}
+	<-set.Done()
+	says(t, set.Release(t.Context()), fmt.Sprintf("lost db/b (token %d): it was handed over to bob", holds[1].Token()))
+	if l, err := c.Status(t.Context(), "db/b"); err != nil || l.Holder != "bob" || l.Token != answer.Lock.Token {
+		t.Errorf("got %+v, %v; want bob's", l, err)
+	}
+	if err := set.Holds()[0].Release(t.Context()); err != nil {
+		t.Errorf("it is not released yet: %v", err)
+	}
+
+	grant, err := c.Lock(t.Context(), lock.LockRequest{Name: x, TTL: 100 * time.Millisecond, OnExpiry: lock.Keep})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for event, err := range c.Watch(t.Context(), "x", grant.Lock.Revision) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if event.Type == lock.Updated {
+			if event.Cause != lock.Expired || !event.Lock.Stale() || event.Lock.Token != grant.Lock.Token {
+				t.Errorf("got %+v, want the hold to become stale", event)
+			}
+			break
+		}
+	}
+	_, err = c.Adopt(t.Context(), "x", grant.Lock.Token)
+	if lost, ok := errors.AsType[*client.LostError](err); !ok || !lost.Stale {
+		t.Errorf("Adopt: got %v, want the loss of a stale hold", err)
+	}
+	if _, err := c.Acquire(t.Context(), "x", client.WithReplaceStale("I looked")); err != nil {
+		t.Errorf("it is not replaced: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if l, err := manager.Status(t.Context(), lock.Caller{}, x); err != nil || l.Held() {
+		t.Errorf("got %+v, %v; want it released by Close", l, err)
+	}
 }
 
 // TestFeatures: Info has them.

@@ -36,6 +36,14 @@ var takers = map[string]func(ctx context.Context, c *client.Client, wait time.Du
 		}
 		return hold.Release(ctx)
 	},
+	"Lock of a tree": func(ctx context.Context, c *client.Client, wait time.Duration) error {
+		_, err := c.Lock(ctx, lock.LockRequest{Name: x, Holder: "alice", Wait: wait, Tree: true})
+		return err
+	},
+	"Lock to keep": func(ctx context.Context, c *client.Client, wait time.Duration) error {
+		_, err := c.Lock(ctx, lock.LockRequest{Name: x, Holder: "alice", Wait: wait, TTL: time.Hour, OnExpiry: lock.Keep})
+		return err
+	},
 	"LockSet": func(ctx context.Context, c *client.Client, wait time.Duration) error {
 		_, err := c.LockSet(ctx, lock.SetRequest{Names: []lock.Name{x}, Holder: "alice", Wait: wait})
 		return err
