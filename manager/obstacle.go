@@ -270,7 +270,7 @@ func (m *Manager) refusalOf(name lock.Name, o *lock.Obstacle, waited time.Durati
 	case lock.ByTree:
 		refused.Message = fmt.Sprintf("%s is frozen%s: %s as a tree, which covers it. Wait for its end (wait), or go through it on purpose (through_freeze and a reason)", name, after, describeHold(*refused.Lock))
 	case lock.ByShared:
-		refused.Message = fmt.Sprintf("%s has shared holds%s, such as %s. Wait for their end (wait)", name, after, describeHold(*refused.Lock))
+		refused.Message = fmt.Sprintf("%s is held shared%s: %s. Wait for the end of its shared holds (wait)", name, after, describeHold(*refused.Lock))
 	default:
 		free := m.described(lock.Lock{Name: name})
 		refused.Lock = &free

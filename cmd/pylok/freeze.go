@@ -100,6 +100,9 @@ and a --reason.
 			return err
 		}
 		if *drain { // it needs a wait from the beginning
+			if err := p.sayDrain(ctx, c, request.GetName(), time.Duration(wait)); err != nil {
+				return err
+			}
 			err = ask(time.Duration(wait))
 		} else {
 			err = p.take(ctx, c, w, time.Duration(wait), ask)
@@ -119,6 +122,24 @@ and a --reason.
 		return nil
 	})
 	return cmd
+}
+
+// sayDrain says what a freeze with --drain waits for, if there is something.
+func (p *program) sayDrain(ctx context.Context, c *client.Client, name string, wait time.Duration) error {
+	request := &pylokv1.ListRequest{Pattern: name + "/**", PageSize: 2}
+	if name == lock.AllName {
+		request.Pattern = ""
+	}
+	page, err := call(ctx, p, c.Service().List, request)
+	if err != nil || len(page.GetLocks()) == 0 {
+		return err
+	}
+	first, more := page.GetLocks()[0], ""
+	if len(page.GetLocks()) > 1 {
+		more = ", and others"
+	}
+	p.say("waiting%s until nothing below %s is held: %s is held by %s%s", upTo(wait), name, printable(first.GetName()), holderOf(first.GetHolder()), more)
+	return nil
 }
 
 func (p *program) thawCommand() *cobra.Command {

@@ -236,28 +236,36 @@ func (p *program) explainHeld(err error, w wanted, waited time.Duration) error {
 	if !ok || refusal.Reason != lock.ErrLockHeld {
 		return err
 	}
-	l, isHeld := holdIn(err)
-	if !isHeld || w.isSet() || l.Name.String() != w.first() { // the server says it best
+	if w.isSet() || refusal.Lock == nil { // the server says it best
 		return &exitError{exitHeld, refusal.Message}
 	}
-	problem := l.Name.String() + " is locked"
+	l, name := *refusal.Lock, w.first()
+	after := ""
 	if waited > 0 && waited != lock.WaitForever {
-		problem += ", still after waiting " + formatDuration(waited)
+		after = ", still after waiting " + formatDuration(waited)
 	}
-	steps := [][2]string{
-		{"wait for it", "pylok lock " + l.Name.String() + " --wait 5m"},
-		{"ask for it", "pylok ask " + l.Name.String() + " --msg '...'"},
-		{"follow it", "pylok watch " + l.Name.String()},
-		breakIt(l),
+	rows := p.style().holdRows(l)
+	wait := [2]string{"wait for it", "pylok lock " + name + " --wait 5m"}
+	follow := [2]string{"follow it", "pylok watch " + name}
+	switch isIt := l.Name.String() == name; {
+	case isIt && l.Stale():
+		return refusedHold(exitHeld, name+" is locked"+after+", but stale: its time is over, and it is kept until somebody has looked", rows,
+			[2]string{"if you have", "pylok lock " + name + " --replace-stale --reason '...'"},
+			[2]string{"or end it", "pylok unlock " + name + " --stale --reason '...'"})
+	case isIt && l.Held():
+		return refusedHold(exitHeld, name+" is locked"+after, rows,
+			wait, [2]string{"ask for it", "pylok ask " + name + " --msg '...'"}, follow, breakIt(l))
+	case isIt:
+		return refusedHold(exitHeld, name+" is free, but others came before"+after, "",
+			wait, [2]string{"see who", "pylok status " + name})
+	case l.Tree:
+		return refusedHold(exitHeld, name+" is frozen"+after, row("with", l.Name.String()+", and all below it")+rows,
+			wait, [2]string{"follow it", "pylok watch " + l.Name.String()},
+			[2]string{"go through it", "pylok lock " + name + " --through-freeze --reason '...'"})
+	case l.Shared() && l.Name.Base().String() == name:
+		return refusedHold(exitHeld, name+" is held shared"+after, row("shared", l.Name.String()+", and maybe more")+rows, wait, follow)
 	}
-	if l.Stale() {
-		problem += ", but stale: its time is over, and it is kept until somebody has looked"
-		steps = [][2]string{
-			{"if you have", "pylok lock " + l.Name.String() + " --replace-stale --reason '...'"},
-			{"or end it", "pylok unlock " + l.Name.String() + " --stale --reason '...'"},
-		}
-	}
-	return refusedHold(exitHeld, problem, p.style().holdRows(l), steps...)
+	return &exitError{exitHeld, refusal.Message}
 }
 
 // holdIn returns the hold that a refusal tells of.
