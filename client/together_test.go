@@ -203,6 +203,37 @@ func TestKinds(t *testing.T) {
 		release(below)
 		release(<-drained)
 
+		busy := b.acquire(c, "db/b")
+		waited := make(chan *client.Set)
+		go func() {
+			set, err := other.AcquireSet(context.Background(), []string{"db/b", "db/a"}, client.WithChoice(1, "slot/1"), client.WithWait(time.Hour),
+				client.WithHolder("carol"), client.WithData(mustData(t, `{"msg":"both"}`)))
+			if err != nil {
+				t.Error(err)
+			}
+			waited <- set
+		}()
+		time.Sleep(time.Minute)
+		l, err = c.Status(t.Context(), "db/a")
+		if err != nil || l.Situation == nil || l.Situation.BlockedBy == nil || l.Situation.BlockedBy.Kind != lock.ByWaiter {
+			t.Fatalf("got %+v, %v; want an older request in the way", l, err)
+		}
+		if w := l.Situation.BlockedBy.Waiter; w.Holder != "carol" || w.Message != "both" || fmt.Sprint(w.Names) != "[db/a db/b slot/1]" || time.Until(w.Until) != 59*time.Minute {
+			t.Errorf("got the waiter %+v", w)
+		}
+		release(busy)
+		set := <-waited
+		closing := mustData(t, `{"msg":"done"}`)
+		if err := set.Release(t.Context(), client.WithClosingData(closing)); err != nil {
+			t.Error(err)
+		}
+		for e := range c.History(t.Context(), lock.HistoryQuery{NewestFirst: true}) {
+			if e.Lock.Name.String() != "slot/1" || e.Lock.Data != closing {
+				t.Errorf("got the event %+v, want the closing data", e)
+			}
+			break
+		}
+
 		manual := b.acquire(c, "x", client.WithTTL(0))
 		refused("x", "x", client.WithWait(time.Hour), client.WithRefuseManual())
 		release(manual)

@@ -14,7 +14,8 @@ import (
 )
 
 // Watch yields every change, after a revision, of the locks that a pattern selects, in
-// order, without gap or repeat, until ctx ends. A connection that breaks is made again,
+// order, without gap or repeat, until ctx ends. A pattern that is one name selects that
+// lock's shared holds too. A connection that breaks is made again,
 // however long that takes, and the watch goes on after the last event.
 //
 // With after 0, and where the server no longer has all changes since, it begins with a

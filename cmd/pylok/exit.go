@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/pylok/pylok/client"
@@ -90,10 +89,10 @@ func (p *program) explain(err error) (code int, text string) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return exitFailed, fmt.Sprintf("the server at %s has not answered within %s; --timeout gives it longer", p.address, &p.timeout) + p.unknownOutcome()
 	}
+	if unsupported, ok := errors.AsType[*client.UnsupportedError](err); ok {
+		return exitFailed, unsupported.Error()
+	}
 	if answer, ok := status.FromError(err); ok {
-		if answer.Code() == codes.Unimplemented {
-			return exitFailed, fmt.Sprintf("the server at %s does not know this request (%s): it is older than this pylok", p.address, answer.Message())
-		}
 		return exitFailed, fmt.Sprintf("the server at %s failed: %s", p.address, answer.Message())
 	}
 	return exitFailed, err.Error()

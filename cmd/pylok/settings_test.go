@@ -280,7 +280,7 @@ func run1(t *testing.T, args ...string) result {
 // TestOlderServer: a server that does not know a request is older, and has not failed.
 func TestOlderServer(t *testing.T) {
 	address, _ := serve(t, mirror{})
-	run1(t, "--address", address, "may", "view", "a").want(t, exitFailed, "it is older than this pylok")
+	run1(t, "--address", address, "may", "view", "a").want(t, exitFailed, "does not know May: it is older than this client")
 }
 
 // TestConfigFile: what is wrong in the file is named by its line, and is no matter to a
