@@ -241,7 +241,10 @@ func (p *program) explainHeld(err error, w wanted, waited time.Duration) error {
 	}
 	l, name := *refusal.Lock, w.first()
 	after := ""
-	if waited > 0 && waited != lock.WaitForever {
+	switch {
+	case w.refuseManual && l.Manual():
+		after = " without an end, which --refuse-manual does not wait for"
+	case waited > 0 && waited != lock.WaitForever && !w.refuseManual: // that may refuse at any time
 		after = ", still after waiting " + formatDuration(waited)
 	}
 	rows := p.style().holdRows(l)

@@ -23,6 +23,9 @@ func (p *program) take(ctx context.Context, c *client.Client, w wanted, wait tim
 	if wait == 0 || !ok || refusal.Reason != lock.ErrLockHeld || refusal.Lock == nil {
 		return err
 	}
+	if w.refuseManual && !w.isSet() && refusal.Lock.Manual() {
+		return err
+	}
 	line := p.showLine(ctx, c, w, *refusal.Lock, wait)
 	err = ask(wait)
 	line.close()

@@ -56,8 +56,9 @@ func addWantFlags(cmd *cobra.Command) *wantFlags {
 
 // wanted is what the flags and names of a command ask for.
 type wanted struct {
-	names   []string
-	choices []*pylokv1.Choice
+	names        []string
+	choices      []*pylokv1.Choice
+	refuseManual bool
 }
 
 // isSet reports whether it takes a LockSet.
@@ -114,6 +115,7 @@ func (f *wantFlags) read(args []string) (w wanted, err error) {
 		}
 		w.choices = append(w.choices, choice)
 	}
+	w.refuseManual = f.refuseManual
 	if len(w.names)+len(w.choices) == 0 {
 		return w, usagef("give the name of a lock: %s NAME", f.cmd.CommandPath())
 	}
