@@ -29,7 +29,8 @@ var volatile = []struct {
 }{
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?`), "TIME"},
 	{regexp.MustCompile(`\(just now\)|\(\d+s ago\)`), "(AGO)"},
-	{regexp.MustCompile(`\(in \d+m( \d+s)?\)`), "(LEFT)"},
+	{regexp.MustCompile(`\(in \d+[dhms]( \d+[dhms])?\)`), "(LEFT)"},
+	{regexp.MustCompile(`after waiting \d+s`), "after waiting a while"},
 	{regexp.MustCompile(`held it for \d+s`), "held it for a while"},
 	{regexp.MustCompile(`lock_request_id: [0-9A-Z]+`), "lock_request_id: ID"},
 }
