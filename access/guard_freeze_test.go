@@ -2,6 +2,7 @@ package access_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -276,6 +277,8 @@ func TestGuardSetWaits(t *testing.T) {
 			ctx, ci := g.ci()
 			g.take("a/1")
 			answer := make(chan error, 1)
+			ctx, stop := context.WithCancel(ctx)
+			defer stop()
 			go func() {
 				_, err := g.LockSet(ctx, ci, lock.SetRequest{
 					Names:   []lock.Name{lock.MustParseName("a/1")},
@@ -293,6 +296,8 @@ func TestGuardSetWaits(t *testing.T) {
 			default:
 			}
 			g.change(strings.Replace(both, "\""+last+"\"", "\"other\"", 1))
+			synctest.Wait()
+			stop() // it has left by then
 			if err := <-answer; !errors.Is(err, lock.ErrPermissionDenied) || !strings.Contains(err.Error(), last) {
 				t.Errorf("without %s: %v, want %v", last, err, lock.ErrPermissionDenied)
 			}

@@ -68,6 +68,7 @@ func TestSetCounts(t *testing.T) {
 
 		// One wait, without an end, for two locks that are held.
 		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
 		done := make(chan error, 1)
 		go func() {
 			_, err := l.LockSet(ctx, bob, lock.SetRequest{Names: names(1, 2), Wait: lock.WaitForever})
@@ -86,11 +87,16 @@ func TestSetCounts(t *testing.T) {
 		if err != nil || len(answers) != 3 {
 			t.Fatal(answers, err)
 		}
+		set, err = l.LockSet(t.Context(), alice, lock.SetRequest{Names: names(11, 13)}) // at once
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		leave()
 		if err := <-done; err != nil {
 			t.Errorf("the set that waited: %v", err)
 		}
-		leave()
-		counts(t, l, "released as a set", 3, map[string]int{"unix:alice": 1, "token:bob": 2})
+		counts(t, l, "released as a set", 6, map[string]int{"unix:alice": 4, "token:bob": 2})
 		if open := l.Stats().Open; open.Waits != 0 || open.Calls != 0 || open.WaitingBytes != 0 {
 			t.Errorf("open: %+v, want none", open)
 		}
@@ -156,8 +162,8 @@ func TestHandOverCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		counts(t, l, "to bob", 2, map[string]int{"unix:alice": 1, "token:bob": 1})
-		mustLock(t, l, alice, lock.LockRequest{Name: name(3)})
+		mustLock(t, l, alice, lock.LockRequest{Name: name(3)}) // at once
+		counts(t, l, "to bob", 3, map[string]int{"unix:alice": 2, "token:bob": 1})
 		again, err := hand(alice, two, bob.Name)
 		if err != nil || again.Token != three.Token {
 			t.Errorf("sent again: %+v, %v; want %+v", again, err, three)
@@ -182,6 +188,11 @@ func TestHandOverCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		counts(t, l, "released", 3, map[string]int{"unix:alice": 2, "token:bob": 1})
+		nobodys := mustLock(t, l, far, lock.LockRequest{Name: name(5)})
+		if _, err = hand(alice, nobodys, ""); err != nil { // who has the token may, of a hold that is no caller's
+			t.Errorf("to nobody by another: %v", err)
+		}
+		counts(t, l, "to nobody by another", 4, map[string]int{"unix:alice": 2, "token:bob": 1, "anonymous at 192.0.2.1": 1})
 	})
 }
 
