@@ -124,8 +124,6 @@ var requests = []struct {
 	{"lock through a freeze", may(access.Lock, access.Freeze), locking(lock.LockRequest{ThroughFreeze: true, Reason: "hot fix"})},
 	{"freeze", may(access.Freeze), locking(lock.LockRequest{Tree: true})},
 	{"freeze and drain", may(access.Freeze), locking(lock.LockRequest{Tree: true, Drain: true, Wait: time.Millisecond})},
-	{"freeze in place of a stale hold", may(access.Lock, access.Freeze), locking(lock.LockRequest{Tree: true, ReplaceStale: true, Reason: "looked"})},
-	{"freeze in place of a hold", may(access.Lock, access.Freeze), locking(lock.LockRequest{Tree: true, Overwrite: true})},
 	{"lock a set, first", may(access.Lock), lockingSet(func(n lock.Name) lock.SetRequest { return lock.SetRequest{Names: []lock.Name{n, fine}} })},
 	{"lock a set, last", may(access.Lock), lockingSet(func(n lock.Name) lock.SetRequest { return lock.SetRequest{Names: []lock.Name{fine, n}} })},
 	{"lock one of a pool", may(access.Lock), lockingSet(func(n lock.Name) lock.SetRequest {

@@ -30,7 +30,7 @@ func (g *Guard) Lock(ctx context.Context, caller lock.Caller, request lock.LockR
 
 // mayTake returns the refusal of a request for a lock.
 func (g *Guard) mayTake(p *Policy, c lock.Caller, r *lock.LockRequest) error {
-	if !r.Tree || r.Overwrite || r.ReplaceStale { // these end a hold that may be no tree
+	if !r.Tree { // which takes nobody's place
 		if err := g.allow(p, c, Lock, r.Name); err != nil {
 			return err
 		}

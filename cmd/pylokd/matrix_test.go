@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pylok/pylok/access/bearer"
@@ -50,10 +51,12 @@ var verbs = map[string][]string{
 	"freeze": {"freeze", "view"},
 	"admin":  {"admin"},
 	"":       {},
+	// Both of them, which some requests need.
+	"lock-freeze": {"lock", "freeze", "view"},
 }
 
 type rpc struct {
-	what, verb string
+	what, verb string // the verb that it needs; two with a comma between them
 	ask        func(context.Context, pylokv1.LockServiceClient, string) (visible bool, err error)
 }
 
@@ -101,6 +104,53 @@ var rpcs = []rpc{
 		_, err := c.Lock(ctx, &pylokv1.LockRequest{Name: name, Holder: "root", Overwrite: true})
 		return true, err
 	}},
+	{"Lock shared", "lock", locking(&pylokv1.LockRequest{Shared: true})},
+	{"Lock with a limit and a wait without an end", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer cancel()
+		return locking(&pylokv1.LockRequest{Shared: true, Limit: 1, WaitForever: true})(ctx, c, name)
+	}},
+	{"Lock in place of a stale hold", "lock", locking(&pylokv1.LockRequest{ReplaceStale: true, Reason: "a test"})},
+	{"Lock with tree", "freeze", locking(&pylokv1.LockRequest{Tree: true})},
+	{"Lock with tree and drain", "freeze", locking(&pylokv1.LockRequest{Tree: true, Drain: true, Wait: durationpb.New(time.Millisecond)})},
+	{"Lock through a freeze", "lock,freeze", locking(&pylokv1.LockRequest{ThroughFreeze: true, Reason: "a test"})},
+	{"LockSet, first", "lock", lockingSet(func(name, fine string) *pylokv1.LockSetRequest {
+		return &pylokv1.LockSetRequest{Names: []string{name, fine}}
+	})},
+	{"LockSet, last", "lock", lockingSet(func(name, fine string) *pylokv1.LockSetRequest {
+		return &pylokv1.LockSetRequest{Names: []string{fine, name}}
+	})},
+	{"LockSet of two pools", "lock", lockingSet(func(name, fine string) *pylokv1.LockSetRequest {
+		return &pylokv1.LockSetRequest{Choices: []*pylokv1.Choice{{Names: []string{fine}}, {Names: []string{name}}}}
+	})},
+	{"LockSet with wait", "lock", lockingSet(func(name, fine string) *pylokv1.LockSetRequest {
+		return &pylokv1.LockSetRequest{Names: []string{fine, name}, Wait: durationpb.New(time.Millisecond)}
+	})},
+	{"LockSet through a freeze", "lock,freeze", lockingSet(func(name, fine string) *pylokv1.LockSetRequest {
+		return &pylokv1.LockSetRequest{Names: []string{name}, ThroughFreeze: true, Reason: "a test"}
+	})},
+	{"UnlockSet", "lock", unlockingSet(&pylokv1.UnlockSetRequest{})},
+	{"UnlockSet with force", "break", unlockingSet(&pylokv1.UnlockSetRequest{Force: true, Reason: "a test"})},
+	{"RenewSet", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.RenewSet(ctx, &pylokv1.RenewSetRequest{Holds: besides(name, "lock"), Expiry: &pylokv1.RenewSetRequest_Ttl{Ttl: durationpb.New(time.Hour)}})
+		return true, err
+	}},
+	{"HandOver", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.HandOver(ctx, &pylokv1.HandOverRequest{Name: name, Token: 1, Caller: "token:root"})
+		return true, err
+	}},
+	{"Ask", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Ask(ctx, &pylokv1.AskRequest{Name: name, Message: "a test"})
+		return true, err
+	}},
+	{"Dismiss", "break", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Dismiss(ctx, &pylokv1.DismissRequest{Name: name, Place: 1, Reason: "a test"})
+		return true, err
+	}},
+	{"Unlock of a stale hold", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.Unlock(ctx, &pylokv1.UnlockRequest{Name: name, Stale: true, Reason: "a test"})
+		return true, err
+	}},
 	{"Renew", "lock", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
 		_, err := c.Renew(ctx, &pylokv1.RenewRequest{Name: name, Token: 1, Expiry: &pylokv1.RenewRequest_Ttl{Ttl: durationpb.New(time.Hour)}})
 		return true, err
@@ -126,6 +176,9 @@ var rpcs = []rpc{
 	{"Watch of the name", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
 		return inWatch(ctx, c, name, name)
 	}},
+	{"Watch as the holder", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		return inWatchBy(ctx, c, name, &pylokv1.WatchRequest{Pattern: name, Token: 1})
+	}},
 	{"Watch", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
 		return inWatch(ctx, c, name, "")
 	}},
@@ -135,6 +188,49 @@ var rpcs = []rpc{
 	{"History", "view", func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
 		return inHistory(ctx, c, name, "**")
 	}},
+}
+
+// asker asks about a lock.
+type asker = func(context.Context, pylokv1.LockServiceClient, string) (visible bool, err error)
+
+func locking(request *pylokv1.LockRequest) asker {
+	return func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		request := proto.CloneOf(request)
+		request.Name = name
+		_, err := c.Lock(ctx, request)
+		return true, err
+	}
+}
+
+// fineFor is a lock to which whoever may do something may do it, among the locks that a name
+// is of.
+func fineFor(name, verb string) string {
+	whose, _, _ := strings.Cut(name, "/")
+	return whose + "/" + verb + "/fine"
+}
+
+func lockingSet(of func(name, fine string) *pylokv1.LockSetRequest) asker {
+	return func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		_, err := c.LockSet(ctx, of(name, fineFor(name, "lock")))
+		return true, err
+	}
+}
+
+func unlockingSet(request *pylokv1.UnlockSetRequest) asker {
+	return func(ctx context.Context, c pylokv1.LockServiceClient, name string) (bool, error) {
+		request := proto.CloneOf(request)
+		request.Holds = besides(name, "lock")
+		if request.Force {
+			request.Holds = besides(name, "break")
+		}
+		_, err := c.UnlockSet(ctx, request)
+		return true, err
+	}
+}
+
+// besides are a hold of fineFor and one of a lock.
+func besides(name, verb string) []*pylokv1.HoldRef {
+	return []*pylokv1.HoldRef{{Name: fineFor(name, verb), Token: 1}, {Name: name, Token: 1}}
 }
 
 func inList(ctx context.Context, c pylokv1.LockServiceClient, name, pattern string) (found bool, err error) {
@@ -160,9 +256,13 @@ func inHistory(ctx context.Context, c pylokv1.LockServiceClient, name, pattern s
 }
 
 func inWatch(ctx context.Context, c pylokv1.LockServiceClient, name, pattern string) (found bool, err error) {
+	return inWatchBy(ctx, c, name, &pylokv1.WatchRequest{Pattern: pattern})
+}
+
+func inWatchBy(ctx context.Context, c pylokv1.LockServiceClient, name string, request *pylokv1.WatchRequest) (found bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := c.Watch(ctx, &pylokv1.WatchRequest{Pattern: pattern})
+	stream, err := c.Watch(ctx, request)
 	for err == nil {
 		var response *pylokv1.WatchResponse
 		if response, err = stream.Recv(); err != nil {
@@ -211,7 +311,7 @@ rules:
 			case "admin":
 				fmt.Fprintf(&file, "  - {who: [%q], may: [admin]}\n", word)
 			default:
-				fmt.Fprintf(&file, "  - {who: [%q], may: [%s], locks: [%q]}\n", word, verb, who+"/"+verb+"/**")
+				fmt.Fprintf(&file, "  - {who: [%q], may: [%s], locks: [%q]}\n", word, strings.ReplaceAll(verb, "-", ", "), who+"/"+verb+"/**")
 			}
 		}
 	}
@@ -328,12 +428,13 @@ func TestMatrix(t *testing.T) {
 		for _, whose := range []string{p.what, "root"} { // and the locks of nobody whom the rules name
 			for verb, allowed := range verbs {
 				for _, rpc := range rpcs {
-					name := fmt.Sprintf("%s/%s/%d/%s", whose, cmp.Or(verb, "none"), i, strings.ReplaceAll(rpc.what, " ", "-"))
+					name := fmt.Sprintf("%s/%s/%d/%s", whose, cmp.Or(verb, "none"), i, strings.NewReplacer(" ", "-", ",", "").Replace(rpc.what))
 					held, err := root.Lock(t.Context(), &pylokv1.LockRequest{Name: name, Holder: "root"})
 					if err != nil {
 						t.Fatal(err)
 					}
-					want := p.what != noRights && whose == p.what && slices.Contains(allowed, rpc.verb)
+					lacks := func(verb string) bool { return !slices.Contains(allowed, verb) }
+					want := p.what != noRights && whose == p.what && !slices.ContainsFunc(strings.Split(rpc.verb, ","), lacks)
 					visible, err := rpc.ask(t.Context(), p.client, name)
 					isWide := slices.Contains([]string{"List", "Watch", "History"}, rpc.what)
 					switch denied := status.Code(err) == codes.PermissionDenied; {
@@ -356,8 +457,8 @@ func TestMatrix(t *testing.T) {
 							t.Errorf("%s by %s tells a held lock from a free one: %s, %s", rpc.what, p.what, ofHeld, ofFree)
 						}
 					}
-					if verb != "admin" && verb != "" {
-						words := map[string]pylokv1.Verb{"view": pylokv1.Verb_VERB_VIEW, "lock": pylokv1.Verb_VERB_LOCK, "break": pylokv1.Verb_VERB_BREAK}
+					words := map[string]pylokv1.Verb{"view": pylokv1.Verb_VERB_VIEW, "lock": pylokv1.Verb_VERB_LOCK, "break": pylokv1.Verb_VERB_BREAK, "freeze": pylokv1.Verb_VERB_FREEZE}
+					if words[rpc.verb] != 0 && verb != "admin" && verb != "" {
 						if answer, err := p.client.May(t.Context(), &pylokv1.MayRequest{Verb: words[rpc.verb], Name: name}); err != nil || answer.Allowed != want {
 							t.Errorf("May %s %s by %s: %v, %v; want %t", rpc.verb, name, p.what, answer, err, want)
 						}
