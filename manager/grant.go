@@ -171,7 +171,10 @@ func (m *Manager) isClear(q *queue, request *lock.LockRequest) bool {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.firstLocked(q, time.Now()) == nil && (request.ThroughFreeze || m.coverLocked(nil, q.name) == nil) && m.sharedLocked(q.name, 1) == 0
+	if request.ThroughFreeze && m.isBeingDrainedLocked(q.name) || !request.ThroughFreeze && m.coverLocked(nil, q.name) != nil {
+		return false
+	}
+	return m.firstLocked(q, time.Now()) == nil && m.sharedLocked(q.name, 1) == 0
 }
 
 // standInLine gives the request a place in the lines of queues and has it decided, unless it

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -329,7 +328,7 @@ func (k *walk) isTreeReady(w *waiter) bool {
 	case w.barrier == nil || !w.barrier.done:
 		return false
 	case w.request.Drain:
-		return k.m.isDrainedLocked(w)
+		return k.isDrained(w)
 	}
 	return !k.m.isBehindTreeLocked(w)
 }
@@ -347,23 +346,40 @@ func (m *Manager) isBehindTreeLocked(w *waiter) bool {
 	return false
 }
 
-// isDrainedLocked reports whether nothing below a tree is held, or wanted by somebody with a
-// lower place. The caller must hold mu.
-func (m *Manager) isDrainedLocked(w *waiter) bool {
-	_, locks := m.store.List(m.running, w.request.Name.Below(), lock.Name{})
+// isDrained reports whether nothing below a tree is held, or wanted by somebody with a lower
+// place, or being granted to somebody who goes through freezes.
+func (k *walk) isDrained(w *waiter) bool {
+	_, locks := k.m.store.List(k.m.running, w.request.Name.Below(), lock.Name{})
 	for range locks {
 		return false
 	}
-	now := time.Now()
-	for name, q := range m.queues {
-		if q.length.Load() == 0 || !w.request.Name.Covers(name) {
+	for name, q := range k.m.queues {
+		if !w.request.Name.Covers(name) {
 			continue
 		}
-		if first := m.firstLocked(q, now); first != nil && first.place < w.place {
+		if l := k.lanes[q]; len(q.sem) == 0 && (l == nil || !l.open || l.grant > 0) {
+			return false // who holds it walks over it in the end
+		}
+		if first := k.m.firstLocked(q, k.now); first != nil && first.place < w.place {
 			return false
 		}
 	}
 	return true
+}
+
+// isBeingDrainedLocked reports whether a tree above a lock, with nothing held below, is being
+// granted: not even who goes through freezes has the lock before that is done. The caller
+// must hold mu.
+func (m *Manager) isBeingDrainedLocked(name lock.Name) bool {
+	if m.closing.Load() == 0 {
+		return false
+	}
+	for above := range name.Above() {
+		if s := m.scopes[above]; s != nil && slices.ContainsFunc(s.closing, func(t *waiter) bool { return t.granting && t.request.Drain }) {
+			return true
+		}
+	}
+	return false
 }
 
 // guardsLocked returns what has to stand as it does for names to be granted: the locks above

@@ -833,3 +833,38 @@ func (o noDrain) Lock(ctx context.Context, caller lock.Caller, r lock.LockReques
 	r.Drain = false
 	return o.Locks.Lock(ctx, caller, r)
 }
+
+// TestThroughBesideDrain: who goes through freezes has a lock after the tree that waited for
+// it to be free, and not while that is being granted.
+func TestThroughBesideDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := open(t)
+		m := manage(t, store)
+		below := lock.MustParseName("a/b/d")
+		held := mustLock(t, m, lock.LockRequest{Name: below})
+		var tree, through lock.Grant
+		var errs [2]error
+		go func() {
+			tree, errs[0] = m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: lock.MustParseName("a/b"), Tree: true, Drain: true, Wait: time.Hour})
+		}()
+		synctest.Wait()
+		go func() {
+			through, errs[1] = m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: below, ThroughFreeze: true, Reason: "hot fix", Wait: time.Hour})
+		}()
+		synctest.Wait()
+		store.beforeCommit.set(func(change *lock.Change) error {
+			if change.Lock.Tree {
+				time.Sleep(time.Second) // anybody else could be faster
+			}
+			return nil
+		})
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: below, Token: held.Token}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if err := errors.Join(errs[:]...); err != nil || tree.Lock.Token == 0 || tree.Lock.Token > through.Lock.Token {
+			t.Errorf("got the tree with token %d, and the lock below with token %d, %v; want the tree first", tree.Lock.Token, through.Lock.Token, err)
+		}
+	})
+}

@@ -188,6 +188,10 @@ func (k *walk) grantOrClaim(w *waiter) {
 			k.m.standBehindLocked(w, q)
 			missing, refused = true, true
 			continue
+		case w.request.ThroughFreeze && k.m.isBeingDrainedLocked(q.name):
+			k.m.standBehindLocked(w, q)
+			missing = true
+			continue
 		case l.busy || l.grant > 0 && l.claimed: // it will be seen what becomes of it
 			missing = true
 			continue
@@ -204,6 +208,9 @@ func (k *walk) grantOrClaim(w *waiter) {
 			switch {
 			case sure == c.count:
 			case l.busy || l.grant > 0 && l.claimed:
+				busy++
+			case w.request.ThroughFreeze && k.m.isBeingDrainedLocked(q.name):
+				k.m.standBehindLocked(w, q)
 				busy++
 			case !l.open || l.claimed || l.shared > 0:
 			case k.m.coverLocked(w, q.name) != nil:
