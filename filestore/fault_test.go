@@ -94,6 +94,34 @@ var faultCases = []faultCase{
 		// It is another's, whatever became of us.
 		w.ledger.possible[taken] = []state{{data: mustData(t, `{"msg":"mine"}`), token: anyToken}}
 	}},
+	{name: "a set", work: func(t *testing.T, w *world) {
+		var grants, ends []lock.Change
+		for _, name := range []string{"a", "d", "deep/er/x", "y", "y/_+1"} {
+			c := locked(w.get(t, name), "the set", `{"n":1}`)
+			c.Lock.Set.Size = 5
+			grants = append(grants, c)
+		}
+		_ = w.commit(t, grants...)
+		for _, c := range grants {
+			if l := w.get(t, c.Lock.Name.String()); l.Held() {
+				ends = append(ends, unlocked(l))
+			}
+		}
+		_ = w.commit(t, ends...)
+	}},
+	{name: "a freeze, and a hold becomes stale", work: func(t *testing.T, w *world) {
+		freeze := locked(w.get(t, "x"), "xen", `{}`)
+		freeze.Lock.Tree = true
+		_ = w.commit(t, freeze)
+		if l := w.get(t, "x"); l.Held() {
+			thaw := updated(l, `{}`)
+			thaw.Lock.Tree = false
+			_ = w.commit(t, thaw)
+		}
+		stale := updated(w.get(t, "d"), `{"msg":"recent"}`)
+		stale.Lock.StaleTime = stale.Lock.AcquireTime.Add(time.Minute)
+		_ = w.commit(t, stale)
+	}},
 	{name: "lock and unlock again", work: func(t *testing.T, w *world) {
 		for range 3 {
 			_ = w.commit(t, locked(w.get(t, "x"), "xen", `{}`))

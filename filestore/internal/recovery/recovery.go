@@ -125,7 +125,7 @@ type lockCase struct {
 func (c lockCase) judge(asides []Aside) Verdict {
 	var aside string
 	var changed bool
-	if c.IsHeld() && !(c.found.Exists && c.isAsHeld(c.found)) {
+	if c.IsHeld() && (!c.found.Exists || !c.isAsHeld(c.found) || c.isOtherwiseStale()) {
 		aside, changed = c.movedOut(asides)
 	}
 	found := c.found
@@ -170,7 +170,7 @@ func (c lockCase) judge(asides []Aside) Verdict {
 func (c lockCase) judgeHold() Verdict {
 	own := c.isOwn(c.found)
 	switch {
-	case c.isAsHeld(c.found) && own && c.recent && !c.ByFile && !c.Edited && !c.found.StaleTime.Equal(c.Hold.StaleTime):
+	case c.isAsHeld(c.found) && c.recent && !c.Edited && c.isOtherwiseStale():
 		return c.rewrite("the lock file of a hold that became stale does not say so")
 
 	case c.isAsHeld(c.found):
@@ -203,6 +203,13 @@ func adopt(why string) Verdict { return Verdict{Remedy: Adopt, Why: why, Event: 
 func (c lockCase) isAsHeld(found Found) bool {
 	isOf := c.isOwn(found) || c.ByFile || c.isSameFile(found) || c.Edited && c.File == (journal.FileID{})
 	return isOf && c.says(found)
+}
+
+// isOtherwiseStale reports whether the file is the hold's as the server has written it before
+// the hold became stale, or for a change that the past does not know; or somebody has
+// edited that line, which means nothing.
+func (c lockCase) isOtherwiseStale() bool {
+	return c.isOwn(c.found) && !c.ByFile && c.found.Problem == "" && !c.found.StaleTime.Equal(c.Hold.StaleTime)
 }
 
 // isSameFile reports whether a file is certainly the hold's, be it edited. The server

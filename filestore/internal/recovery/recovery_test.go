@@ -230,10 +230,16 @@ func TestJudgeTreesAndStale(t *testing.T) {
 		{"stale, power cut, and it is in the file", cut, after(kept, stale), written(own, stale), Keep, false},
 		{"stale, power cut, and it is not in the file", cut, after(kept, stale), written(own, kept), Rewrite, false},
 		{"stale, and somebody took the line out", killed, after(kept, stale), written(own, kept), Keep, false},
+		{"it became stale, and nobody was told", killed, after(kept), written(other, stale), PutBack, false},
 		{"an unheard hold with all of it", killed, after(kept), written(other, unheard), Rewrite, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := c.start.Judge(c.past(c.start.Checkpoint), c.found, nil)
+			var asides []Aside
+			if c.want == PutBack {
+				asides = []Aside{{Found: written(own, kept), Name: "1.move"}}
+				asides[0].Ctime = noon
+			}
+			v := c.start.Judge(c.past(c.start.Checkpoint), c.found, asides)
 			if v.Remedy != c.want || v.Lock.Tree != c.tree || v.Lock.Token != 50 {
 				t.Errorf("got %+v, want remedy %d and a tree: %v", v, c.want, c.tree)
 			}
