@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -177,6 +178,8 @@ anything else is exit code 4, and so is a lock that is not frozen.`,
 			problem := name.String() + " is not frozen"
 			if isHeld(l) {
 				problem += "; it is a lock that " + holderOf(l.GetHolder()) + " holds, and pylok unlock releases it"
+			} else if o := l.GetBlockedBy(); o.GetKind() == pylokv1.ObstacleKind_OBSTACLE_KIND_TREE {
+				problem += " itself; it is covered by " + p.styleFor(p.stderr).obstacle(o, 0)
 			}
 			return &exitError{exitNotHeld, problem}
 		}
@@ -315,6 +318,9 @@ listens now, the next who does is told.`,
 		}
 		response, err := call(ctx, p, c.Service().Ask, &pylokv1.AskRequest{Name: args[0], Token: *token, Message: *message, Holder: holder()})
 		if err != nil {
+			if *token == 0 && errors.Is(err, lock.ErrNotLocked) {
+				return &exitError{exitNotHeld, args[0] + " is not locked; there is nobody to ask"}
+			}
 			return p.explainNotHeld(err, args[0], *token, "")
 		}
 		return p.print(response, nil, func(s style) string {

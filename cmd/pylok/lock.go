@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -236,39 +237,71 @@ func (p *program) explainHeld(err error, w wanted, waited time.Duration) error {
 	if !ok || refusal.Reason != lock.ErrLockHeld {
 		return err
 	}
-	if w.isSet() || refusal.Lock == nil { // the server says it best
+	if refusal.Lock == nil || refusal.Lock.Name.IsZero() { // one that the caller may not view
 		return &exitError{exitHeld, refusal.Message}
 	}
-	l, name := *refusal.Lock, w.first()
-	after := ""
+	l, name := *refusal.Lock, w.inTheWayOf(*refusal.Lock)
+	if name == "" {
+		return &exitError{exitHeld, refusal.Message} // the server says it best
+	}
+	after, rows := "", ""
+	if l.Held() {
+		rows = p.style().holdRows(l)
+	}
 	switch {
 	case w.refuseManual && l.Manual():
 		after = " without an end, which --refuse-manual does not wait for"
 	case waited > 0 && waited != lock.WaitForever && !w.refuseManual: // that may refuse at any time
 		after = ", still after waiting " + formatDuration(waited)
 	}
-	rows := p.style().holdRows(l)
 	wait := [2]string{"wait for it", "pylok lock " + name + " --wait 5m"}
+	if w.isSet() {
+		wait = [2]string{"wait for all", "--wait 5m"}
+		if _, others, ok := strings.Cut(refusal.Message, "; also in the way: "); ok { // for the person to read, as the server has it
+			rows += row("also", others)
+		}
+	}
 	follow := [2]string{"follow it", "pylok watch " + name}
 	switch isIt := l.Name.String() == name; {
 	case isIt && l.Stale():
 		return refusedHold(exitHeld, name+" is locked"+after+", but stale: its time is over, and it is kept until somebody has looked", rows,
 			[2]string{"if you have", "pylok lock " + name + " --replace-stale --reason '...'"},
 			[2]string{"or end it", "pylok unlock " + name + " --stale --reason '...'"})
+	case isIt && l.Tree:
+		return refusedHold(exitHeld, name+" is frozen"+after, rows,
+			wait, [2]string{"ask for it", "pylok ask " + name + " --msg '...'"}, follow,
+			[2]string{"end it", "pylok thaw " + name + " --force --reason '...'"})
 	case isIt && l.Held():
 		return refusedHold(exitHeld, name+" is locked"+after, rows,
 			wait, [2]string{"ask for it", "pylok ask " + name + " --msg '...'"}, follow, breakIt(l))
 	case isIt:
-		return refusedHold(exitHeld, name+" is free, but others came before"+after, "",
+		return refusedHold(exitHeld, name+" is free, but others came before"+after, rows,
 			wait, [2]string{"see who", "pylok status " + name})
 	case l.Tree:
+		through := [2]string{"go through it", "pylok lock " + name + " --through-freeze --reason '...'"}
+		if w.isSet() {
+			through[1] = "--through-freeze --reason '...'"
+		}
 		return refusedHold(exitHeld, name+" is frozen"+after, row("with", l.Name.String()+", and all below it")+rows,
-			wait, [2]string{"follow it", "pylok watch " + l.Name.String()},
-			[2]string{"go through it", "pylok lock " + name + " --through-freeze --reason '...'"})
-	case l.Shared() && l.Name.Base().String() == name:
-		return refusedHold(exitHeld, name+" is held shared"+after, row("shared", l.Name.String()+", and maybe more")+rows, wait, follow)
+			wait, [2]string{"follow it", "pylok watch " + l.Name.String()}, through)
 	}
-	return &exitError{exitHeld, refusal.Message}
+	return refusedHold(exitHeld, name+" is held shared"+after, row("shared", l.Name.String()+", and maybe more")+rows, wait, follow)
+}
+
+// inTheWayOf returns which of the wanted names a lock is in the way of; empty: it does not
+// say so itself.
+func (w wanted) inTheWayOf(l lock.Lock) string {
+	names := slices.Clone(w.names)
+	for _, c := range w.choices {
+		names = append(names, c.GetNames()...)
+	}
+	for _, text := range names {
+		name, err := lock.ParseName(text)
+		if err == nil && (name == l.Name || l.Tree && l.Name.Covers(name) || l.Shared() && l.Name.Base() == name) {
+			return text
+		}
+	}
+	return ""
 }
 
 // holdIn returns the hold that a refusal tells of.

@@ -108,6 +108,8 @@ func (f *wantFlags) read(args []string) (w wanted, err error) {
 			choice.Names = append(choice.Names, words...)
 		}
 		switch {
+		case len(choice.Names) == 1 && len(w.names) > 0: // what a shell makes of --any slot-{1..3}
+			return w, usagef("--any %s is no choice, beside %s: quote the braces, as in --any 'slot-{1..3}', or the shell takes them apart", lock.QuoteShort(text), w.names[0])
 		case len(choice.Names) == 0:
 			return w, usagef("--any %s: give the names to choose from, such as --any 'slot-{1..3}'", lock.QuoteShort(text))
 		case choice.Count == 0 || int(choice.Count) > len(choice.Names):
