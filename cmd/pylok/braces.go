@@ -66,10 +66,13 @@ func expandBrace(text string) (choices []string, rest string, err error) {
 		choices, err := expandRange(text[:end])
 		return choices, text[end+1:], err
 	}
-	for {
+	for i := 0; ; i++ {
 		words, rest, err := expandWord(text, true)
 		if err != nil {
 			return nil, "", err
+		}
+		if i == 0 && rest[0] == '}' { // nothing to choose from, as in {a{1..3}}
+			return nil, "", fmt.Errorf("{%s is neither a list, such as {a,b}, nor a range, such as {1..3}", text[:len(text)-len(rest)+1])
 		}
 		if choices = append(choices, words...); len(choices) > maxExpanded {
 			return nil, "", fmt.Errorf("the braces make more than %d names", maxExpanded)

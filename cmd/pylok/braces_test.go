@@ -30,7 +30,7 @@ func TestExpandBraces(t *testing.T) {
 			t.Errorf("%s: got %q (%v), want %q", test.text, got, err, test.want)
 		}
 	}
-	for _, text := range []string{"{", "}", "a}", "{a", "{a,b", "{}", "{a}", "{1..}", "{..3}", "{a..3}", "{1..65}", "{1..9}{1..9}", "{-1..3}", "{1..99999999999}", "{1..3..2}", "{{a,b}"} {
+	for _, text := range []string{"{", "}", "a}", "{a", "{a,b", "{}", "{a}", "{1..}", "{..3}", "{a..3}", "{1..65}", "{1..9}{1..9}", "{-1..3}", "{1..99999999999}", "{1..3..2}", "{{a,b}", "{a{1..2}}", "{{a,b}}", "{{1..2}}"} {
 		if got, err := expandBraces(text); err == nil {
 			t.Errorf("%s: got %q, want an error", text, got)
 		}

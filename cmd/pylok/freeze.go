@@ -185,7 +185,11 @@ anything else is exit code 4, and so is a lock that is not frozen.`,
 		}
 		p.changing = true
 		u := unlocking{program: p, client: c, holder: holder(), force: *force, reason: *reason}
-		return u.unlock(ctx, lock.HoldRef{Name: name, Token: lock.Token(*token)})
+		hold := lock.HoldRef{Name: name, Token: lock.Token(*token)}
+		if l := response.GetLock(); hold.Token == 0 && (*force || l.GetHolder() == "" || l.GetHolder() == u.holder) {
+			hold.Token = lock.Token(l.GetToken()) // not a lock that has come in its place since
+		}
+		return u.unlock(ctx, hold)
 	})
 	return cmd
 }

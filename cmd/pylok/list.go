@@ -42,7 +42,7 @@ token 41 as the lowest; a shared hold stands beside others.
 		}
 		switch {
 		case p.output == yamlOutput:
-			return p.write(listDocument(all.GetLocks()))
+			return p.write(listDocument(all.GetLocks(), "status"))
 		case p.output == textOutput && len(all.GetLocks()) == 0:
 			p.say("%s%s", nothing, matching(args))
 			return nil
@@ -73,13 +73,13 @@ func (p *program) list(ctx context.Context, c *client.Client, pattern string) (*
 
 // listDocument writes locks as a YAML list of the original library's dictionaries,
 // each with the key lock_name. (The users' own documents often have a name.)
-func listDocument(locks []*pylokv1.Lock) []byte {
+func listDocument(locks []*pylokv1.Lock, action string) []byte {
 	if len(locks) == 0 {
 		return []byte("[]\n")
 	}
 	var b []byte
 	for _, l := range locks {
-		document := lockDocument(l, "status")
+		document := lockDocument(l, action)
 		document["lock_name"] = l.GetName()
 		b = appendYAML(append(b, "- "...), document, 2)
 	}

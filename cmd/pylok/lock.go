@@ -95,14 +95,18 @@ for good. pylok run does all of that around a command.
 		if err := ctx.Err(); err != nil { // who asked has left
 			return p.giveBack(ctx, c, locks, err)
 		}
-		err = p.print(message,
-			func() map[string]any { return locksDocument(locks, wanted.isSet()) },
-			func(s style) string {
-				if *shell {
-					return shellCode(locks, p.handedOn())
-				}
-				return s.lockBlocks(locks)
-			})
+		if wanted.isSet() && p.output == yamlOutput {
+			err = p.write(listDocument(locks, "lock"))
+		} else {
+			err = p.print(message,
+				func() map[string]any { return lockDocument(locks[0], "lock") },
+				func(s style) string {
+					if *shell {
+						return shellCode(locks, p.handedOn())
+					}
+					return s.lockBlocks(locks)
+				})
+		}
 		if err != nil {
 			return p.giveBack(ctx, c, locks, err)
 		}
@@ -175,19 +179,6 @@ func (t *taking) askSet(ctx context.Context, id string, wait time.Duration) (pro
 	setWait(wait, &request.Wait, &request.WaitForever)
 	response, err := t.client.LockSetMessage(ctx, request)
 	return response, response.GetLocks(), err
-}
-
-// locksDocument returns locks that were taken as the original library's dictionary, those of
-// a set under the key locks.
-func locksDocument(locks []*pylokv1.Lock, isSet bool) map[string]any {
-	if !isSet {
-		return lockDocument(locks[0], "lock")
-	}
-	documents := make([]any, len(locks))
-	for i, l := range locks {
-		documents[i] = lockDocument(l, "lock")
-	}
-	return map[string]any{"locks": documents}
 }
 
 // giveBackWithin is how long a lock that nobody will use may take to be released.

@@ -100,11 +100,23 @@ cannot be executed or found.
 			return err
 		}
 		command := args[dash:]
-		if *token != 0 {
+		if want.reason != "" && !want.throughFreeze && !want.replaceStale {
+			return usagef("--reason is for --through-freeze and --replace-stale here; --msg tells others what the lock is for")
+		}
+		if cmd.Flags().Changed("token") {
+			if *token == 0 {
+				return usagef("--token 0 is no hold's; give the token that pylok lock printed")
+			}
 			for _, flag := range []string{"ttl", "wait", "any", "shared", "limit", "through-freeze", "replace-stale", "reason", "on-expiry", "refuse-manual", "holder", "data", "data-file", "msg"} {
-				if cmd.Flags().Changed(flag) || wanted.isSet() {
-					return usagef("--token is for one hold that there is already, so give one NAME, and no flag for taking one, such as --%s", flag)
+				if cmd.Flags().Changed(flag) {
+					return usagef("--token is for a hold that there is, and --%s for taking one; give one of them", flag)
 				}
+			}
+			switch {
+			case wanted.isSet():
+				return usagef("--token is for one hold; give one name")
+			case *keep:
+				return usagef("--token leaves the hold to whoever has taken it, whether the command fails or not; --keep-on-failure is for a hold that pylok run takes")
 			}
 		}
 		if ttl == 0 {
@@ -112,6 +124,7 @@ cannot be executed or found.
 		}
 		if !cmd.Flags().Changed("grace") {
 			grace = min(duration(longestGrace), ttl/graceOfTTL)
+		} else if *token != 0 && grace > 0 { // Adopt knows the ttl
 		} else if grace == 0 || grace > ttl/2 {
 			return usagef("--grace must be more than 0 and at most half of --ttl, which is %s", &ttl)
 		}
@@ -345,15 +358,17 @@ func (r *runner) acquire(ctx context.Context, leave context.CancelCauseFunc, wai
 
 // adopt goes on under a hold that there is.
 func (r *runner) adopt(ctx context.Context) error {
-	if r.ownGrace {
-		l, err := r.client.Status(ctx, r.wanted.names[0])
-		if err != nil {
-			return err
-		}
+	l, err := r.client.Status(ctx, r.wanted.names[0])
+	switch {
+	case err != nil:
+		return err
+	case r.ownGrace:
 		r.grace = longestGrace
 		if l.TTL > 0 {
 			r.grace = min(longestGrace, l.TTL/graceOfTTL)
 		}
+	case l.TTL > 0 && r.grace > l.TTL/2:
+		return usagef("--grace must be at most half of the hold's ttl, which is %s", formatDuration(l.TTL))
 	}
 	hold, err := r.client.Adopt(ctx, r.wanted.names[0], r.token, client.WithMargin(r.grace))
 	if err == nil {
@@ -596,17 +611,23 @@ func (r *runner) complain(err error) {
 // release releases the lock and returns the error for the exit code, that of the
 // command or of err.
 func (r *runner) release(code int, err error) error {
-	switch {
-	case r.keepOnFailure && (code != 0 || err != nil) && r.hold.Err() == nil:
-		return r.keep(code, err)
-	case r.token != 0: // whoever has taken it releases it
-		switch lost := r.hold.Err(); {
+	lostWith := func(lost error) error {
+		if r.lost != nil {
+			return &exitError{exitNotHeld, ""} // checkLock has said why
+		}
+		return &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command may have ended without it, with exit code %d", lost, code)}
+	}
+	keeps := r.keepOnFailure && (code != 0 || err != nil)
+	if keeps || r.token != 0 { // whoever has taken it releases it
+		lost := r.hold.Err() // before a hold that is kept goes on without this one
+		if keeps {
+			r.keep(code, err)
+		}
+		switch {
 		case err != nil:
 			return err
-		case lost != nil && r.lost == nil:
-			return &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command may have ended without it, with exit code %d", lost, code)}
 		case lost != nil:
-			return &exitError{exitNotHeld, ""} // checkLock has said why
+			return lostWith(lost)
 		}
 		return &exitError{code, ""}
 	}
@@ -621,17 +642,16 @@ func (r *runner) release(code int, err error) error {
 	switch {
 	case err != nil:
 		return err
-	case lost && r.lost == nil:
-		return &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command may have ended without it, with exit code %d", released, code)}
 	case lost:
-		return &exitError{exitNotHeld, ""} // checkLock has said why
+		return lostWith(released)
 	}
 	r.complain(released)
 	return &exitError{code, ""}
 }
 
-// keep has the holds stay, without an end, because the command has failed: they say so.
-func (r *runner) keep(code int, err error) error {
+// keep has the holds that stand stay, without an end, because the command has failed: they
+// say so.
+func (r *runner) keep(code int, err error) {
 	what := fmt.Sprintf("%s failed with exit code %d", shellCommand(r.command), code)
 	if err != nil {
 		what = fmt.Sprintf("%s could not be run: %v", shellCommand(r.command), err)
@@ -639,31 +659,36 @@ func (r *runner) keep(code int, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), giveBackWithin)
 	defer cancel()
 	for _, h := range r.holds {
-		l := h.Lock()
-		msg := what
-		if before := l.Data.String("msg"); before != "" {
-			msg += " (" + before + ")"
-		}
-		fields := l.Data.Map()
-		fields["msg"] = msg
-		data, dataErr := lock.NewData(fields)
-		if dataErr != nil {
-			r.complain(dataErr)
+		if h.Err() != nil {
 			continue
 		}
-		kept, keepErr := r.client.HandOver(ctx, lock.HandOverRequest{
-			Name: l.Name, Token: h.Token(), Holder: l.Holder, Caller: l.Caller, From: l.Holder, Never: true, Data: &data, Reason: what, RequestID: rand.Text(),
-		})
-		if keepErr != nil {
-			r.complain(fmt.Errorf("%s cannot be kept, and ends when its time is over: %w", l.Name, keepErr))
+		kept, err := r.keepHold(ctx, h, what)
+		if err != nil {
+			r.complain(fmt.Errorf("%s cannot be kept, and ends when its time is over: %w", h.Lock().Name, err))
 			continue
 		}
-		r.say("pylok: %s stays locked, with token %d: %s\n%s", l.Name, kept.Lock.Token, what, "release it when it is safe: pylok unlock "+l.Name.String()+" --token "+strconv.FormatUint(uint64(kept.Lock.Token), 10))
+		r.say("pylok: %s stays locked, with token %d: %s\nrelease it when it is safe: pylok unlock %s --token %d", kept.Name, kept.Token, what, kept.Name, kept.Token)
 	}
+}
+
+// keepHold hands a hold over to its own holder, so that nothing renews it and it does not
+// end.
+func (r *runner) keepHold(ctx context.Context, h *client.Hold, what string) (lock.Lock, error) {
+	l := h.Lock()
+	fields := l.Data.Map()
+	if before := l.Data.String("msg"); before != "" {
+		fields["msg"] = what + " (" + before + ")"
+	} else {
+		fields["msg"] = what
+	}
+	data, err := lock.NewData(fields)
 	if err != nil {
-		return err
+		return lock.Lock{}, err
 	}
-	return &exitError{code, ""}
+	answer, err := r.client.HandOver(ctx, lock.HandOverRequest{
+		Name: l.Name, Token: h.Token(), Holder: l.Holder, Caller: l.Caller, From: l.Holder, Never: true, Data: &data, Reason: what, RequestID: rand.Text(),
+	})
+	return answer.Lock, err
 }
 
 // mostCommand is how many bytes of a command are put into a message.

@@ -298,7 +298,7 @@ func TestWaitOnATerminal(t *testing.T) {
 	third := openTerminal(t, root, environment, filepath.Join(programs, "pylok"), "run", "a", "--wait", "5m", "--", "true")
 	third.shows(`  waiters 1, you are next\x1b\[K\r\n  holder  dave@desk\x1b`)
 	third.types(controlC)
-	third.shows(`\^C\r\x1b\[4A\x1b\[J$`)
+	third.shows(`\^C\r\x1b\[5A\x1b\[J$`)
 	until(t, `"waiters":0`, address, "status", "a", "-o", "json")
 }
 
@@ -327,11 +327,11 @@ func TestWaitStoppedAndResized(t *testing.T) {
 		shell.types("fg\n")
 		shell.shows(`pylok ` + command + `\r\n(.*\r\n)*waiting for a, \d+s of up to 5m\x1b\[K\r\n`)
 
-		// With 20 columns the heading, waiters, since and msg of more than that
+		// With 20 columns the heading, waiters, since, msg and until of more than that
 		// take two rows or three.
 		shell.shows(`  msg     .*\x1b\[K\r\n`)
 		shell.resize(20)
-		shell.shows(`\r\x1b\[(10|11)A\x1b\[Jwaiting for a.*\.\.\.\x1b\[K\r\n`)
+		shell.shows(`\r\x1b\[(12|13)A\x1b\[Jwaiting for a.*\.\.\.\x1b\[K\r\n`)
 		shell.resize(80)
 		shell.shows(`\r\x1b\[\dA\x1b\[Jwaiting for a, \d+s of up to 5m\x1b\[K\r\n`)
 		shell.types(controlC)

@@ -470,8 +470,13 @@ func (s style) infoBlock(info *pylokv1.InfoResponse, address string) string {
 // heldBy says in a line who holds a lock, since when, until when and why.
 func (s style) heldBy(l lock.Lock) string {
 	text := fmt.Sprintf("%s since %s", holderOf(l.Holder), s.when(l.AcquireTime))
-	if !l.Deadline.IsZero() {
+	switch {
+	case !l.Deadline.IsZero():
 		text += ", until " + s.when(l.Deadline)
+	case l.Stale():
+		text += ", stale"
+	case l.Manual():
+		text += ", until somebody releases it"
 	}
 	if msg := l.Data.String("msg"); msg != "" {
 		text += ": " + strings.Join(strings.Fields(msg), " ")

@@ -303,10 +303,14 @@ func TestHeldBy(t *testing.T) {
 	}
 	l := lock.Lock{Name: lock.MustParseName("x"), Holder: "alice@ci-7", Token: 7, AcquireTime: sampleTime, Data: data}
 	s := plainStyle(t)
-	if got, want := s.heldBy(l), `alice@ci-7 since 2026-11-22 19:03:11 (2m ago): two lines \x1b[31m`; got != want {
+	if got, want := s.heldBy(l), `alice@ci-7 since 2026-11-22 19:03:11 (2m ago), until somebody releases it: two lines \x1b[31m`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	l.Holder, l.Data, l.Deadline = "", lock.Data{}, sampleTime.Add(time.Hour)
+	l.TTL, l.StaleTime = time.Minute, sampleTime.Add(time.Minute)
+	if got, want := s.heldBy(l), `alice@ci-7 since 2026-11-22 19:03:11 (2m ago), stale: two lines \x1b[31m`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	l.Holder, l.Data, l.StaleTime, l.Deadline = "", lock.Data{}, time.Time{}, sampleTime.Add(time.Hour)
 	if got, want := s.heldBy(l), `(anonymous) since 2026-11-22 19:03:11 (2m ago), until 2026-11-22 20:03:11 (in 58m)`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

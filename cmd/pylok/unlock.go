@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,35 +114,70 @@ type unlocking struct {
 
 // unlock releases one lock.
 func (u *unlocking) unlock(ctx context.Context, hold lock.HoldRef) error {
-	request := &pylokv1.UnlockRequest{
-		Name: hold.Name.String(), Token: uint64(hold.Token),
-		Holder: u.holder, Force: u.force, Stale: u.stale, Reason: u.reason, Data: u.data,
-	}
-	response, err := call(ctx, u.program, u.client.Service().Unlock, request)
+	request, response, err := u.release(ctx, hold)
 	if err != nil {
-		return u.explainNotHeld(err, request.GetName(), request.GetToken(), u.holder)
+		return err
 	}
 	return untold(request.GetName()+" is unlocked", u.print(response,
 		func() map[string]any { return unlockDocument(response.GetLock(), request) },
 		func(s style) string { return s.unlockBlock(response) }))
 }
 
-// unlockEach releases several locks, each on its own, and returns the first error.
-func (u *unlocking) unlockEach(ctx context.Context, names []string) (first error) {
+// release asks for the release of one lock.
+func (u *unlocking) release(ctx context.Context, hold lock.HoldRef) (*pylokv1.UnlockRequest, *pylokv1.UnlockResponse, error) {
+	request := &pylokv1.UnlockRequest{
+		Name: hold.Name.String(), Token: uint64(hold.Token),
+		Holder: u.holder, Force: u.force, Stale: u.stale, Reason: u.reason, Data: u.data,
+	}
+	response, err := call(ctx, u.program, u.client.Service().Unlock, request)
+	if err != nil {
+		err = u.explainNotReleased(ctx, err, request)
+	}
+	return request, response, err
+}
+
+// unlockEach releases several locks, each on its own: what is wrong with one keeps none of
+// the others. The exit code is that of the first that was not released.
+func (u *unlocking) unlockEach(ctx context.Context, names []string) error {
+	failed := exitDone
 	for _, text := range names {
 		name, err := lock.ParseName(text)
-		if err == nil {
-			err = u.unlock(ctx, lock.HoldRef{Name: name})
+		if err != nil {
+			return usagef("%v", err)
 		}
-		switch {
-		case err == nil:
-		case first == nil:
-			first = err
-		default:
-			u.report(err)
+		request, response, err := u.release(ctx, lock.HoldRef{Name: name})
+		if err == nil {
+			err = untold(request.GetName()+" is unlocked", u.printOne(response, func(s style) string { return s.unlockBlock(response) }))
+		}
+		if err != nil {
+			failed = cmp.Or(failed, u.report(err))
 		}
 	}
-	return first
+	if failed != exitDone {
+		return &exitError{failed, ""}
+	}
+	return nil
+}
+
+// explainNotReleased is explainNotHeld, and knows what else a request to unlock can be
+// refused for.
+func (u *unlocking) explainNotReleased(ctx context.Context, err error, request *pylokv1.UnlockRequest) error {
+	name := request.GetName()
+	switch {
+	case errors.Is(err, lock.ErrNotLocked) && request.GetToken() == 0:
+		// Who has taken it with --shared may well give its name to unlock.
+		status, statusErr := call(ctx, u.program, u.client.Service().Status, &pylokv1.StatusRequest{Name: name})
+		if statusErr == nil && status.GetLock().GetSharedHolds() > 0 {
+			return &exitError{exitNotHeld, fmt.Sprintf("%s itself is not locked; nothing was released\nIts shared holds are released by names of their own: pylok list '%s/*' shows them", name, name)}
+		}
+		return &exitError{exitNotHeld, name + " is not locked; nothing was released"}
+	case request.GetStale():
+		if l, ok := holdIn(err); ok && !l.Stale() && errors.Is(err, lock.ErrNotHolder) {
+			return refusedHold(exitNotHeld, name+" is not stale; nothing was released", u.style().holdRows(l),
+				[2]string{"follow it", "pylok watch " + name}, breakIt(l))
+		}
+	}
+	return u.explainNotHeld(err, name, request.GetToken(), u.holder)
 }
 
 // unlockSetOf releases what is left of the set that a lock was taken in.
@@ -214,7 +250,7 @@ func unlockDocument(l *pylokv1.Lock, request *pylokv1.UnlockRequest) map[string]
 // on.
 func (p *program) explainNotHeld(err error, name string, token uint64, holder string) error {
 	if errors.Is(err, lock.ErrNotLocked) {
-		problem := name + " is not locked; nothing was released"
+		problem := name + " is not locked"
 		if token != 0 {
 			problem = fmt.Sprintf("%s is not locked: the hold with token %d is over", name, token)
 		}
@@ -225,6 +261,10 @@ func (p *program) explainNotHeld(err error, name string, token uint64, holder st
 		return err
 	}
 	facts := p.style().holdRows(l)
+	if l.Stale() && (token == 0 || l.Token == lock.Token(token)) {
+		return refusedHold(exitNotHeld, name+" is stale: the time of the hold is over, and it is kept until somebody has looked", facts,
+			[2]string{"if you have", "pylok unlock " + name + " --stale --reason '...'"})
+	}
 	sameHold := l.Token == lock.Token(token) || token == 0 && l.Holder == holder
 	follow := [2]string{"follow it", "pylok watch " + name}
 	if refusal, ok := errors.AsType[*lock.Error](err); ok && l.Caller != "" && sameHold {

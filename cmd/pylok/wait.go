@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -29,7 +30,11 @@ func (p *program) take(ctx context.Context, c *client.Client, w wanted, wait tim
 	line := p.showLine(ctx, c, w, *refusal.Lock, wait)
 	err = ask(wait)
 	line.close()
-	if err == nil {
+	switch refusal, ok := errors.AsType[*lock.Error](err); {
+	case ok && refusal.Reason == lock.ErrLockHeld && refusal.Lock != nil && time.Since(line.since) < wait:
+		// Not for the time, so the server says why, such as who put it out of the line.
+		return refusedHold(exitHeld, refusal.Message, p.style().facts(w.first(), *refusal.Lock))
+	case err == nil:
 		p.say("got %s after waiting %s", w.what(), roughly(time.Since(line.since)))
 	}
 	return err
@@ -42,42 +47,50 @@ const refreshEvery = time.Second
 // not be gone back to.
 const maxRows = 12
 
-// line shows a person who waits for a lock what there is to know: on a terminal each
-// second anew, in place, otherwise once.
+// line shows a person who waits for locks what there is to know: on a terminal each
+// second anew, in place; elsewhere once, and when a person's hold gets in the way.
 type line struct {
 	*program
 	client *client.Client
-	name   string
+	what   string    // is waited for
+	names  []string  // of all that is waited for, first the one that is looked at
 	since  time.Time // on this machine's clock
 	wait   time.Duration
+	told   map[lock.HoldRef]bool // the holds without an end that the person knows of
 
 	shown   []int // the lengths of the rows that show it now, in columns
 	atMost  int   // our place in the line is this one or a better one; 0: not known
 	cancel  context.CancelFunc
-	stopped chan struct{} // closed when nothing is shown any more; nil: nothing is
+	stopped chan struct{} // closed when nothing is shown any more
 }
+
+// Off the terminal there is a look only at times, for who waits long: the first after
+// firstLook, each after twice as long as the one before, up to lastLook.
+const (
+	firstLook = time.Second
+	lastLook  = 30 * time.Second
+)
+
+// mostLooks is how many locks of a set are looked at each time, to find one in the way.
+const mostLooks = 8
 
 // showLine begins to show what a waiter waits for; inTheWay is the lock that is in its way
 // now.
 func (p *program) showLine(ctx context.Context, c *client.Client, w wanted, inTheWay lock.Lock, wait time.Duration) *line {
-	l := &line{program: p, client: c, name: inTheWay.Name.String(), since: time.Now(), wait: wait}
-	s := p.styleFor(p.stderr)
-	what := w.what()
+	l := &line{
+		program: p, client: c, what: w.what(), names: w.all(), since: time.Now(), wait: wait,
+		told: map[lock.HoldRef]bool{}, stopped: make(chan struct{}),
+	}
+	l.lookFirst(inTheWay.Name.String())
+	ctx, l.cancel = context.WithCancel(ctx)
 	if !inForeground(p.stderr) || os.Getenv("TERM") == "dumb" {
-		switch {
-		case !inTheWay.Held():
-			p.say("waiting%s for %s: %s is free, and others came before", upTo(wait), what, inTheWay.Name)
-		case inTheWay.Name.String() == what:
-			p.say("waiting%s for %s, held by %s", upTo(wait), what, s.heldBy(inTheWay))
-		default:
-			p.say("waiting%s for %s: %s is held by %s", upTo(wait), what, inTheWay.Name, s.heldBy(inTheWay))
-		}
+		l.begin(inTheWay)
+		go l.lookOut(ctx)
 		return l
 	}
-	ctx, l.cancel = context.WithCancel(ctx)
-	l.stopped = make(chan struct{})
+	s := p.styleFor(p.stderr)
 	job := controlJob()
-	l.draw(s, s.facts(inTheWay))
+	l.draw(s, s.facts(l.names[0], inTheWay))
 	go func() {
 		defer close(l.stopped)
 		defer job.release()
@@ -99,11 +112,81 @@ func (p *program) showLine(ctx context.Context, c *client.Client, w wanted, inTh
 	return l
 }
 
+// begin says once what is waited for.
+func (l *line) begin(inTheWay lock.Lock) {
+	s := l.styleFor(l.stderr)
+	name := inTheWay.Name.String()
+	switch {
+	case !inTheWay.Held():
+		l.say("waiting%s for %s: %s is free, and others came before", upTo(l.wait), l.what, name)
+	case name == l.what:
+		l.say("waiting%s for %s, held by %s", upTo(l.wait), l.what, s.heldBy(inTheWay))
+	default:
+		l.say("waiting%s for %s: %s is held by %s", upTo(l.wait), l.what, name, s.heldBy(inTheWay))
+	}
+	if inTheWay.Manual() { // that it has no end can be seen there
+		l.told[holdRef(inTheWay)] = true
+	}
+}
+
+// lookOut looks at times for a hold without an end, and says so once of each.
+func (l *line) lookOut(ctx context.Context) {
+	defer close(l.stopped)
+	for next := firstLook; ; next = min(2*next, lastLook) {
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		request, cancel := context.WithTimeout(ctx, time.Duration(l.timeout))
+		seen, err := l.look(request)
+		cancel()
+		if err != nil {
+			continue
+		}
+		held := inTheWayOf(seen)
+		if ref := holdRef(held); held.Manual() && !l.told[ref] {
+			l.told[ref] = true
+			l.say("still waiting for %s: %s is held by %s", l.what, held.Name, l.styleFor(l.stderr).heldBy(held))
+		}
+	}
+}
+
+// look returns a lock that is waited for and that cannot be had, of a set the first that
+// is found.
+func (l *line) look(ctx context.Context) (seen lock.Lock, err error) {
+	for range min(len(l.names), mostLooks) {
+		seen, err = l.client.Status(ctx, l.names[0])
+		if err != nil || seen.Held() || seen.Situation != nil && seen.Situation.BlockedBy != nil {
+			return seen, err
+		}
+		l.names = append(l.names[1:], l.names[0])
+	}
+	return seen, nil
+}
+
+// lookFirst has look begin at a name, if that is waited for.
+func (l *line) lookFirst(name string) {
+	if i := slices.Index(l.names, name); i > 0 {
+		l.names = append(l.names[i:len(l.names):len(l.names)], l.names[:i]...)
+	}
+}
+
+// inTheWayOf returns the hold that keeps a lock from being had: its own, or that of a tree
+// or of who shares it.
+func inTheWayOf(l lock.Lock) lock.Lock {
+	if !l.Held() && l.Situation != nil && l.Situation.BlockedBy != nil {
+		return l.Situation.BlockedBy.Lock
+	}
+	return l
+}
+
+func holdRef(l lock.Lock) lock.HoldRef { return lock.HoldRef{Name: l.Name, Token: l.Token} }
+
 // close takes what is shown off the terminal.
 func (l *line) close() {
-	if l.stopped == nil {
-		return
-	}
 	l.cancel()
 	<-l.stopped
 	l.write(l.over())
@@ -116,7 +199,7 @@ func (l *line) refresh(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, refreshEvery)
 	defer cancel()
-	held, err := l.client.Status(ctx, l.name)
+	seen, err := l.look(ctx)
 	s := l.styleFor(l.stderr)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -124,14 +207,14 @@ func (l *line) refresh(ctx context.Context) {
 		l.atMost = 0 // a server that has started again has a new line
 		l.draw(s, row("server", "it does not answer; it is asked again"))
 	default:
-		l.draw(s, l.place(held.Waiters)+s.facts(held))
+		l.draw(s, l.place(seen.Waiters)+s.facts(l.names[0], seen))
 	}
 }
 
 // draw puts a text under a heading, in the place of the one before.
 func (l *line) draw(s style, facts string) {
 	waited := time.Since(l.since)
-	text := fmt.Sprintf("waiting for %s, %s%s\n%s", l.name, roughly(waited), strings.Replace(upTo(l.wait), " up to", " of up to", 1), facts)
+	text := fmt.Sprintf("waiting for %s, %s%s\n%s", l.what, roughly(waited), strings.Replace(upTo(l.wait), " up to", " of up to", 1), facts)
 	var b strings.Builder
 	b.WriteString(l.over())
 	for row := range strings.Lines(text) {
@@ -180,26 +263,49 @@ func (l *line) place(waiters int) string {
 	case l.atMost == 0 || waiters < l.atMost:
 		l.atMost = waiters
 	}
+	if len(l.names) > 1 {
+		return row("waiters", fmt.Sprintf("%d of %s", waiters, l.names[0]))
+	}
 	if l.atMost == 1 {
 		return row("waiters", fmt.Sprintf("%d, you are next", waiters))
 	}
 	return row("waiters", fmt.Sprintf("%d, at most %d before you", waiters, l.atMost-1))
 }
 
-// facts are the rows on a lock that is in the way.
-func (s style) facts(l lock.Lock) string {
+// facts are the rows on a lock that is in the way of who waits for name.
+func (s style) facts(name string, l lock.Lock) string {
+	which := "" // lock it is, where it is another one
+	if l.Name.String() != name {
+		which = row("by", l.Name.String())
+	}
 	if l.Held() {
-		return s.holdRows(l)
+		return which + s.holdRows(l) + s.endRow(l)
 	}
 	if l.Situation == nil || l.Situation.BlockedBy == nil {
 		return row("free", "others came before")
 	}
-	switch o := l.Situation.BlockedBy; o.Kind {
+	o := l.Situation.BlockedBy
+	hold := ""
+	if o.Lock.Token != 0 { // it may be viewed
+		hold = row("by", o.Lock.Name.String()) + s.holdRows(o.Lock) + s.endRow(o.Lock)
+	}
+	switch o.Kind {
 	case lock.ByTree:
-		return row("frozen", o.Lock.Name.String()) + s.holdRows(o.Lock)
+		return row("frozen", "a tree above it covers it") + hold
 	case lock.ByShared:
-		return row("shared", fmt.Sprintf("%d shared holds stand, such as that of %s", l.Situation.SharedHolds, holderOf(o.Lock.Holder)))
+		return row("shared", fmt.Sprintf("shared holds: %d", l.Situation.SharedHolds)) + hold
 	default:
 		return row("before", o.Waiter.Who())
 	}
+}
+
+// endRow says of a hold that it has no end.
+func (s style) endRow(l lock.Lock) string {
+	switch {
+	case l.Stale():
+		return row("stale", "kept until somebody has looked")
+	case l.Manual():
+		return row("until", "somebody releases it")
+	}
+	return ""
 }

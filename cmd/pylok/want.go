@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,12 +66,42 @@ type wanted struct {
 // isSet reports whether it takes a LockSet.
 func (w wanted) isSet() bool { return len(w.names) != 1 || len(w.choices) > 0 }
 
-// what is what a message calls it.
+// what is what a message calls it, such as: prod/web; web, db and cache; any of slot-1,
+// slot-2 or slot-3.
 func (w wanted) what() string {
-	if w.isSet() {
-		return "the set"
+	parts := slices.Clone(w.names)
+	for _, c := range w.choices {
+		number := ""
+		if c.GetCount() != 1 {
+			number = fmt.Sprintf("%d ", c.GetCount())
+		}
+		parts = append(parts, "any "+number+"of "+enumerate(c.GetNames(), " or "))
 	}
-	return w.names[0]
+	return enumerate(parts, " and ")
+}
+
+// mostNamed is how many names a message lists.
+const mostNamed = 4
+
+// enumerate lists words, or the first of them and how many more there are.
+func enumerate(words []string, conjunction string) string {
+	switch n := len(words); {
+	case n == 1:
+		return words[0]
+	case n > mostNamed:
+		return fmt.Sprintf("%s%s%d others", strings.Join(words[:mostNamed-1], ", "), conjunction, n-mostNamed+1)
+	default:
+		return strings.Join(words[:n-1], ", ") + conjunction + words[n-1]
+	}
+}
+
+// all returns all names, those of the choices too.
+func (w wanted) all() []string {
+	all := slices.Clone(w.names)
+	for _, c := range w.choices {
+		all = append(all, c.GetNames()...)
+	}
+	return all
 }
 
 // first returns the first name.
@@ -93,7 +125,7 @@ func (f *wantFlags) read(args []string) (w wanted, err error) {
 		choice := &pylokv1.Choice{Count: 1}
 		fields := strings.Fields(text)
 		if len(fields) > 0 {
-			if n, err := strconv.ParseUint(fields[0], 10, 32); err == nil && (len(fields) > 1 || len(args) > 0) {
+			if n, err := strconv.ParseUint(fields[0], 10, 32); err == nil {
 				choice.Count, fields = uint32(n), fields[1:]
 				if len(fields) == 0 {
 					choice.Names, w.names = w.names, nil
@@ -121,16 +153,26 @@ func (f *wantFlags) read(args []string) (w wanted, err error) {
 	if len(w.names)+len(w.choices) == 0 {
 		return w, usagef("give the name of a lock: %s NAME", f.cmd.CommandPath())
 	}
+	for _, choice := range w.choices {
+		// Who means any of several, and has the shell expand the braces, gives all but
+		// the first as names of their own.
+		if len(choice.GetNames()) == 1 && len(w.names)+len(w.choices) > 1 {
+			return w, usagef("--any %s leaves nothing to choose; put quotes around the names that any will do of, such as --any 'slot-{1..3}'", choice.GetNames()[0])
+		}
+	}
 	if w.isSet() && (f.shared || f.replaceStale) {
 		return w, usagef("--shared and --replace-stale are for one lock; give one name")
 	}
-	if f.limit > 0 && !f.shared {
+	if given := f.cmd.Flags().Changed("limit"); given && !f.shared {
 		return w, usagef("--limit is for shared holds; give --shared too")
+	} else if given && f.limit == 0 {
+		return w, usagef("--limit must be at least 1; without it there is none")
 	}
-	for flag, given := range map[string]bool{"--through-freeze": f.throughFreeze, "--replace-stale": f.replaceStale} {
-		if given && strings.TrimSpace(f.reason) == "" {
-			return w, usagef("%s needs a reason: say why with --reason '...'", flag)
-		}
+	switch noReason := strings.TrimSpace(f.reason) == ""; {
+	case f.throughFreeze && noReason:
+		return w, usagef("--through-freeze goes through what is to keep others out: say why with --reason '...'")
+	case f.replaceStale && noReason:
+		return w, usagef("--replace-stale ends what was kept for somebody to look at: say what you saw with --reason '...'")
 	}
 	return w, nil
 }

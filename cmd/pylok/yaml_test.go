@@ -134,14 +134,14 @@ func TestYAMLTokens(t *testing.T) {
 		l := &pylokv1.Lock{Name: "a/b", State: pylokv1.LockState_LOCK_STATE_LOCKED, Token: token, Data: wiredoc.ToStruct(map[string]any{"l": []any{1.5, map[string]any{}}})}
 		for want, written := range map[string][]byte{
 			fmt.Sprintf("l:\n- 1.5\n- {}\nlock_action: status\nlock_file_location: null\nlock_file_status: locked\nlock_token: %d\n", token):                                 toYAML(lockDocument(l, "status")),
-			fmt.Sprintf("- l:\n  - 1.5\n  - {}\n  lock_action: status\n  lock_file_location: null\n  lock_file_status: locked\n  lock_name: a/b\n  lock_token: %d\n", token): listDocument([]*pylokv1.Lock{l}),
+			fmt.Sprintf("- l:\n  - 1.5\n  - {}\n  lock_action: status\n  lock_file_location: null\n  lock_file_status: locked\n  lock_name: a/b\n  lock_token: %d\n", token): listDocument([]*pylokv1.Lock{l}, "status"),
 		} {
 			if string(written) != want {
 				t.Errorf("got\n%swant\n%s", written, want)
 			}
 		}
 	}
-	if got := string(listDocument(nil)); got != "[]\n" {
+	if got := string(listDocument(nil, "status")); got != "[]\n" {
 		t.Errorf("got %q of no locks, want []", got)
 	}
 }
