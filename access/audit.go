@@ -27,7 +27,7 @@ const (
 	auditGrace = 500 * time.Millisecond
 )
 
-// Audit writes what was refused, and what was done to the holds of others, to a file that
+// Audit writes what was refused, and each Act, to a file that
 // it appends to: one JSON object a line. It never holds anybody up: what the disk does not
 // take in time is dropped, and a line says how many were. The nil Audit writes nothing.
 type Audit struct {

@@ -212,7 +212,9 @@ func TestGuardActs(t *testing.T) {
 		must(err)
 		acts("a break of several", "break break b/1 stuck", "break break b/2 stuck")
 
-		frozen, err := g.Lock(ctx, ci, lock.LockRequest{Name: name("f"), Tree: true, Reason: "holiday"})
+		data, err := lock.NewData(map[string]any{"msg": "holiday"})
+		must(err)
+		frozen, err := g.Lock(ctx, ci, lock.LockRequest{Name: name("f"), Tree: true, Data: data})
 		must(err)
 		acts("a freeze", "freeze freeze f holiday")
 		logged("a freeze", "level=INFO", "is frozen", "name=f", "by=token:ci", "reason=holiday")

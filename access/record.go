@@ -65,8 +65,9 @@ func (g *Guard) recordGrant(caller lock.Caller, r *lock.LockRequest, grant lock.
 		g.recordAct(caller, Freeze, r.Name, throughFreeze, r.Reason)
 	}
 	if r.Tree {
-		g.recordAct(caller, Freeze, r.Name, froze, r.Reason)
-		g.config.Logger.Info("a tree of locks is frozen", "name", r.Name.String(), "by", whoIs(caller, r.Holder), "reason", r.Reason)
+		reason := cmp.Or(r.Reason, r.Data.String("msg"))
+		g.recordAct(caller, Freeze, r.Name, froze, reason)
+		g.config.Logger.Info("a tree of locks is frozen", "name", r.Name.String(), "by", whoIs(caller, r.Holder), "reason", reason)
 	}
 }
 

@@ -9,11 +9,12 @@ type Verb uint8
 const (
 	// View: Status, List, Watch and History show the lock.
 	View Verb = iota + 1
-	// Lock: take it, wait for it, renew and release one's own hold.
+	// Lock: take it, wait for it, renew, hand over and release one's own hold, end one that
+	// is stale, ask the holder of another.
 	Lock
-	// Break: end or replace somebody else's hold.
+	// Break: end or replace somebody else's hold, put a waiter out of the line.
 	Break
-	// Freeze: freeze the lock and all below it, and go through a freeze.
+	// Freeze: freeze the lock and all below it, and end that; with Lock, go through a freeze.
 	Freeze
 	// Admin: what concerns the server and not one lock.
 	Admin
