@@ -15,6 +15,7 @@ import os as _os
 # at this when the first channel is made.
 _os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+from pylok.answers import SetAnswer as SetAnswer
 from pylok.client import Client as Client
 from pylok.errors import CredentialError as CredentialError
 from pylok.errors import DataTooLargeError as DataTooLargeError
@@ -38,15 +39,25 @@ from pylok.errors import TooManyWaitersError as TooManyWaitersError
 from pylok.errors import TooManyWatchesError as TooManyWatchesError
 from pylok.errors import UnauthenticatedError as UnauthenticatedError
 from pylok.errors import UnreachableError as UnreachableError
+from pylok.errors import UnsupportedError as UnsupportedError
 from pylok.hold import Hold as Hold
+from pylok.messages import Ask as Ask
+from pylok.messages import AskAnswer as AskAnswer
+from pylok.messages import Choice as Choice
 from pylok.messages import Event as Event
 from pylok.messages import EventCause as EventCause
 from pylok.messages import EventType as EventType
+from pylok.messages import HandOverAnswer as HandOverAnswer
 from pylok.messages import Info as Info
 from pylok.messages import Lock as Lock
+from pylok.messages import Obstacle as Obstacle
+from pylok.messages import ObstacleKind as ObstacleKind
+from pylok.messages import OnExpiry as OnExpiry
 from pylok.messages import Permission as Permission
 from pylok.messages import Released as Released
+from pylok.messages import SetRef as SetRef
 from pylok.messages import Verb as Verb
+from pylok.messages import Waiter as Waiter
 from pylok.original import (
     DirectoryError as DirectoryError,
 )
@@ -62,6 +73,7 @@ from pylok.original import (
     lock,
 )
 from pylok.original import configure as configure
+from pylok.sets import Set as Set
 from pylok.watch import Watch as Watch
 
 # What the original has. The names of new programs are not among them, so that

@@ -32,12 +32,21 @@ UNDO = 5.0
 """Seconds for which a caller that leaves while it takes a lock is kept, so that the lock
 does not stay held."""
 
+LONG = 3600.0
+"""Seconds after which a call without an end of its own is made anew."""
+
 UNDO_TTL = 1.0
 """The ttl of a hold that must not come about: one that is granted only because somebody
 asked what became of an earlier request."""
 
 EXPLAIN = 1.0
 """Seconds that the server has to say who ended a hold, and why."""
+
+RELEASE_ALL = 5.0
+"""Seconds that the end of a client takes to release all that it has taken."""
+
+LISTEN_AGAIN = 5.0
+"""Seconds after which a hold asks again for a watch that was refused."""
 
 LEFT = "the caller left before it could use the lock"
 """Why a hold is released that nobody will get to see."""

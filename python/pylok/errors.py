@@ -157,6 +157,22 @@ class LostError(Error):
     event: Event | None = None
     """The change that ended the hold: its cause, actor and reason. None: not known, or
     the hold could not be renewed in time."""
+    name: str = ""
+    """The lock's name."""
+    token: int = 0
+    """The hold's token."""
+    stale: bool = False
+    """Whether the hold, one with on_expiry="keep", stands although it is over: nobody else
+    gets the lock until somebody has looked."""
+    to: str = ""
+    """Who has the lock now that the hold was handed over; empty: it was not."""
+    others: tuple[LostError, ...] = ()
+    """Of a Set of which more than one hold is lost, the errors of the others."""
+
+
+class UnsupportedError(Error):
+    """The server is older than this client and cannot do what was asked. Nothing is held
+    by it."""
 
 
 class ForkedError(Error, RuntimeError):
@@ -225,7 +241,7 @@ def from_rpc_error(error: grpc.RpcError, address: str, request: Any = None) -> E
         # gRPC refused it before the service saw it, and so without a reason.
         reason = DataTooLargeError.reason
         made = DataTooLargeError(
-            f"the data for {request.name} are too large to send, {request.data.ByteSize()} bytes; a "
+            f"the data for {_what(request)} are too large to send, {request.data.ByteSize()} bytes; a "
             f"lock file has at most {_LARGEST_FILE}: keep the bulk elsewhere and lock with a link to it"
         )
     elif text.startswith(_NO_TOKEN + NOBODY_LISTENS):
@@ -245,12 +261,28 @@ def from_rpc_error(error: grpc.RpcError, address: str, request: Any = None) -> E
         unreachable.sent = not text.startswith(_NO_CONNECTION)
     elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
         made = TimeLimitError(f"the server at {address} has not answered in time")
+    elif code == grpc.StatusCode.UNIMPLEMENTED:
+        asked = type(request).__name__.removesuffix("Request") if request is not None else "this call"
+        made = UnsupportedError(
+            f"the server at {address} is older than this client and does not know {asked}: update pylokd there"
+        )
     else:
         made = Error(f"the server at {address} failed: {text}")
     made.reason = reason
     made.code = code.name
     made.lock = lock
     return made
+
+
+def from_reason(reason: str, text: str, lock: Lock | None) -> Error:
+    """Returns the Error for one of several holds that were asked about together."""
+    made = _BY_REASON.get(reason, Error)(text)
+    made.reason, made.lock = reason, lock
+    return made
+
+
+def _what(request: Any) -> str:
+    return str(getattr(request, "name", "the set"))
 
 
 def _is_large(request: Any) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 import grpc
 
 from pylok import client, connection
+from pylok.keeper import Kept
 from pylok.sending import Server
 from pylok.v1 import lock_service_pb2 as pb
 
@@ -35,10 +36,11 @@ class ForkedClient(client.Client):
         self._encrypted = settings.tls
         self._maker = connection.Maker()
         self._server = Server(None, None)
+        self._kept = Kept()
         self._stub = _Stub(settings)
 
-    def close(self) -> None:
-        """Ends the other process."""
+    def close(self, *, release_all: bool = False) -> None:
+        """Ends the other process. There is nothing to release."""
         if self._maker.is_here():
             self._stub.close()
 

@@ -6,8 +6,9 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from pylok import connection
 from pylok.connection import Maker
 from pylok.errors import (
     Error,
@@ -18,18 +19,72 @@ from pylok.errors import (
     TimeLimitError,
     is_outcome_unknown,
 )
+from pylok.keeper import Keeper, tell
 from pylok.lease import Lease, now
-from pylok.messages import Event, EventCause, EventType, Lock
+from pylok.loss import Ending, becomes_over, is_over, lost_error
+from pylok.messages import Ask, Event, EventType, Lock
 from pylok.taking import finish
+from pylok.watch import Watch
 
 if TYPE_CHECKING:
     from pylok.client import Client
+    from pylok.sets import Set
 
 
-class Hold:
-    """One possession of a lock, from Client.acquire. Use it in a `with` statement:
-    the lock is unlocked at its end, and a hold that was lost meanwhile raises
-    LostError there. It belongs to the process that took it: in one that was forked from
+class Held:
+    """What a `with` block releases at its end: a Hold or a Set."""
+
+    _maker: Maker
+
+    def release(self, *, reason: str = "", data: Mapping[Any, Any] | None = None) -> None:
+        """Unlocks it."""
+        raise NotImplementedError
+
+    def _end_block(self) -> None:
+        """Does what the end of the block does, where the block was begun."""
+        self.release()
+
+    def __enter__(self) -> Self:
+        """Returns it."""
+        try:
+            self._maker.check("this hold")
+        except ForkedError:
+            raise
+        except BaseException:  # a KeyboardInterrupt: there will be no block
+            self._end_block()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unlocks what is held. Raises LostError when some of it was lost, but leaves an
+        exception of the block itself as it is."""
+
+        def release() -> None:
+            """Unlocks it where it is to be unlocked."""
+            if self._maker.is_here():
+                self._end_block()
+
+        try:
+            finish(release)
+        except Error:
+            if error is None:
+                raise
+        except BaseException:  # a KeyboardInterrupt, and perhaps before it began
+            with contextlib.suppress(Error):
+                finish(release)
+            raise
+
+
+class Hold(Held):
+    """One possession of a lock, from Client.acquire, Client.adopt or a Set. Use it in a
+    `with` statement: the lock is unlocked at its end, and a hold that was lost meanwhile
+    raises LostError there. One that was adopted is not unlocked there, but left to whoever
+    has taken the lock. It belongs to the process that took it: in one that was forked from
     that, its methods raise ForkedError, and the end of the block does nothing.
 
         with client.acquire("lb/server-1", wait=60) as hold:
@@ -44,29 +99,42 @@ class Hold:
         lock: Lock,
         lease: Lease,
         on_lost: Callable[[Hold], None] | None,
+        on_asked: Callable[[Hold, Ask], None] | None,
+        keeper: Keeper[Hold],
+        *,
+        adopted: bool = False,
+        of: Set | None = None,
     ) -> None:
-        """Is for Client.acquire."""
+        """Is for the Client. keeper renews it, when it is told to begin."""
         self.name = lock.name
         self.token = lock.token
         self.lock = lock
         self._client = client
         self._lease = lease
         self._on_lost = on_lost
+        self._on_asked = on_asked
+        self._keeper = keeper
+        self._adopted = adopted
+        self._set = of
         self._cause: Error | None = None  # why it was lost
         self._event: Event | None = None  # that ended it
         self._explained = False  # the server was asked for that
         self._explaining = threading.Lock()
         self._maker = Maker()
         self._lost = threading.Event()
-        self._stop = threading.Event()  # released, or lost
-        self._deciding = threading.Lock()  # released or lost: whichever comes first
+        self._stop = threading.Event()  # released, left or lost
+        self._deciding = threading.Lock()  # released, left or lost: whichever comes first
         self._released = False
         self._unlocked = False  # on the server
         self._maybe_unlocked = False  # the answer is lost
-        threading.Thread(target=self._keep, name=f"pylok {self.name}", daemon=True).start()
+        self._listening: Watch | None = None
+        self._look = False  # a renewal is due now: it may be over
+        self._failure: Error | None = None  # of the last renewal
+        if on_asked is not None or lease.is_endless:
+            threading.Thread(target=self._listen, name=f"pylok watch {self.name}", daemon=True).start()
 
     name: str
-    """The name of the lock."""
+    """The name of the lock; of a shared hold its own, NAME/_+NUMBER."""
     token: int
     """The hold's fencing token, for resources that refuse lower ones than they have
     seen."""
@@ -91,7 +159,8 @@ class Hold:
     @property
     def lease_left(self) -> float:
         """How many seconds nobody else can get the lock for, unless somebody breaks the
-        hold, and whether it is lost or not. 0 or less: somebody else may have it."""
+        hold, and whether it is lost or not; math.inf for one that does not end by itself.
+        0 or less: somebody else may have it."""
         return self._lease.left()
 
     def check(self) -> None:
@@ -120,86 +189,61 @@ class Hold:
         self._maker.check("this hold")
         finish(lambda: self._release(reason, data))
 
+    def leave(self) -> None:
+        """Renews the hold no more and does not unlock it: it goes on until its ttl runs
+        out, or for as long as another renews it, as whoever has taken a lock that was
+        adopted. LostError when the hold was lost."""
+        self.check()
+        self._begin_release()
+        self._client._kept.forget(self)
+
+    def _end_block(self) -> None:
+        if self._adopted:
+            self.leave()
+        else:
+            self.release()
+
     def _release(self, reason: str, data: Mapping[Any, Any] | None) -> None:
+        if not self._begin_release():
+            return
+        try:
+            self._client.unlock(self.name, self.token, reason=reason, data=data)
+        except BaseException as error:
+            self._unlock_answered(error)
+            raise
+        self._unlock_answered(None)
+
+    def _begin_release(self) -> bool:
+        """Ends the hold here, and reports whether it is to be unlocked. Raises LostError
+        when it was lost."""
         with self._deciding:
             if self._unlocked:
-                return
+                return False
             if not self._lost.is_set():
                 self._released = True
             self._stop.set()
+        self._over()
         if not self._released:
             raise self._lost_error()
-        try:
-            self._client.unlock(self.name, self.token, reason=reason, data=data)
-        except (NotHolderError, NotLockedError) as error:
+        return True
+
+    def _unlock_answered(self, error: BaseException | None) -> None:
+        """Notes the answer to an unlock: None, or the error that it raised. LostError when
+        the hold was over before."""
+        if error is None or is_over(error):
             self._unlocked = True
-            if self._maybe_unlocked:
-                return
-            self._cause = error
-            self._lost.set()
-            raise self._lost_error() from error
-        except BaseException as error:
-            if not isinstance(error, Error) or is_outcome_unknown(error):
-                self._maybe_unlocked = True
-            raise
-        self._unlocked = True
+            self._forget()
+            if error is not None and not self._maybe_unlocked:
+                assert isinstance(error, Error)
+                self._cause = error
+                self._lost.set()
+                raise self._lost_error() from error
+        elif not isinstance(error, Error) or is_outcome_unknown(error):
+            self._maybe_unlocked = True
 
-    def __enter__(self) -> Hold:
-        """Returns the hold."""
-        try:
-            self._maker.check("this hold")
-        except ForkedError:
-            raise
-        except BaseException:  # a KeyboardInterrupt: there will be no block
-            self.release()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Unlocks the lock. Raises LostError when the hold was lost, but leaves an
-        exception of the block itself as it is."""
-
-        def release() -> None:
-            """Unlocks it where it is to be unlocked."""
-            if self._maker.is_here():
-                self.release()
-
-        try:
-            finish(release)
-        except Error:
-            if error is None:
-                raise
-        except BaseException:  # a KeyboardInterrupt, and perhaps before it began
-            with contextlib.suppress(Error):
-                finish(release)
-            raise
-
-    def _keep(self) -> None:
-        """Renews until the hold is released or lost."""
-        while not self._stop.wait(self._lease.pause()):
-            sent = now()
-            error: Error = TimeLimitError("the lease ran out while this process did not run")
-            if (seconds := self._lease.attempt()) > 0:
-                try:
-                    self.lock = self._client._renew_hold(self.name, self.token, seconds)
-                    self._lease.renewed(sent)
-                    continue
-                except (NotHolderError, NotLockedError) as refusal:
-                    self._lose(refusal)
-                    return
-                except Error as failure:
-                    error = failure
-                except ValueError as failure:  # gRPC's word for a closed channel
-                    error = Error(f"the client is closed: {failure}")
-                self._lease.failed()
-            if self._lease.remaining() <= 0:
-                self._lose(error)
-                return
+    def _due(self) -> float:
+        """Returns in how many seconds to renew it: see Keeper."""
+        return 0.0 if self._look and not self._lease.has_failed else self._lease.pause()
 
     def _lose(self, cause: Error) -> None:
         with self._deciding:
@@ -208,47 +252,61 @@ class Hold:
             self._cause = cause
             self._stop.set()
             self._lost.set()
-        if self._on_lost is not None:
+        self._over()
+        self._forget()
+        if self._set is not None:
+            self._set._has_lost()
+            if self._on_lost is not None:  # the other holds go on being renewed
+                tell(self._on_lost, self)
+        elif self._on_lost is not None:
             self._on_lost(self)
+
+    def _over(self) -> None:
+        """Ends what goes on in the background."""
+        self._keeper.wake()
+        if (watch := self._listening) is not None:
+            watch.close()
+
+    def _forget(self) -> None:
+        """Tells the client that there is nothing to release any more."""
+        if self._set is None:
+            self._client._kept.forget(self)
+        else:
+            self._set._forget()
 
     def _lost_error(self) -> LostError:
         with self._explaining:
             if not self._explained and is_over(self._cause):
                 self._event = self._client._end_of(self.lock)
                 self._explained = True
-        return lost_error(self.name, self.token, self._cause, self._event)
+        return lost_error(self.lock, self._cause, self._event)
 
+    def _listen(self) -> None:
+        """Hears what is asked of the hold, and what becomes of it, until it is over."""
+        while not self._stop.is_set():
+            try:
+                watch = self._client.watch(
+                    self.name, after_revision=self.lock.revision, token=self.token
+                )
+                self._listening = watch
+                if self._stop.is_set():  # perhaps before that was known
+                    watch.close()
+                for event in watch:
+                    self._hear(event)
+            except Error as error:
+                if is_over(error):
+                    self._look_now()
+            except ValueError:  # gRPC's word for a closed channel
+                return
+            self._stop.wait(connection.LISTEN_AGAIN)
 
-def is_over(cause: Error | None) -> bool:
-    """Reports whether a hold was lost because the server said that it is over."""
-    return isinstance(cause, (NotHolderError, NotLockedError))
+    def _hear(self, event: Event) -> None:
+        if event.type == EventType.ASKED:
+            if self._on_asked is not None:
+                tell(self._on_asked, self, Ask(self.name, event.actor, event.reason, event.time))
+        elif event.type == EventType.RESET or becomes_over(event, self.lock):
+            self._look_now()
 
-
-def ends(event: Event, lock: Lock) -> bool:
-    """Reports whether an event after the lock's revision has ended its hold."""
-    if event.lock is None:
-        return False
-    ours = event.lock.token == lock.token
-    return event.type == EventType.UNLOCKED and ours or event.type == EventType.LOCKED and not ours
-
-
-def lost_error(name: str, token: int, cause: Error | None, event: Event | None) -> LostError:
-    """Makes the error for a lost hold."""
-    why = str(cause) if event is None else _why(event)
-    error = LostError(f"the hold on {name} with token {token} is lost: {why}")
-    error.__cause__ = cause
-    error.lock = cause.lock if cause is not None else None
-    error.event = event
-    return error
-
-
-def _why(event: Event) -> str:
-    actor = event.actor or "somebody who gave no name"
-    words = f": {event.reason}" if event.reason else ""
-    if event.cause == EventCause.FORCED:
-        return f"it was broken by {actor}{words}"
-    if event.cause == EventCause.EXPIRED:
-        return "the lease ran out before it was renewed"
-    if event.cause == EventCause.FILE:
-        return "its lock file was removed or replaced"
-    return f"it was released or replaced by {actor}{words}"
+    def _look_now(self) -> None:
+        self._look = True
+        self._keeper.wake()

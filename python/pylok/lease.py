@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
+
+_LONGEST_LOOK = 10.0  # seconds in which a hold that needs no renewal is looked at
 
 if hasattr(time, "CLOCK_BOOTTIME"):
 
@@ -26,9 +29,12 @@ class Lease:
     """
 
     def __init__(self, ttl: float, sent: float, margin: float | None = None) -> None:
-        """Begins with the request for the lock, or the end of its wait. margin is 0 to
-        half of the ttl; None: a tenth of it."""
-        if margin is None:
+        """Begins with the request for the lock, or the end of its wait. A ttl of math.inf is
+        of a hold that does not end by itself. margin is 0 to half of the ttl; None: a tenth
+        of it."""
+        if ttl == math.inf:
+            margin = 0.0
+        elif margin is None:
             margin = ttl / 10
         if not 0 <= margin <= ttl / 2:
             raise ValueError(f"margin is {margin} s for a ttl of {ttl} s; give 0 to half of the ttl")
@@ -55,8 +61,27 @@ class Lease:
 
     def attempt(self) -> float:
         """Returns for how many seconds a renewal may take: without an answer it is given
-        up in time for another."""
-        return min(self._life / 3, self.remaining())
+        up in time for another, and for a warning."""
+        longest = min(self._life / 3, self.remaining(), _LONGEST_LOOK if self.is_endless else math.inf)
+        return min(longest, until) if (until := self._until_risk()) > 0 else longest
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the hold does not end by itself."""
+        return self._ttl == math.inf
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last renewal did."""
+        return self._failed
+
+    def is_at_risk(self) -> bool:
+        """Reports whether renewals have failed for a third of the hold's life, and the last
+        third of it is left."""
+        return self._failed and self._until_risk() <= 0 < self.remaining()
+
+    def _until_risk(self) -> float:
+        return self._sent + self._life * 2 / 3 - now()
 
     def remaining(self) -> float:
         """Returns the seconds until the hold counts as lost."""

@@ -4,11 +4,101 @@ from __future__ import annotations
 
 import datetime
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pylok.data import from_struct
 from pylok.v1 import lock_service_pb2 as pb
+
+
+class OnExpiry(enum.IntEnum):
+    """What becomes of a hold whose time is over. The numbers are the proto's."""
+
+    UNSPECIFIED = 0
+    """The lock is free, or the server is too old to tell."""
+    RELEASE = 1
+    """It ends."""
+    KEEP = 2
+    """It becomes stale: held, but no more by who had it, until somebody looks."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> OnExpiry:
+        return cls.UNSPECIFIED
+
+
+class ObstacleKind(enum.IntEnum):
+    """What an Obstacle is. The numbers are the proto's."""
+
+    UNSPECIFIED = 0
+    """A kind that this client is too old to know."""
+    TREE = 1
+    """A hold of a name above covers the lock, or one that is about to be granted."""
+    SHARED = 2
+    """Shared holds of the lock stand."""
+    WAITER = 3
+    """An older request waits for the lock, or for a tree that covers it."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> ObstacleKind:
+        return cls.UNSPECIFIED
+
+
+@dataclass(frozen=True)
+class SetRef:
+    """Which holds were granted together."""
+
+    id: int
+    """The lowest token of the set's holds."""
+    size: int
+    """How many holds the set was granted."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Some of several locks, whichever are free first: a pool."""
+
+    names: Sequence[str]
+    """The locks to choose from."""
+    count: int = 1
+    """How many of them."""
+
+
+@dataclass(frozen=True)
+class Waiter:
+    """A request that waits for a lock."""
+
+    place: int
+    """Its number, one counter for the whole server. Who has a lower one goes first."""
+    holder: str = ""
+    """Who wants the lock; empty: anonymous."""
+    caller: str = ""
+    """Whose request it is, as Lock.caller has it."""
+    since_time: datetime.datetime | None = None
+    """When it came, in UTC."""
+    until_time: datetime.datetime | None = None
+    """When its wait ends, in UTC; None: it waits without an end."""
+    shared: bool = False
+    """Whether it wants a shared hold."""
+    tree: bool = False
+    """Whether it wants a tree."""
+    names: tuple[str, ...] = ()
+    """What a set waits for, those of its choices too; empty: the lock alone."""
+    message: str = ""
+    """The text of its data's key `msg`, or the beginning of that."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What stands before a request for a free lock."""
+
+    kind: ObstacleKind
+    """What it is."""
+    lock: Lock | None = None
+    """For a tree or a shared hold, the lock in the way; of one that may not be viewed only
+    that it is locked."""
+    waiter: Waiter | None = None
+    """For a waiter, the older request."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +134,33 @@ class Lock:
     caller: str = ""
     """Whose the hold is: the name that the server authenticated, such as `unix:alice`.
     Empty: it did not tell the caller apart from others."""
+    tree: bool = False
+    """Whether the hold covers every name below its own too: a freeze."""
+    set: SetRef | None = None
+    """Which set the hold was granted in; None: in none."""
+    on_expiry: OnExpiry = OnExpiry.UNSPECIFIED
+    """What becomes of the hold when its time is over."""
+    stale_time: datetime.datetime | None = None
+    """When the time of a hold that is kept was over, in UTC: it is stale. None: it is not."""
+    waiting: tuple[Waiter, ...] = ()
+    """The first of those who wait, in the order of the line; none in events."""
+    shared_holds: int = 0
+    """How many shared holds of the lock stand; 0 in events. It counts for a free lock too."""
+    held_below: int = 0
+    """For a tree, how many locks below its name are held; 0 in events."""
+    blocked_by: Obstacle | None = None
+    """What keeps the lock, which is free, from being granted; None: nothing does, or it is
+    held; in events."""
+    conflict: str = ""
+    """What the hold is at odds with, in words, such as a freeze above a lock file that was
+    made by hand; empty: nothing; in events."""
+    shared: bool = False
+    """Whether this is a shared hold, NAME/_+NUMBER, of the lock NAME."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether the hold's time is over and it stands until somebody has looked."""
+        return self.stale_time is not None
 
 
 @dataclass(frozen=True)
@@ -69,6 +186,9 @@ class EventType(enum.IntEnum):
     """The hold has ended."""
     SYNCED = 5
     """Every change up to the event's revision has been told."""
+    ASKED = 6
+    """Somebody asks the holder to let go: actor says who, reason what for. It is no change
+    and has no revision. Only in a watch with the hold's token."""
 
     @classmethod
     def _missing_(cls, value: object) -> EventType:
@@ -79,13 +199,13 @@ class EventCause(enum.IntEnum):
     """Why a change came about. The numbers are the proto's."""
 
     UNSPECIFIED = 0
-    """The event is no change: RESET, SYNCED, or a LOCKED between the two."""
+    """The event is no change: RESET, SYNCED, ASKED, or a LOCKED between the first two."""
     REQUEST = 1
     """The holder, or who became it, asked for the change."""
     FORCED = 2
     """Somebody broke the hold on purpose."""
     EXPIRED = 3
-    """The hold's ttl ran out or its expiry came."""
+    """The hold's ttl ran out or its expiry came. With UPDATED: it became stale."""
     FILE = 4
     """Somebody created, edited or removed the lock file."""
 
@@ -99,7 +219,8 @@ class Event:
     """One change of one lock, or in a watch a mark in the stream."""
 
     revision: int
-    """The number of the change; for SYNCED: all up to here have been told; 0 for RESET."""
+    """The number of the change; for SYNCED: all up to here have been told; 0 for RESET and
+    ASKED."""
     time: datetime.datetime | None
     """When the change was made, by the server's clock, in UTC."""
     type: EventType
@@ -113,6 +234,45 @@ class Event:
     """Who made the change; empty: not known."""
     reason: str
     """The actor's own words; empty: none."""
+    previous_token: int = 0
+    """For LOCKED, the token of the hold that this one has replaced in one step: it was
+    overwritten, handed over or stale. 0: of none."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """That somebody asks the holder of a lock to let go. Nothing follows from it by
+    itself."""
+
+    name: str
+    """The lock's name."""
+    actor: str
+    """Who asks; empty: who gave no name."""
+    message: str
+    """What they say."""
+    time: datetime.datetime | None
+    """When they asked, by the server's clock, in UTC."""
+
+
+@dataclass(frozen=True)
+class AskAnswer:
+    """What Client.ask returns."""
+
+    lock: Lock
+    """The hold whose holder was asked."""
+    heard: bool
+    """Whether somebody listens for the holder at present. If not, who next listens is
+    told."""
+
+
+@dataclass(frozen=True)
+class HandOverAnswer:
+    """What Client.hand_over returns."""
+
+    lock: Lock
+    """The hold as it goes on. Its token is for the new holder."""
+    warnings: tuple[str, ...]
+    """What may be a mistake, a sentence each, such as a caller that was never seen."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +296,8 @@ class Info:
     """How the name was proved: socket, token, oidc or certificate; empty: not at all."""
     groups: tuple[str, ...] = ()
     """The groups that the server's access file puts the caller in, sorted."""
+    features: tuple[str, ...] = ()
+    """What the server can do that older ones cannot, such as `set` and `tree`, sorted."""
 
 
 class Verb(enum.IntEnum):
@@ -201,6 +363,39 @@ def _lock_fields(message: pb.Lock) -> dict[str, Any]:
         problem=message.problem,
         warnings=tuple(message.warnings),
         caller=message.caller,
+        tree=message.tree,
+        set=SetRef(message.set.id, message.set.size) if message.HasField("set") else None,
+        on_expiry=OnExpiry(message.on_expiry),
+        stale_time=_time(message, "stale_time"),
+        waiting=tuple(map(waiter_from_message, message.waiting)),
+        shared_holds=message.shared_holds,
+        held_below=message.held_below,
+        blocked_by=_obstacle(message.blocked_by) if message.HasField("blocked_by") else None,
+        conflict=message.conflict,
+        shared=message.shared,
+    )
+
+
+def waiter_from_message(message: pb.Waiter) -> Waiter:
+    """Returns the Waiter that a message stands for."""
+    return Waiter(
+        place=message.place,
+        holder=message.holder,
+        caller=message.caller,
+        since_time=_time(message, "since_time"),
+        until_time=_time(message, "until_time"),
+        shared=message.shared,
+        tree=message.tree,
+        names=tuple(message.names),
+        message=message.message,
+    )
+
+
+def _obstacle(message: pb.Obstacle) -> Obstacle:
+    return Obstacle(
+        kind=ObstacleKind(message.kind),
+        lock=lock_from_message(message.lock) if message.HasField("lock") else None,
+        waiter=waiter_from_message(message.waiter) if message.HasField("waiter") else None,
     )
 
 
@@ -214,6 +409,7 @@ def event_from_message(message: pb.Event) -> Event:
         lock=lock_from_message(message.lock) if message.HasField("lock") else None,
         actor=message.actor,
         reason=message.reason,
+        previous_token=message.previous_token,
     )
 
 
@@ -228,6 +424,7 @@ def info_from_message(message: pb.InfoResponse) -> Info:
         caller=message.caller,
         proof=message.proof,
         groups=tuple(message.groups),
+        features=tuple(message.features),
     )
 
 

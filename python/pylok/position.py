@@ -73,5 +73,5 @@ class Position:
             self.after_revision, self._whole = 0, False
         elif event.type == EventType.SYNCED:
             self.after_revision, self._whole = event.revision, True
-        elif self._whole:
+        elif self._whole and event.type != EventType.ASKED:
             self.after_revision = event.revision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from datetime import timedelta
 from typing import Any
@@ -46,7 +47,7 @@ class Sending:
     patience, and for one that stands in line the wait."""
 
     def __init__(self, request: Any, server: Server, wait: Seconds = 0.0) -> None:
-        """wait is how long the request stands in line."""
+        """wait is how long the request stands in line; math.inf: without an end."""
         self._request = request
         self._server = server
         self._waits = seconds(wait) > 0
@@ -67,9 +68,11 @@ class Sending:
         """Makes the request ready to be sent, and returns the arguments of the call: how
         many seconds it may take, and its token. The wait goes on from where it was."""
         left = max(0.0, self._wait_end - now())
-        if self._begun and self._waits:
+        begun, self._begun = self._begun, True
+        if left == math.inf:
+            return {"timeout": None, **self._attempt.options()}
+        if begun and self._waits:
             self._request.wait.FromTimedelta(timedelta(seconds=left))
-        self._begun = True
         return {"timeout": connection.TIMEOUT + left, **self._attempt.options()}
 
     def answered(self) -> None:
@@ -109,5 +112,5 @@ class Sending:
         return again and self._server.reached and isinstance(error, (*ABSENT, OutcomeUnknownError))
 
     def left(self) -> float:
-        """Returns for how many seconds it is still sent again."""
+        """Returns for how many seconds it is still sent again; it may be math.inf."""
         return self._until - now()

@@ -35,6 +35,7 @@ class Watch(Iterator[Event]):
         address: str,
         pattern: str,
         after_revision: int,
+        token: int,
         bearer: Bearer | None,
     ) -> None:
         """Is for Client.watch."""
@@ -42,6 +43,7 @@ class Watch(Iterator[Event]):
         self._explained = explained
         self._address = address
         self._pattern = pattern
+        self._token = token
         self._position = Position(after_revision, bearer)
         self._stream: Any = None
         self._begun = False  # an event has come
@@ -113,7 +115,9 @@ class Watch(Iterator[Event]):
             self._stream = not_for_children(
                 self._rpc(
                     pb.WatchRequest(
-                        pattern=self._pattern, after_revision=self._position.after_revision
+                        pattern=self._pattern,
+                        after_revision=self._position.after_revision,
+                        token=self._token,
                     ),
                     wait_for_ready=self._begun,
                     **self._position.open(),

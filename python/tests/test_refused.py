@@ -258,10 +258,10 @@ class Refused(ProofTest):
         self.door.takes = lambda method, token: token != "t1"
 
         def sync(client: pylok.Client) -> None:
-            client._give_back(client.lock("a"))
+            client._give_back((client.lock("a"),))
 
         async def awaited(client: aio.Client) -> None:
-            await client._give_back(await client.lock("a"))
+            await client._give_back((await client.lock("a"),))
 
         for _ in self.both(sync, awaited):
             self.assertEqual(self.tokens("Unlock"), "t2")

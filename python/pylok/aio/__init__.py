@@ -7,4 +7,5 @@
 
 from pylok.aio.client import Client as Client
 from pylok.aio.hold import Hold as Hold
+from pylok.aio.sets import Set as Set
 from pylok.aio.watch import Watch as Watch

@@ -30,6 +30,7 @@ class Watch(AsyncIterator[Event]):
         address: str,
         pattern: str,
         after_revision: int,
+        token: int,
         bearer: Bearer | None,
     ) -> None:
         """Is for Client.watch."""
@@ -37,6 +38,7 @@ class Watch(AsyncIterator[Event]):
         self._explained = explained
         self._address = address
         self._pattern = pattern
+        self._token = token
         self._position = Position(after_revision, bearer)
         self._stream: Any = None
         self._begun = False  # an event has come
@@ -59,7 +61,9 @@ class Watch(AsyncIterator[Event]):
                 self._stream = not_for_children(
                     self._rpc(
                         pb.WatchRequest(
-                            pattern=self._pattern, after_revision=self._position.after_revision
+                            pattern=self._pattern,
+                            after_revision=self._position.after_revision,
+                            token=self._token,
                         ),
                         wait_for_ready=self._begun,
                         **self._position.open(),
