@@ -21,7 +21,7 @@ import grpc
 
 import pylok
 import pylok.aio
-from pylok import connection
+from pylok import connection, errors
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1 import lock_service_pb2_grpc
 from tests.daemon import Daemon, DaemonTest
@@ -49,7 +49,16 @@ class Cancelled(unittest.IsolatedAsyncioTestCase):
         self.other = pylok.aio.Client(self.daemon.address, holder="bob@ci-8")
         self.addAsyncCleanup(self.other.close)
 
-    async def cancel_all(self, work: Callable[[str], Any]) -> None:
+    async def held(self, waits: bool) -> list[pylok.Lock]:
+        """Returns what is held. A request that waits is cancelled on the server too, which
+        undoes by itself what it grants just then."""
+        until = time.monotonic() + (PATIENCE if waits else 0)
+        while held := [lock async for lock in self.other.list()]:
+            if time.monotonic() > until:
+                break
+        return held
+
+    async def cancel_all(self, work: Callable[[str], Any], *, waits: bool = False) -> None:
         """Cancels work within a round trip, and sees that nothing is held after it."""
         took = []
         for number in range(20):
@@ -64,15 +73,14 @@ class Cancelled(unittest.IsolatedAsyncioTestCase):
             await asyncio.sleep(random.uniform(0, 2 * round_trip))
             task.cancel()
             try:
-                lock = await task
-                if lock is not None:
-                    await self.client.unlock("x", lock.token)
+                taken = await task
+                if taken is not None:
+                    await self.client.unlock_set(taken if isinstance(taken, tuple) else [taken])
             except asyncio.CancelledError:
                 cancelled += 1
-            if (await self.other.status("x")).locked:
+            if held := await self.held(waits):
                 left += 1
-                with contextlib.suppress(pylok.NotLockedError):
-                    await self.other.unlock("x", force=True, reason="left behind")
+                await self.other.unlock_set(held, force=True, reason="left behind")
         self.assertGreater(cancelled, 0)
         self.assertEqual(left, 0, f"of {cancelled} that were cancelled")
 
@@ -88,6 +96,52 @@ class Cancelled(unittest.IsolatedAsyncioTestCase):
                 pass
 
         await self.cancel_all(work)
+
+    async def test_kinds(self) -> None:
+        """Shared holds and trees, which are asked for again as such."""
+        for options in ({"shared": True}, {"limit": 1, "wait": 5}, {"tree": True}, {"drain": True, "wait": 5}):
+            with self.subTest(options=options), mock.patch.dict(globals(), ROUNDS=ROUNDS // 4):
+                await self.cancel_all(
+                    lambda name: self.client.lock(name, **options), waits="wait" in options
+                )
+
+    async def test_lock_set(self) -> None:
+        """lock_set alone, of names and of choices alone."""
+        pool = pylok.Choice(["p/1", "p/2", "p/3"], 2)
+        for names in (["x", "y"], []):
+            with self.subTest(names=names), mock.patch.dict(globals(), ROUNDS=ROUNDS // 2):
+                await self.cancel_all(lambda _: self.client.lock_set(names, choices=[pool]))
+                await self.cancel_all(
+                    lambda _: self.client.lock_set(names, choices=[pool], wait=PATIENCE), waits=True
+                )
+
+    async def test_acquire_set(self) -> None:
+        """`async with` a set, which is cancelled also while it unlocks."""
+
+        async def work(name: str) -> None:
+            async with self.client.acquire_set([name, "y"], choices=[pylok.Choice(["p/1", "p/2"])]):
+                pass
+
+        await self.cancel_all(work)
+
+    async def test_set_in_the_queue(self) -> None:
+        """A set that waits is cancelled when its last lock comes to it."""
+
+        async def work() -> None:
+            async with self.client.acquire_set(["a", "q"], wait=PATIENCE):
+                pass
+
+        for number in range(ROUNDS // 3):
+            held = await self.other.lock("q")
+            task = asyncio.create_task(work())
+            while not (await self.other.status("q")).waiters:
+                pass
+            release = asyncio.create_task(self.other.unlock("q", held.token))
+            await asyncio.sleep(random.uniform(0, 0.005))
+            task.cancel()
+            await release
+            await asyncio.wait((task,))
+            self.assertEqual(await self.held(True), [])
 
     async def test_queue(self) -> None:
         """A waiter is cancelled when the lock comes to it."""
@@ -179,9 +233,9 @@ class Interrupted(DaemonTest):
                 interrupted += 1
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            if self.client.status("x").locked:
+            if held := list(self.client.list()):
                 left += 1
-                self.client.unlock("x", force=True, reason="left behind")
+                self.client.unlock_set(held, force=True, reason="left behind")
         self.assertGreater(interrupted, 0)
         self.assertEqual(left, 0, f"of {interrupted} that were interrupted")
 
@@ -207,6 +261,39 @@ class Interrupted(DaemonTest):
 
         def work() -> None:
             with self.client.acquire("x"):
+                pass
+
+        self.interrupt_all(work)
+
+    def test_lock_set(self) -> None:
+        """lock_set, of names and of choices alone, and an unlock that is not interrupted."""
+        unlocker = pylok.Client(self.daemon.address)
+        self.addCleanup(unlocker.close)
+        pool = pylok.Choice(["p/1", "p/2", "p/3"], 2)
+
+        def work() -> None:
+            locks = self.client.lock_set(names, choices=[pool])
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            unlocker.unlock_set(locks)
+
+        for names in (["x", "y"], []):
+            with mock.patch.dict(globals(), ROUNDS=ROUNDS // 2):
+                self.interrupt_all(work)
+
+    def test_acquire_set(self) -> None:
+        """`with` a set, which is interrupted also while it unlocks."""
+
+        def work() -> None:
+            with self.client.acquire_set(["x", "y"], choices=[pylok.Choice(["p/1", "p/2"])]):
+                pass
+
+        self.interrupt_all(work)
+
+    def test_shared(self) -> None:
+        """A shared hold."""
+
+        def work() -> None:
+            with self.client.acquire("x", shared=True):
                 pass
 
         self.interrupt_all(work)
@@ -315,6 +402,20 @@ class Lossy(lock_service_pb2_grpc.LockServiceServicer):  # type: ignore[misc]
         context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
 
 
+def take(address: str, kind: str, method: str, what: Any, **options: Any) -> None:
+    """Takes a lock or a set with a client of a kind."""
+    if kind == "sync":
+        with pylok.Client(address) as client:
+            getattr(client, method)(what, **options)
+        return
+
+    async def awaited() -> None:
+        async with pylok.aio.Client(address) as client:
+            await getattr(client, method)(what, **options)
+
+    asyncio.run(awaited())
+
+
 class Outcomes(unittest.TestCase):
     """What becomes of a lock whose answer is lost, for both kinds of client."""
 
@@ -329,16 +430,7 @@ class Outcomes(unittest.TestCase):
 
     def take(self, kind: str, method: str, **options: Any) -> None:
         """Takes the lock with a client of a kind."""
-        if kind == "sync":
-            with pylok.Client(self.address) as client:
-                getattr(client, method)("x", **options)
-            return
-
-        async def take() -> None:
-            async with pylok.aio.Client(self.address) as client:
-                await getattr(client, method)("x", **options)
-
-        asyncio.run(take())
+        take(self.address, kind, method, "x", **options)
 
     def each(self) -> list[tuple[str, str]]:
         """Returns each kind of client and each way to take a lock."""
@@ -465,3 +557,126 @@ class Outcomes(unittest.TestCase):
         self.addCleanup(self.service.there.set)
         asyncio.run(take())
         self.assertEqual(self.service.held_by, "")
+
+
+class LossySets(Lossy):
+    """A server that keeps one set of two, and answers LockSet with errors."""
+
+    def __init__(self, *answers: grpc.StatusCode) -> None:
+        """Begins with both locks free."""
+        super().__init__(*answers)
+        self.broken = False  # one of the two, by others
+        self.released: list[Any] = []  # the requests
+
+    def LockSet(self, request: Any, context: Any) -> Any:
+        """Grants the set, and answers with an error while there is one."""
+        if not self.held_by:
+            self.held_by, self.names = request.request_id, request.names
+        if self.answers:
+            context.abort(self.answers.pop(0), "no luck")
+        if self.broken:
+            info = errors._ErrorInfo(reason="NOT_HOLDER", domain="pylok").SerializeToString()
+            status = errors._Status()
+            status.details.add(type_url="x/google.rpc.ErrorInfo", value=info)
+            status.details.add(type_url="x/pylok.v1.Lock", value=self.lock(0).SerializeToString())
+            details = ("grpc-status-details-bin", status.SerializeToString())
+            context.set_trailing_metadata((details,))
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "only a stands")
+        return pb.LockSetResponse(locks=[self.lock(0), self.lock(1)])
+
+    def lock(self, number: int) -> Any:
+        """Returns one of its locks."""
+        own = pb.SetRef(id=7, size=2)
+        return pb.Lock(name=self.names[number], token=7 + number, state=pb.LOCK_STATE_LOCKED, set=own)
+
+    def UnlockSet(self, request: Any, context: Any) -> Any:
+        """Unlocks all, or nothing where it keeps it."""
+        self.released.append(request)
+        reason = "PERMISSION_DENIED" if self.keeps else ""
+        if not self.keeps:
+            self.held_by = ""
+        return pb.UnlockSetResponse(answers=[pb.SetAnswer(name=name, token=7, reason=reason) for name in self.names])
+
+    def RenewSet(self, request: Any, context: Any) -> Any:
+        """Never renews."""
+        return pb.RenewSetResponse(
+            answers=[pb.SetAnswer(name=h.name, token=h.token, reason="LOCK_FILE_FAILED") for h in request.holds]
+        )
+
+
+class SetOutcomes(unittest.TestCase):
+    """What becomes of a set whose answer is lost, for both kinds of client."""
+
+    def serve(self, *answers: grpc.StatusCode) -> None:
+        """Serves."""
+        self.service = LossySets(*answers)
+        server = grpc.server(futures.ThreadPoolExecutor(4))
+        lock_service_pb2_grpc.add_LockServiceServicer_to_server(self.service, server)
+        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        self.addCleanup(lambda: server.stop(None).wait())
+
+    def take(self, kind: str, method: str, **options: Any) -> None:
+        """Takes the set with a client of a kind."""
+        take(self.address, kind, method, ["a", "b"], **options)
+
+    def each(self) -> list[tuple[str, str]]:
+        """Returns each kind of client and each way to take a set."""
+        return [(kind, method) for kind in ("sync", "aio") for method in ("lock_set", "acquire_set")]
+
+    def test_undone(self) -> None:
+        """Where the server can be asked, nothing is held after an error."""
+        for code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL):
+            for kind, method in self.each():
+                with self.subTest(code=code, kind=kind, method=method):
+                    self.serve(code)
+                    with self.assertRaises(pylok.Error) as raised:
+                        self.take(kind, method)
+                    self.assertEqual((raised.exception.request_id, self.service.held_by), ("", ""))
+
+    def test_unknown(self) -> None:
+        """Where it cannot, or keeps what it is to release, the error says so, and what to ask
+        with."""
+        for kind, method in self.each():
+            for keeps in (False, True):
+                with self.subTest(kind=kind, method=method, keeps=keeps):
+                    if keeps:
+                        self.serve(grpc.StatusCode.DEADLINE_EXCEEDED)
+                        self.service.keeps = True
+                    else:
+                        self.serve(*[grpc.StatusCode.UNAVAILABLE] * 100)
+                    with mock.patch("pylok.connection.PATIENCE", 0.2):
+                        with self.assertRaisesRegex(pylok.Error, "the set of a and 1 more may be locked") as raised:
+                            self.take(kind, method)
+                    self.assertEqual(raised.exception.request_id, self.service.held_by)
+
+    def test_partly_lost(self) -> None:
+        """A set that has lost a part before its answer came is given back as far as it
+        stands, whether it was sent again or only asked about."""
+        for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            for kind, method in self.each():
+                with self.subTest(code=code, kind=kind, method=method):
+                    self.serve(code)
+                    self.service.broken = True
+                    with self.assertRaises(pylok.Error) as raised:
+                        self.take(kind, method)
+                    self.assertEqual(raised.exception.request_id, "")
+                    self.assertEqual([request.set for request in self.service.released], [7])
+
+    def test_partly_lost_and_asked_for(self) -> None:
+        """Who asks for such a set by its request_id is refused and loses nothing."""
+        for kind in ("sync", "aio"):
+            self.serve()
+            self.service.held_by, self.service.names, self.service.broken = "one", ["a", "b"], True
+            with self.assertRaises(pylok.NotHolderError):
+                self.take(kind, "lock_set", request_id="one")
+            self.assertEqual(self.service.released, [])
+
+    def test_holds_of_unknown_age(self) -> None:
+        """Holds that had to be asked for again, and cannot be renewed, are given back."""
+        for kind, method in self.each():
+            if method == "acquire_set":
+                self.serve(grpc.StatusCode.UNAVAILABLE)
+                with self.assertRaises(pylok.LockFileError) as raised:
+                    self.take(kind, method)
+                self.assertEqual((raised.exception.request_id, self.service.held_by), ("", ""))
