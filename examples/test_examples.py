@@ -20,6 +20,11 @@ unlocked examples/server-1
 watching: unlocked by alice, READY
 """
 
+PATCHED = """\
+patched web-1 with lb/web-1 and patch/slot-1
+patched web-2 with lb/web-2 and patch/slot-2
+"""
+
 
 class Examples(DaemonTest):
     """One test for each language."""
@@ -31,6 +36,13 @@ class Examples(DaemonTest):
     def test_python(self) -> None:
         """Python."""
         self.check([sys.executable, "client.py"], "python", PYTHONPATH=PYTHON_DIRECTORY)
+
+    def test_set(self) -> None:
+        """A set and a pool, in Python alone."""
+        printed = self.run_in("python", [sys.executable, "patch.py"], PYTHONPATH=PYTHON_DIRECTORY)
+        self.assertEqual(printed, PATCHED)
+        with pylok.Client() as client:
+            self.assertEqual(list(client.list()), [])
 
     def test_typescript(self) -> None:
         """TypeScript, and its types."""

@@ -76,8 +76,8 @@ class Client:
     UnreachableError when there is no answer, TimeLimitError when there is none in
     time. Times without a unit are seconds.
 
-    A lock or an acquire that raises an exception holds nothing, also when it is a
-    KeyboardInterrupt, unless it is an Error with a request_id: then nobody tells
+    A lock, an acquire or one of a set that raises an exception holds nothing, also when it
+    is a KeyboardInterrupt, unless it is an Error with a request_id: then nobody tells
     whether the lock is held.
 
     gRPC does not survive a fork: in a process that was forked from one with a Client

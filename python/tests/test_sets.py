@@ -129,6 +129,10 @@ class Locks(Real):
             self.assertEqual([e.reason for e in self.other.history(f"{name}/db")], [f"through the freeze of {name}: hot fix"])
             self.other.unlock(fix.name, fix.token)
             self.other.unlock(below.name, below.token)
+            with open(os.path.join(self.daemon.root, name, "by-hand.lock"), "x", encoding="utf-8"):
+                until(lambda: client.status(f"{name}/by-hand").locked)
+            self.assertIn(name, client.status(f"{name}/by-hand").conflict)
+            self.other.unlock(f"{name}/by-hand")
             client.unlock(name, freeze.token)
             with client.acquire(name, drain=True, wait=PATIENCE) as hold:
                 self.assertTrue(hold.lock.tree)
@@ -141,9 +145,8 @@ class Locks(Real):
                 lost = threading.Event()
                 hold = client.acquire(name, ttl=0.3, on_expiry="keep", on_lost=lambda _: lost.set())
                 self.assertEqual(hold.lock.on_expiry, OnExpiry.KEEP)
-                with mock.patch("pylok.renewal.requests.renew_set"):
-                    self.stop_renewing(client)
-                    self.assertTrue(lost.wait(PATIENCE))
+                self.stop_renewing(client)
+                self.assertTrue(lost.wait(PATIENCE))
                 until(lambda: self.other.status(name).stale)
                 with self.assertRaises(pylok.LostError):
                     hold.release()
@@ -284,6 +287,13 @@ class Locks(Real):
                 client.close(release_all=True)
                 left = [lock.name for lock in self.other.list(f"{kind}/all/*")]
                 self.assertEqual(left, [f"{kind}/all/{name}" for name in ("left", "locked", "other")])
+
+
+    def test_features(self) -> None:
+        """Info says what the server can do, which is all that this client knows."""
+        for client in self.clients():
+            wanted = ("ask", "dismiss", "hand-over", "keep", "set", "shared", "tree")
+            self.assertEqual(client.info().features, wanted)
 
 
 class Sets(Real):
