@@ -77,14 +77,15 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 			}
 			notNow = err
 		}
-		isReplaced := mayReplace(l, caller, &request)
+		isSame := !request.Shared && isAgain(l, caller, request.RequestID)
+		isReplaced := !isSame && mayReplace(l, caller, &request)
 		if isReplaced {
 			if cover := m.cover(&request, q.name); cover != nil {
 				return lock.Grant{}, nil, m.refusalOf(request.Name, cover, 0)
 			}
 		}
 		switch {
-		case !request.Shared && isAgain(l, caller, request.RequestID):
+		case isSame:
 			m.adopt(l.Token)
 			return lock.Grant{Lock: m.described(l)}, nil, nil
 

@@ -96,6 +96,31 @@ func (w *wanting) names() []string {
 	return names
 }
 
+// isChoice reports whether names are all that a request for a set wants, and of each of its
+// pools as many.
+func (w *wanting) isChoice(names []string) bool {
+	n := len(w.all)
+	isHad := func(name string) bool { return slices.Contains(names, name) }
+	for _, name := range w.all {
+		if !isHad(name) {
+			return false
+		}
+	}
+	for _, p := range w.pools {
+		had := 0
+		for _, name := range p.names {
+			if isHad(name) {
+				had++
+			}
+		}
+		if had != p.count {
+			return false
+		}
+		n += had
+	}
+	return w.isSet && len(names) == n
+}
+
 // above are the names whose trees cover a name.
 func above(name string) []string {
 	var names []string
@@ -243,7 +268,10 @@ func (r *rules) waitsForPerson(w *wanting) bool {
 		if h := r.holds[name]; h != nil && h.manual() {
 			return true
 		}
-		if t := r.tree(name); t != nil && !w.through && t.manual() {
+		isFrozen := func(above string) bool {
+			return r.holds[above] != nil && r.holds[above].tree && r.holds[above].manual()
+		}
+		if !w.through && slices.ContainsFunc(above(name), isFrozen) {
 			return true
 		}
 		if !w.shared && slices.ContainsFunc(r.sharedHolds(name), func(slot string) bool { return r.holds[slot].manual() }) {

@@ -382,6 +382,23 @@ func (m *Manager) isBeingDrainedLocked(name lock.Name) bool {
 	return false
 }
 
+// isFrozenByPersonLocked reports whether a tree above a lock has no end of its own. The caller
+// must hold mu.
+func (m *Manager) isFrozenByPersonLocked(name lock.Name) bool {
+	if len(m.scopes) == 0 {
+		return false
+	}
+	for above := range name.Above() {
+		if m.scopes[above] == nil {
+			continue
+		}
+		if l := m.heldLocked(above); l.Tree && l.Manual() {
+			return true
+		}
+	}
+	return false
+}
+
 // guardsLocked returns what has to stand as it does for names to be granted: the locks above
 // them, as far as they are or may become trees. ErrConflict means that one has become a tree
 // since that was decided. The caller must hold mu.

@@ -220,11 +220,12 @@ func (k *walk) grantOrClaim(w *waiter) {
 					free++
 					claim = append(claim, l)
 				}
+			case k.m.isAboutToCloseLocked(w, q.name): // the tree has it
 			case free < c.count:
 				free++
 				sure++
 				take, claim = append(take, l), append(claim, l)
-			case !k.m.isAboutToCloseLocked(w, q.name): // and this one, for the tree may be granted
+			default: // it keeps this one too, for the tree may be granted
 				sure++
 				claim = append(claim, l)
 			}
@@ -308,8 +309,7 @@ func (k *walk) waitsForPerson(w *waiter) bool {
 		if k.lanes[q].manual || !w.request.Shared && k.m.isSharedByPersonLocked(q.name) {
 			return true
 		}
-		cover := k.m.coverLocked(w, q.name)
-		return cover != nil && cover.Lock.Manual()
+		return !w.request.ThroughFreeze && k.m.isFrozenByPersonLocked(q.name)
 	}
 	for _, q := range w.all {
 		if isManual(q) {
@@ -356,14 +356,16 @@ func (m *Manager) makeGrants(g granted) {
 			}
 		}
 	}()
+	var err error
 	for i, w := range g.waiters {
-		if g.queues[0].late != nil || m.running.Err() != nil {
-			for _, w := range g.waiters[i:] {
+		if staysInLine(err) || g.queues[0].late != nil || m.running.Err() != nil {
+			for _, w := range g.waiters[i:] { // none goes before one who stays in line
 				m.putBack(w)
 			}
 			return
 		}
-		locks, err := m.grantAll(g.queues, w)
+		var locks []lock.Lock
+		locks, err = m.grantAll(g.queues, w)
 		if !staysInLine(err) && !g.queues[0].isLateFor(w) {
 			m.answer(g.queues, w, locks, err)
 		}
