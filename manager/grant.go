@@ -217,7 +217,8 @@ func longest(queues []*queue) (name lock.Name) {
 }
 
 // stand gives a call its place: that of an earlier sending of the same request, else a new
-// one at the end of the lines.
+// one at the end of the lines. An earlier sending is in line until its holds stand, so that
+// one of a set is found in either place: errGranted says that it was in the other.
 func (m *Manager) stand(c *call, queues []*queue) error {
 	w := c.waiter
 	m.mu.Lock()
@@ -242,6 +243,9 @@ func (m *Manager) stand(c *call, queues []*queue) error {
 		c.waiter = other
 		other.calls = append(other.calls, c)
 		return nil
+	}
+	if m.wasGrantedLocked(w) {
+		return errGranted
 	}
 	if err := m.countLocked(c, queues); err != nil {
 		return err

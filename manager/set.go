@@ -40,9 +40,6 @@ func (m *Manager) LockSet(ctx context.Context, caller lock.Caller, request lock.
 	each.Name = lock.Name{}
 	byName := m.useQueues(all)
 	defer m.forget(slices.Collect(maps.Values(byName))...)
-	if locks, err := m.setAgain(ctx, caller, &request, all); err != nil || locks != nil {
-		return lock.SetGrant{Locks: locks}, err
-	}
 	queues := func(names []lock.Name) (queues []*queue) {
 		for _, name := range names {
 			queues = append(queues, byName[name])
@@ -55,6 +52,12 @@ func (m *Manager) LockSet(ctx context.Context, caller lock.Caller, request lock.
 	}
 	names := slices.SortedFunc(slices.Values(request.Names), lock.Name.Compare)
 	inLine, err := m.standInLine(ctx, caller, each, queues(names), wanted)
+	for errors.Is(err, errGranted) {
+		if locks, err := m.setAgain(ctx, caller, &request, all); err != nil || locks != nil {
+			return lock.SetGrant{Locks: locks}, err
+		}
+		inLine, err = m.standInLine(ctx, caller, each, queues(names), wanted)
+	}
 	if err != nil {
 		return lock.SetGrant{}, err
 	}
@@ -122,12 +125,26 @@ func (m *Manager) useQueues(names []lock.Name) map[lock.Name]*queue {
 	return queues
 }
 
+// errGranted: holds of a set that was sent again stand, or stood a moment ago.
+var errGranted = errors.New("the set was granted before")
+
+// wasGrantedLocked reports whether a hold stands of the request of a waiter for a set: it is
+// sent again after it was granted. The caller must hold mu.
+func (m *Manager) wasGrantedLocked(w *waiter) bool {
+	return w.isSet() && w.request.RequestID != "" && slices.ContainsFunc(w.queues(), func(q *queue) bool {
+		return isAgain(m.heldLocked(q.name), w.caller, w.request.RequestID)
+	})
+}
+
 // setAgain returns the holds of the caller's request, if that was granted before and was sent
-// again, or an error, if not all of them stand.
+// again, or an error, if not all of them stand; nothing, if they are over because nobody
+// could be told of them.
 func (m *Manager) setAgain(ctx context.Context, caller lock.Caller, r *lock.SetRequest, all []lock.Name) ([]lock.Lock, error) {
-	if r.RequestID == "" {
-		return nil, nil
+	locked, err := m.enterAll(ctx, all) // they may be about to be given back
+	if err != nil {
+		return nil, err
 	}
+	defer m.leave(locked...)
 	var stand []lock.Lock
 	for _, name := range all {
 		l, err := m.present(ctx, name)
@@ -149,6 +166,14 @@ func (m *Manager) setAgain(ctx context.Context, caller lock.Caller, r *lock.SetR
 	switch {
 	case size != wanted:
 		return nil, lock.Invalid("request_id", fmt.Sprintf("the request %s was granted %d locks, and is sent again for %d; give each request an id of its own", lock.QuoteShort(r.RequestID), size, wanted))
+	case len(stand) < size && m.areUntold(stand):
+		for _, l := range stand { // the others are given back already
+			if err := m.undo(ctx, queueOf(locked, l.Name), l, caller.Actor(l.Holder)); err != nil {
+				return nil, err
+			}
+			m.adopt(l.Token)
+		}
+		return nil, nil
 	case len(stand) < size:
 		l := m.described(stand[0])
 		return nil, &lock.Error{
@@ -163,6 +188,16 @@ func (m *Manager) setAgain(ctx context.Context, caller lock.Caller, r *lock.SetR
 		stand[i] = m.described(l)
 	}
 	return stand, nil
+}
+
+// areUntold reports whether nobody was told of holds, which are to be ended.
+func (m *Manager) areUntold(holds []lock.Lock) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !slices.ContainsFunc(holds, func(l lock.Lock) bool {
+		_, untold := m.untold[l.Token]
+		return !untold
+	})
 }
 
 // namesOf lists the names of locks.
