@@ -103,7 +103,7 @@ func TestMayIsAllows(t *testing.T) {
 		{Name: "gh:o/r", Groups: []string{"deployers", "testers"}, Listed: true},
 		{Name: "unix:eve"}, {Name: lock.Anonymous}, {},
 	} {
-		for _, name := range []string{"a", "public/a", "prod/a", "prod/web/b", "prod/b/x", "dev", "dev/a/b", "eve/a", "scratch/a", "scratch/a/b"} {
+		for _, name := range []string{"a", "public/a", "prod/a", "prod/web/b", "prod/b/x", "dev", "dev/a/b", "eve/a", "scratch/a", "scratch/a/b", "scratch/a/_+1", "prod/_+2", "eve/_+1/_+2", "_all"} {
 			n := lock.MustParseName(name)
 			for v := View; v <= Admin; v++ {
 				want := p.Allows(c, v, n)
@@ -177,8 +177,8 @@ func TestPatterns(t *testing.T) {
 // pattern, and where it is yes it names a rule.
 func TestMayAgrees(t *testing.T) {
 	anonymous := lock.Caller{Name: lock.Anonymous}
-	patterns := []string{"**", "a", "a/**", "a/b/**", "*/**", "a/*", "a*", "**/b", "a/*/**"}
-	names := []string{"a", "ab", "a/b", "a/b/c", "b", "b/a"}
+	patterns := []string{"**", "a", "a/**", "a/b/**", "*/**", "a/*", "a*", "**/b", "a/*/**", "_all/**", "_all", "a/_+1", "a/_+1/**"}
+	names := []string{"a", "ab", "a/b", "a/b/c", "b", "b/a", "_all", "_all/a", "a/_+1", "a/b/_+17", "a/_+1/_+2", "a/_+1/b"}
 	for _, may := range []string{"view", "lock", "break", "freeze"} {
 		for _, pattern := range patterns {
 			p, err := ParsePolicy([]byte(fmt.Sprintf("callers: []\nrules:\n  - {who: [anonymous], may: [%s], locks: [%q]}\n", may, pattern)), "x")
@@ -192,6 +192,12 @@ func TestMayAgrees(t *testing.T) {
 					if verb == Freeze {
 						want = p.AllowsFreeze(anonymous, n)
 					}
+					if judged, ofLock := p.Allows(anonymous, verb, n.Base()), p.Allows(anonymous, verb, n); judged != ofLock {
+						t.Errorf("with %s of %s, %v of %s is %t, and of its lock %t", may, pattern, verb, name, ofLock, judged)
+					}
+					if sees := p.Sees(anonymous).Pass(name); verb == View && sees != want {
+						t.Errorf("with %s of %s, %s is in lists: %t, want %t", may, pattern, name, sees, want)
+					}
 					q := Question{Verb: verb, Name: n}
 					got, err := p.May(anonymous, q)
 					if err != nil || got.Allowed != want || p.rules[0].allows(q) != want || want != strings.Contains(got.Why, "line 3") {
@@ -199,6 +205,36 @@ func TestMayAgrees(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestFreezeRights: what who may freeze can freeze, and view.
+func TestFreezeRights(t *testing.T) {
+	anonymous := lock.Caller{Name: lock.Anonymous}
+	for pattern, want := range map[string]struct{ freeze, view string }{
+		"prod/**": {"prod prod/a prod/a/b", "prod prod/a prod/a/b"},
+		"**":      {"_all prod prod/a prod/a/b prod2", "_all prod prod/a prod/a/b prod2"},
+		"_all/**": {"", "_all"},
+	} {
+		p, err := ParsePolicy([]byte(fmt.Sprintf("callers: []\nrules:\n  - {who: [anonymous], may: [freeze], locks: [%q]}\n", pattern)), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var freeze, view []string
+		for _, name := range []string{"_all", "prod", "prod/a", "prod/a/b", "prod2"} {
+			if p.AllowsFreeze(anonymous, lock.MustParseName(name)) {
+				freeze = append(freeze, name)
+			}
+			if p.Allows(anonymous, View, lock.MustParseName(name)) {
+				view = append(view, name)
+			}
+			if p.Allows(anonymous, Lock, lock.MustParseName(name)) {
+				t.Errorf("who may freeze %s may lock %s", pattern, name)
+			}
+		}
+		if strings.Join(freeze, " ") != want.freeze || strings.Join(view, " ") != want.view {
+			t.Errorf("who may freeze %s may freeze %q and view %q, want %q and %q", pattern, freeze, view, want.freeze, want.view)
 		}
 	}
 }
