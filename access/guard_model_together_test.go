@@ -192,6 +192,7 @@ func (m *together) ask() {
 		holds[i] = lock.HoldRef{Name: n, Token: max(l.Token, 1)}
 		keepAll = keepAll && (may(access.Lock, n) || may(access.Freeze, n) && l.Tree)
 	}
+	synctest.Wait() // what the last request has freed goes to others
 	before := m.g.revision()
 	var answer any
 	var err error
