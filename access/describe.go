@@ -104,6 +104,13 @@ func (p *Policy) oddities(now time.Time) (odd []string) {
 	for _, group := range slices.Sorted(maps.Keys(idle)) {
 		odd = append(odd, fmt.Sprintf("note: no rule is for the group %s of line %d", group, idle[group]))
 	}
+	for _, r := range p.rules {
+		for _, pattern := range r.locks {
+			if text := pattern.String(); pattern.IsName() && judged(text) != text {
+				odd = append(odd, fmt.Sprintf("note: the rule on line %d has %s, which is for no lock: a shared hold is judged as %s", r.line, text, judged(text)))
+			}
+		}
+	}
 	if r := p.named[lock.Anonymous]; r != nil && (r.admin || len(r.locks[Break].texts) > 0) {
 		odd = append(odd, "note: callers who prove nothing may break holds or are admins")
 	}

@@ -120,6 +120,9 @@ func TestGuardHides(t *testing.T) {
 					if !ok || refused.Reason != lock.ErrLockHeld {
 						t.Fatalf("%s: %v, want %v", what, err, lock.ErrLockHeld)
 					}
+					if test.hidden && !strings.HasPrefix(err.Error(), "a/x cannot be had for now: ") {
+						t.Errorf("%s: %v, want that it says which lock is meant", what, err)
+					}
 					if test.hidden && refused.Lock != nil && refused.Lock.Name != x {
 						t.Errorf("%s: the detail is %v", what, refused.Lock.Name)
 					}

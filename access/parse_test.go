@@ -211,7 +211,7 @@ callers:
   - {name: "{cn}", certificate: {cn: "*.corp"}}
   - {name: "kc:{mail}", jwt: {issuer: "https://corp/realm", audience: pylok, claims: {b: "2", a: "1"}}}
 rules:
-  - {who: ["*", anonymous], may: [view, break], locks: ["a/**", b]}
+  - {who: ["*", anonymous], may: [view, break], locks: ["a/**", b/_+1]}
   - {who: ["group:ops"], may: [admin]}
 `)
 	want := `LINE  CALLER      PROOF                                                   GROUPS
@@ -221,11 +221,12 @@ rules:
 6     kc:{mail}    oidc: https://corp/realm for pylok, a 1, b 2           -
 
 LINE  WHO           MAY          LOCKS
-8     *, anonymous  view, break  a/**, b
+8     *, anonymous  view, break  a/**, b/_+1
 9     group:ops     admin        -
 
 note: the token of token:ci on line 4 is over; take it out
 note: no rule is for the group idle of line 3
+note: the rule on line 8 has b/_+1, which is for no lock: a shared hold is judged as b
 note: callers who prove nothing may break holds or are admins
 `
 	space := regexp.MustCompile(" +")

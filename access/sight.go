@@ -121,7 +121,7 @@ func (s sight) refusal(err error) error {
 	}
 	switch {
 	case isHidden:
-		narrow.Message, narrow.Names, narrow.Err = hiddenText(refused.Reason), nil, nil
+		narrow.Message, narrow.Names, narrow.Err = s.hiddenText(refused), nil, nil
 	case narrow.Lock == nil || narrow.Lock.Situation == nil:
 		return err
 	}
@@ -129,11 +129,15 @@ func (s sight) refusal(err error) error {
 }
 
 // hiddenText is a refusal's message where the caller may not view what it is about.
-func hiddenText(reason lock.Reason) string {
-	if reason == lock.ErrLockHeld {
-		return "the lock cannot be had for now: a lock or a request that you may not view stands before you, such as a freeze; wait for it, or ask who may view more"
+func (s sight) hiddenText(refused *lock.Error) string {
+	if refused.Reason != lock.ErrLockHeld {
+		return fmt.Sprintf("the request is refused with %s, because of a lock that you may not view", refused.Reason)
 	}
-	return fmt.Sprintf("the request is refused with %s, because of a lock that you may not view", reason)
+	wanted := "the lock"
+	if i := slices.IndexFunc(refused.Names, s.sees); i >= 0 {
+		wanted = refused.Names[i].String()
+	}
+	return wanted + " cannot be had for now: a lock or a request that you may not view stands before you, such as a freeze; wait for it, or ask who may view more"
 }
 
 // answers returns what the caller may know of the answers about the holds of a set.
