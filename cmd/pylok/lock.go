@@ -25,9 +25,10 @@ func (p *program) lockCommand() *cobra.Command {
 		Use:   "lock NAME...",
 		Short: "Take a lock, or several together",
 		Long: `Take a lock. One that is held is refused with exit code 3, also when the holder has
-the same name as you; --wait stands in line for it. A grant that cannot be told,
-because the output cannot be written, is released again, and the exit code is 1; one
-that comes as you interrupt is released too.
+the same name as you, and so is one that is frozen or that others came before you for;
+--wait stands in line for it. A grant that cannot be told, because the output cannot be
+written, is released again, and the exit code is 1; one that comes as you interrupt is
+released too.
 
 In a script, have just your own hold released when it ends. A second job that is
 refused ends at the first line, and the lock of the first job is left alone:

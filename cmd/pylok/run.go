@@ -42,9 +42,10 @@ func (p *program) runCommand() *cobra.Command {
 has a ttl and is renewed while the command runs, so that a crash leaves no lock
 behind. Signals go on to the command and the processes it has started, and its exit
 code comes back (128 and the number for a signal). PYLOK_NAME and PYLOK_TOKEN in its
-environment are the lock's name and the hold's token, of a set all of them with blanks
-between: send the token along to what the lock protects. PYLOK_ADDRESS, PYLOK_CONTEXT and the variables of the flags that were
-given have pylok there talk to the same server in the same way.
+environment are the lock's name and the hold's token, of a set those of all its locks
+with blanks between: send the token along to what the lock protects. PYLOK_ADDRESS,
+PYLOK_CONTEXT and the variables of the flags that were given have pylok there talk to
+the same server in the same way.
 
 When the hold cannot be renewed, because the server cannot be reached, the command
 gets SIGTERM --grace before the hold ends, and SIGKILL before it has ended: nobody
@@ -53,16 +54,18 @@ comes at once and SIGKILL after --grace. The exit code is 4. While the command i
 stopped from the keyboard, the lock is not renewed. Processes that the command leaves
 behind when it ends by itself go on, without the lock.
 
-With --keep-on-failure the hold stays when the command fails, without an end, and its msg
-says which command failed with which code: somebody has to look. With --token it runs
-under a hold that there is, renews it, and leaves it to whoever has taken it. What is asked
-of the holder (pylok ask) is printed, and so is a warning before the hold is lost.
+With --keep-on-failure the hold stays when the command fails, without an end, and its
+msg says which command failed with which code: somebody has to look. With --token the
+command runs under a hold that there is, which is renewed, and left to whoever has
+taken it. What others ask the holder for (pylok ask) is printed, and so is a warning
+before the hold is lost.
 
 ` + wantHelp + `
 
-Before the command runs: 2 for a wrong command line, 3 when the lock is held by
-somebody else, 5 when the server cannot be reached, 126 and 127 for a command that
-cannot be executed or found.
+Before the command runs: 2 for a wrong command line, 3 when the lock cannot be had,
+because it is held, frozen, or waited for by others, 4 when the hold of --token is
+over, 5 when the server cannot be reached, 126 and 127 for a command that cannot be
+executed or found.
 
 ` + dataHelp,
 		Example: `  pylok run lb/server-1 --wait 5m -- ./deploy --canary

@@ -283,6 +283,52 @@ func TestOlderServer(t *testing.T) {
 	run1(t, "--address", address, "may", "view", "a").want(t, exitFailed, "does not know May: it is older than this client")
 }
 
+// older answers as a server does that knows one kind of hold.
+type older struct {
+	pylokv1.UnimplementedLockServiceServer
+	ended chan uint64 // the tokens that come back
+}
+
+func (o older) Lock(_ context.Context, request *pylokv1.LockRequest) (*pylokv1.LockResponse, error) {
+	return &pylokv1.LockResponse{Lock: &pylokv1.Lock{Name: request.GetName(), State: pylokv1.LockState_LOCK_STATE_LOCKED, Token: 7, Holder: request.GetHolder()}}, nil
+}
+
+func (o older) Unlock(_ context.Context, request *pylokv1.UnlockRequest) (*pylokv1.UnlockResponse, error) {
+	o.ended <- request.GetToken()
+	return &pylokv1.UnlockResponse{}, nil
+}
+
+// TestOlderServerGrants: a hold of a kind that was not asked for is given back, and what
+// an older server does not know at all is said so.
+func TestOlderServerGrants(t *testing.T) {
+	server := older{ended: make(chan uint64, 1)}
+	address, _ := serve(t, server)
+	for _, test := range []struct{ args, want string }{
+		{"freeze prod", "does not know tree locks: it is older than this client"},
+		{"lock a --shared", "does not know shared holds: it is older than this client"},
+		{"lock a --ttl 5m --on-expiry keep", "does not know on_expiry KEEP: it is older than this client"},
+		{"run a --shared", "does not know shared holds: it is older than this client"},
+	} {
+		args := append(strings.Fields(test.args), "--address", address)
+		if args[0] == "run" {
+			args = append(args, "--", "true")
+		}
+		got := run1(t, args...)
+		got.want(t, exitFailed, test.want)
+		select {
+		case token := <-server.ended:
+			if token != 7 {
+				t.Errorf("%s: the hold with token %d comes back, want 7", test.args, token)
+			}
+		default:
+			t.Errorf("%s: the hold is not given back", test.args)
+		}
+	}
+	for _, args := range []string{"lock a b", "hand-over a --token 7 --to b", "ask a --msg x", "dismiss a 1 --reason x"} {
+		run1(t, append(strings.Fields(args), "--address", address)...).want(t, exitFailed, "it is older than this client")
+	}
+}
+
 // TestConfigFile: what is wrong in the file is named by its line, and is no matter to a
 // command that does not need the file.
 func TestConfigFile(t *testing.T) {

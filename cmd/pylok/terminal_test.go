@@ -302,6 +302,25 @@ func TestWaitOnATerminal(t *testing.T) {
 	until(t, `"waiters":0`, address, "status", "a", "-o", "json")
 }
 
+// TestWaitForMoreThanOne looks at what somebody sees who waits for a set: what is in the
+// way now, whichever lock of it that is, and whether it has an end.
+func TestWaitForMoreThanOne(t *testing.T) {
+	t.Parallel()
+	root, address, environment := at(t)
+	pylok(t, address, "lock", "prod/web", "--holder", "bob@desk", "--ttl", "30m").want(t, exitDone)
+	pylok(t, address, "lock", "conf", "--shared", "--holder", "reader").want(t, exitDone)
+	waiting := openTerminal(t, root, environment, filepath.Join(programs, "pylok"), "lock", "prod/web", "conf", "--any", "slot-{1..2}", "--wait", "forever", "--holder", "carol@desk")
+	const heading = `waiting for prod/web, conf and any of slot-1 or slot-2, \d+s\x1b\[K\r\n`
+	waiting.shows(heading + `  (by|shared) .*\r\n`)
+	pylok(t, address, "unlock", "conf/_+1", "--holder", "reader").want(t, exitDone)
+	waiting.shows(heading + `  waiters 1 of prod/web\x1b\[K\r\n  holder  bob@desk\x1b\[K\r\n  since   .*\r\n  until   .*\(in (30|29)m.*\r\n`)
+	pylok(t, address, "freeze", "prod", "--holder", "ops", "--msg", "holiday").want(t, exitDone)
+	pylok(t, address, "unlock", "prod/web", "--holder", "bob@desk").want(t, exitDone)
+	waiting.shows(heading + `  waiters 1 of prod/web\x1b\[K\r\n  frozen  a tree above it covers it\x1b\[K\r\n  by      prod\x1b\[K\r\n  holder  ops\x1b\[K\r\n  since   .*\r\n  msg     holiday\x1b\[K\r\n  until   somebody releases it\x1b\[K\r\n`)
+	pylok(t, address, "thaw", "prod", "--holder", "ops").want(t, exitDone)
+	waiting.shows(`\x1b\[Jgot prod/web, conf and any of slot-1 or slot-2 after waiting \d+s\r\nconf  \S+locked(.*\r\n)*prod/web  \S+locked(.*\r\n)*slot-1  \S+locked`)
+}
+
 // TestWaitStoppedAndResized: what is shown to somebody who waits is taken away before
 // the shell has the terminal, and found again in one that has become narrower.
 func TestWaitStoppedAndResized(t *testing.T) {
