@@ -164,7 +164,7 @@ func TestUsageErrors(t *testing.T) {
 		{"run a --grace 0s -- true", "--grace must be more than 0 and at most half of --ttl, which is 15s"},
 		{"run a --ttl 1m --grace 31s -- true", "--grace must be more than 0 and at most half of --ttl, which is 1m"},
 		{"run a --data-file - -- true", "the standard input is the command's"},
-		{"run --any slot-1 slot-2 -- true", "--any slot-1 leaves nothing to choose; put quotes around"},
+		{"run --any slot-1 slot-2 -- true", "--any slot-1 is no choice, beside others: quote the braces"},
 		{"run a --reason x -- true", "--reason is for --through-freeze and --replace-stale here"},
 		{"run a --token 0 -- true", "--token 0 is no hold's"},
 		{"run a b --token 5 -- true", "--token is for one hold; give one name"},

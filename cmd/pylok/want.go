@@ -140,8 +140,6 @@ func (f *wantFlags) read(args []string) (w wanted, err error) {
 			choice.Names = append(choice.Names, words...)
 		}
 		switch {
-		case len(choice.Names) == 1 && len(w.names) > 0: // what a shell makes of --any slot-{1..3}
-			return w, usagef("--any %s is no choice, beside %s: quote the braces, as in --any 'slot-{1..3}', or the shell takes them apart", lock.QuoteShort(text), w.names[0])
 		case len(choice.Names) == 0:
 			return w, usagef("--any %s: give the names to choose from, such as --any 'slot-{1..3}'", lock.QuoteShort(text))
 		case choice.Count == 0 || int(choice.Count) > len(choice.Names):
@@ -154,10 +152,9 @@ func (f *wantFlags) read(args []string) (w wanted, err error) {
 		return w, usagef("give the name of a lock: %s NAME", f.cmd.CommandPath())
 	}
 	for _, choice := range w.choices {
-		// Who means any of several, and has the shell expand the braces, gives all but
-		// the first as names of their own.
+		// What a shell makes of --any slot-{1..3}, which would take all three.
 		if len(choice.GetNames()) == 1 && len(w.names)+len(w.choices) > 1 {
-			return w, usagef("--any %s leaves nothing to choose; put quotes around the names that any will do of, such as --any 'slot-{1..3}'", choice.GetNames()[0])
+			return w, usagef("--any %s is no choice, beside others: quote the braces, as in --any 'slot-{1..3}', or the shell takes them apart", choice.GetNames()[0])
 		}
 	}
 	if w.isSet() && (f.shared || f.replaceStale) {
