@@ -186,7 +186,11 @@ func TestPoolSlotTouched(t *testing.T) {
 // making or its edit on; its removal, or that of the line, thaws.
 func TestFreezeByHand(t *testing.T) {
 	d := start(t, delivered, filepath.Join(t.TempDir(), "root"))
-	isTree := func(l *pylokv1.Lock) bool { return isHeld(l) && l.GetTree() }
+	// The file shows in Status a moment before the server acts upon it.
+	frozen := func(want bool) {
+		t.Helper()
+		awaitStatus(t, d, "prod/web", fmt.Sprintf("frozen: %t", want), func(l *pylokv1.Lock) bool { return want == (l.GetBlockedBy() != nil) })
+	}
 	write := func(text string) {
 		t.Helper()
 		path := d.lockFilePath("prod")
@@ -210,7 +214,7 @@ func TestFreezeByHand(t *testing.T) {
 	}
 	below("before", "")
 	write("msg: holidays\nlock_scope: tree\n")
-	awaitStatus(t, d, "prod", "a tree", isTree)
+	frozen(true)
 	below("frozen", "LOCK_HELD")
 	if got := refusedFor(t, d, &pylokv1.LockRequest{Name: "prod/web", ThroughFreeze: true, Reason: "hot fix"}); got != "" {
 		t.Errorf("through the freeze it was refused for %q", got)
@@ -227,18 +231,20 @@ func TestFreezeByHand(t *testing.T) {
 	if err := <-granted; err != nil {
 		t.Errorf("who waited for the thaw was refused: %v", err)
 	}
+	frozen(false)
 	below("thawed", "")
 	write("msg: not yet\n")
 	awaitStatus(t, d, "prod", "no tree", func(l *pylokv1.Lock) bool { return isHeld(l) && !l.GetTree() })
+	frozen(false)
 	below("held without the line", "")
 	write("msg: now\nlock_scope: tree\n")
-	awaitStatus(t, d, "prod", "a tree", isTree)
+	frozen(true)
 	below("frozen by an edit", "LOCK_HELD")
 	d.kill()
 	d = start(t, delivered, d.root)
 	below("frozen, after a kill", "LOCK_HELD")
 	write("msg: over\n")
-	awaitStatus(t, d, "prod", "no tree", func(l *pylokv1.Lock) bool { return isHeld(l) && !l.GetTree() })
+	frozen(false)
 	below("thawed by an edit", "")
 }
 
