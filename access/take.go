@@ -14,18 +14,49 @@ import (
 //
 // A wait ends when a new access file does not let the caller have the lock any more.
 func (g *Guard) Lock(ctx context.Context, caller lock.Caller, request lock.LockRequest) (lock.Grant, error) {
-	may := func(p *Policy, c lock.Caller) error { return g.mayTake(p, c, &request) }
-	ask := func(ctx context.Context, p *Policy, c lock.Caller) (lock.Grant, error) {
-		request.MayBreak = request.Overwrite && p != nil && p.Allows(c, Break, request.Name)
-		return g.inner.Lock(ctx, c, request)
+	var grant lock.Grant
+	var s sight
+	var err error
+	if request.Wait > 0 {
+		grant, s, err = g.lockInLine(ctx, caller, request)
+	} else {
+		grant, s, err = g.lockNow(ctx, caller, request)
 	}
-	grant, s, err := take(ctx, g, caller, request.Wait > 0, may, ask)
 	if err != nil {
 		return lock.Grant{}, s.refusal(err)
 	}
 	g.recordGrant(s.caller, &request, grant)
 	grant.Lock = s.lock(grant.Lock)
 	return grant, nil
+}
+
+// lockNow is Lock without a wait, which is most of what is asked for.
+func (g *Guard) lockNow(ctx context.Context, caller lock.Caller, request lock.LockRequest) (lock.Grant, sight, error) {
+	p, caller, err := g.control.present(ctx, caller)
+	s := sight{p, caller}
+	if err == nil {
+		err = g.mayTake(p, caller, &request)
+	}
+	if err != nil {
+		return lock.Grant{}, s, err
+	}
+	request.MayBreak = mayBreak(p, caller, &request)
+	grant, err := g.inner.Lock(ctx, caller, request)
+	return grant, s, err
+}
+
+// lockInLine is Lock with a wait.
+func (g *Guard) lockInLine(ctx context.Context, caller lock.Caller, request lock.LockRequest) (lock.Grant, sight, error) {
+	may := func(p *Policy, c lock.Caller) error { return g.mayTake(p, c, &request) }
+	return take(ctx, g, caller, true, may, func(ctx context.Context, p *Policy, c lock.Caller) (lock.Grant, error) {
+		request.MayBreak = mayBreak(p, c, &request)
+		return g.inner.Lock(ctx, c, request)
+	})
+}
+
+// mayBreak reports whether an Overwrite may end the hold of another caller.
+func mayBreak(p *Policy, c lock.Caller, r *lock.LockRequest) bool {
+	return r.Overwrite && p != nil && p.Allows(c, Break, r.Name)
 }
 
 // mayTake returns the refusal of a request for a lock.
