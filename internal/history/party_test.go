@@ -132,9 +132,9 @@ type partySettings struct {
 	guests   int
 	names    []string
 	largest  int           // of the sets
-	kinds    bool          // trees, shared holds and holds to keep besides sets
+	kinds    bool          // trees and shared holds besides sets
 	shared   int           // percent of the demands for one lock, of these; 0: 40
-	keep     int           // percent of the demands for holds to keep; 0: 10
+	keep     int           // percent of the demands for holds to keep
 	late     int           // percent of what holders do is a renewal that is too late
 	endless  bool          // no hold has an end, and those who look see all locks at once
 	disturb  int           // percent of the calls
@@ -199,10 +199,7 @@ func newParty(ctx context.Context, s partySettings, on server) (*party, error) {
 		return nil, err
 	}
 	p.last(ctx, guests, cleaner)
-	if err := p.readHistory(ctx); err != nil {
-		return nil, err
-	}
-	return p, p.end(false)
+	return p, errors.Join(p.readHistory(ctx), p.end(false))
 }
 
 // open starts a server.
@@ -408,9 +405,9 @@ func (g *guest) demand() *demand {
 			d.names = nil
 		}
 	}
-	if g.party.kinds && !d.tree {
-		d.through = g.chance(5)
-		d.keep = g.chance(cmp.Or(g.party.keep, 10))
+	if !d.tree {
+		d.through = g.party.kinds && g.chance(5)
+		d.keep = g.chance(g.party.keep)
 	}
 	if d.ttl = one(g.random, ttls...); g.party.endless {
 		d.ttl = 0

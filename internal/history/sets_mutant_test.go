@@ -186,7 +186,7 @@ func TestPartyCanFail(t *testing.T) {
 			for attempt := range uint64(3 * attempts) {
 				s := partySettings{
 					seed: attempt + 1, duration: 700 * time.Millisecond, guests: 24,
-					names: mixedNames, largest: 6, kinds: true, disturb: 3,
+					names: mixedNames, largest: 6, kinds: true, keep: 10, disturb: 3,
 				}
 				if test.more != nil {
 					test.more(&s)

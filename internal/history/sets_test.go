@@ -120,12 +120,12 @@ var mixedNames = []string{"a", "a/b", "a/b/c", "a/b/d", "a/e", "b", "b/c", "p/1"
 
 // TestSets: guests want up to 64 locks at once.
 func TestSets(t *testing.T) {
-	testParties(t, partySettings{guests: 32, names: numbered("s", 64), largest: 64, disturb: 6})
+	testParties(t, partySettings{guests: 32, names: numbered("s", 64), largest: 64, keep: 10, disturb: 6})
 }
 
 // TestKinds: guests want sets, pools, trees and shared holds.
 func TestKinds(t *testing.T) {
-	testParties(t, partySettings{guests: 32, names: mixedNames, largest: 6, kinds: true, disturb: 6})
+	testParties(t, partySettings{guests: 32, names: mixedNames, largest: 6, kinds: true, keep: 10, disturb: 6})
 }
 
 // testParties holds parties on all kinds of servers.
