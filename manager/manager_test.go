@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -563,6 +564,33 @@ func TestSlowWatch(t *testing.T) {
 		want := []lock.EventType{lock.Reset, lock.Synced, lock.Reset, lock.Locked, lock.Synced}
 		if fmt.Sprint(types) != fmt.Sprint(want) {
 			t.Errorf("the watch yielded %v, want %v", types, want)
+		}
+	})
+}
+
+// endingStore is a store that is closed as its history is asked for.
+type endingStore struct{ lock.Store }
+
+func (endingStore) History(context.Context, lock.HistoryQuery, lock.Revision, int) (lock.HistoryPage, error) {
+	return lock.HistoryPage{}, &lock.Error{Reason: lock.ErrShuttingDown}
+}
+
+// TestRenewAtTheEnd: who renews a hold that is over while the server stops hears of that, and
+// nothing is logged as a fault.
+func TestRenewAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged strings.Builder
+		m := manageWith(t, endingStore{open(t)}, manager.Config{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+		_, err := m.Renew(t.Context(), lock.Caller{}, lock.RenewRequest{Name: nameA, Token: 7, TTL: time.Minute})
+		if !errors.Is(err, lock.ErrShuttingDown) {
+			t.Errorf("Renew: got %v, want %v", err, lock.ErrShuttingDown)
+		}
+		answers, err := m.RenewSet(t.Context(), lock.Caller{}, lock.RenewSetRequest{Holds: []lock.HoldRef{{Name: nameA, Token: 7}}, TTL: time.Minute})
+		if err != nil || !errors.Is(answers[0].Err, lock.ErrShuttingDown) {
+			t.Errorf("RenewSet: got %v, %v, want %v", answers, err, lock.ErrShuttingDown)
+		}
+		if logged.Len() > 0 {
+			t.Errorf("logged %s", &logged)
 		}
 	})
 }

@@ -123,6 +123,8 @@ func (m *Manager) overError(ctx context.Context, name lock.Name, token lock.Toke
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, lock.ErrShuttingDown):
+		return err
 	case err != nil:
 		// The hold is over, and that its holder must be told.
 		m.config.Logger.Error("the history of a hold cannot be read", "name", name, "token", token, "error", err)
