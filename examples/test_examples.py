@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 import pylok
 from tests.daemon import PYTHON_DIRECTORY, DaemonTest
@@ -31,7 +32,8 @@ class Examples(DaemonTest):
 
     def test_go(self) -> None:
         """Go."""
-        self.check(["go", "run", "."], "go")
+        with tempfile.TemporaryDirectory() as config:  # the go command keeps notes there
+            self.check(["go", "run", "."], "go", XDG_CONFIG_HOME=config)
 
     def test_python(self) -> None:
         """Python."""

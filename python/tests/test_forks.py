@@ -29,18 +29,22 @@ SYNC = COMMON + """
 client = pylok.Client()
 watch = client.watch("x")
 assert next(watch).type == pylok.EventType.RESET
+locks = client.acquire_set(["s/1", "s/2"], ttl=30)
 for number in range(int(sys.argv[1])):
     with client.acquire("x", ttl=30) as hold:
         child = os.fork()
         if child == 0:
             with client, watch:
                 refuses(hold.__enter__, hold.check, lambda: hold.lost, hold.wait_lost, hold.release, lambda: hold.update({}))
+                refuses(locks.__enter__, locks.check, locks.wait_lost, locks.release, hold.leave)
                 refuses(lambda: client.lock("y"), lambda: client.acquire("y"), lambda: client.status("x"))
+                refuses(lambda: client.acquire_set(["y"]), lambda: client.adopt("x", hold.token))
                 refuses(client.info, lambda: list(client.list()), lambda: client.unlock("x"))
                 refuses(lambda: next(watch), lambda: client.watch(), pylok.Client)
                 assert hold.token and hold.name == "x"
             watch.close()
-            client.close()
+            locks.__exit__(None, None, None)
+            client.close(release_all=True)
             sys.exit(7)  # through the `with` of the parent
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         hold.check()
@@ -48,6 +52,8 @@ for number in range(int(sys.argv[1])):
     assert not client.status("x").locked
     assert not client.lock("y").token == 0
     client.unlock("y")
+locks.check()
+locks.release()
 assert next(watch).type == pylok.EventType.SYNCED
 watch.close()
 client.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import signal
@@ -11,7 +12,7 @@ import statistics
 import threading
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from types import FrameType
 from typing import Any
@@ -25,6 +26,7 @@ from pylok import connection, errors
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1 import lock_service_pb2_grpc
 from tests.daemon import Daemon, DaemonTest
+from tests.kinds import Loop
 
 PATIENCE = 20.0  # seconds after which a test that waits has failed
 
@@ -362,6 +364,7 @@ class Lossy(lock_service_pb2_grpc.LockServiceServicer):  # type: ignore[misc]
         self.held_by = ""  # the request id
         self.keeps = False  # it, whoever asks
         self.waits: list[float] = []  # as they were asked for
+        self.trees: list[bool] = []
         self.asked = threading.Event()  # for a sign of life
         self.there = threading.Event()  # so that it gives one
         self.there.set()
@@ -372,6 +375,7 @@ class Lossy(lock_service_pb2_grpc.LockServiceServicer):  # type: ignore[misc]
         """Grants the lock, and answers with an error while there is one."""
         self.held_by = self.held_by or request.request_id
         self.waits.append(request.wait.ToTimedelta().total_seconds())
+        self.trees.append(request.tree)
         time.sleep(self.slow)
         if self.answers:
             context.abort(self.answers.pop(0), "no luck")
@@ -525,6 +529,24 @@ class Outcomes(unittest.TestCase):
                 for earlier, later in zip(waits, waits[1:]):
                     self.assertLess(later, earlier - 0.1)
 
+    def test_wait_forever_over_losses(self) -> None:
+        """A wait without an end goes on when the server is back."""
+        for kind in ("sync", "aio"):
+            with self.subTest(kind=kind):
+                self.serve(*[grpc.StatusCode.UNAVAILABLE] * 4)
+                with mock.patch("pylok.connection.PATIENCE", 0.1):
+                    self.take(kind, "lock", wait=math.inf)
+                self.assertEqual(self.service.waits, [0] * 5)
+
+    def test_tree(self) -> None:
+        """What became of a tree is asked as for a tree: that needs another right."""
+        for kind in ("sync", "aio"):
+            with self.subTest(kind=kind):
+                self.serve(grpc.StatusCode.DEADLINE_EXCEEDED)
+                with self.assertRaises(pylok.TimeLimitError):
+                    self.take(kind, "lock", tree=True)
+                self.assertEqual((self.service.trees, self.service.held_by), ([True, True], ""))
+
     def test_patience(self) -> None:
         """A server that was never there is not waited for, however patient the client."""
         begun = time.monotonic()
@@ -567,6 +589,7 @@ class LossySets(Lossy):
         super().__init__(*answers)
         self.broken = False  # one of the two, by others
         self.released: list[Any] = []  # the requests
+        self.lose_unlock = False  # the answer to it
 
     def LockSet(self, request: Any, context: Any) -> Any:
         """Grants the set, and answers with an error while there is one."""
@@ -592,10 +615,20 @@ class LossySets(Lossy):
     def UnlockSet(self, request: Any, context: Any) -> Any:
         """Unlocks all, or nothing where it keeps it."""
         self.released.append(request)
+        if self.lose_unlock:
+            self.lose_unlock, self.held_by = False, ""
+            context.abort(grpc.StatusCode.UNAVAILABLE, "no luck")
+        if not self.held_by:
+            return pb.UnlockSetResponse(
+                answers=[pb.SetAnswer(name=h.name, token=h.token, reason="NOT_LOCKED") for h in request.holds]
+            )
         reason = "PERMISSION_DENIED" if self.keeps else ""
         if not self.keeps:
             self.held_by = ""
-        return pb.UnlockSetResponse(answers=[pb.SetAnswer(name=name, token=7, reason=reason) for name in self.names])
+        return pb.UnlockSetResponse(answers=[
+                pb.SetAnswer(name=name, token=7 + number, reason=reason) for number, name in enumerate(self.names)
+            ]
+        )
 
     def RenewSet(self, request: Any, context: Any) -> Any:
         """Never renews."""
@@ -680,3 +713,38 @@ class SetOutcomes(unittest.TestCase):
                 with self.assertRaises(pylok.LockFileError) as raised:
                     self.take(kind, method)
                 self.assertEqual((raised.exception.request_id, self.service.held_by), ("", ""))
+
+    def clients(self) -> Iterator[Any]:
+        """Yields a client of each kind."""
+        loop = Loop()
+        self.addCleanup(loop.close)
+        for make in (pylok.Client, loop.client):
+            client: Any = make(self.address)
+            self.addCleanup(client.close)
+            yield client
+
+    def test_release(self) -> None:
+        """What cannot be released is told and asked again; what the first sending has
+        released is no loss."""
+        self.serve()
+        for client in self.clients():
+            locks = client.acquire_set(["a", "b"])
+            self.service.keeps = True
+            with self.assertRaises(pylok.PermissionDeniedError):
+                locks.release()
+            self.service.keeps, self.service.lose_unlock = False, True
+            locks.release()
+            self.assertEqual(self.service.held_by, "")
+            locks = client.lock_set(["a", "b"])
+            self.service.lose_unlock = True
+            self.assertEqual([answer.error for answer in client.unlock_set(locks)], [None, None])
+            self.assertIsInstance(client.unlock_set(locks)[0].error, pylok.NotLockedError)
+
+    def test_closed_meanwhile(self) -> None:
+        """What is taken while close releases everything is released too."""
+        self.serve()
+        for client in self.clients():
+            client._kept.close()
+            with self.assertRaisesRegex(pylok.Error, "closed"):
+                client.acquire_set(["a", "b"])
+            self.assertEqual(self.service.held_by, "")

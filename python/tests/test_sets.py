@@ -21,9 +21,14 @@ import grpc
 import pylok
 import pylok.aio
 from pylok import errors
-from pylok.messages import EventCause, EventType, ObstacleKind, OnExpiry
+from pylok.aio.keeper import Keeper as AioKeeper
+from pylok.keeper import Keeper
+from pylok.lease import Lease, now
+from pylok.messages import EventType, ObstacleKind, OnExpiry, event_from_message
+from pylok.position import Position
 from pylok.v1 import lock_service_pb2 as pb
 from pylok.v1 import lock_service_pb2_grpc
+from pylok.wanted import WantedSet
 from tests.daemon import Daemon, DaemonTest
 from tests.kinds import KINDS, Loop
 
@@ -534,3 +539,43 @@ class Doubles(Both):
             hold = client.acquire("x")
             client.close(release_all=True)
             self.assertEqual((hold.token, self.service.held), (7, ""))
+
+
+class Parts(unittest.TestCase):
+    """What the clients are made of."""
+
+    def test_risk(self) -> None:
+        """No renewal takes so long that the warning would be late, and there is one for
+        each trouble."""
+        lease = Lease(30.0, now() - 19, 0.0)
+        self.assertLess(lease.attempt(), 1.1)
+        self.assertFalse(lease.is_at_risk())
+        lease = Lease(30.0, now() - 21, 0.0)
+        self.assertFalse(lease.is_at_risk())
+        self.assertGreater(lease.attempt(), 5)
+        lease.failed()
+        self.assertTrue(lease.is_at_risk())
+        for module, make in (("pylok.keeper", Keeper), ("pylok.aio.keeper", AioKeeper)):
+            with mock.patch(f"{module}.tell") as tell, mock.patch("asyncio.Event"):
+                keeper: Any = make(print)
+                why = pylok.Error("no answer")
+                hold = mock.Mock(_lease=lease, _failure=why)
+                hold._stop.is_set.return_value = hold._is_over.return_value = False
+                keeper._warn([hold])
+                keeper._warn([hold])
+                tell.assert_called_once_with(print, hold, why)
+                keeper._warn([])  # all is renewed
+                keeper._warn([hold])
+                self.assertEqual(tell.call_count, 2)
+
+    def test_position(self) -> None:
+        """What is asked is no place to go on from."""
+        position = Position(5)
+        position.passed(event_from_message(pb.Event(type=pb.EVENT_TYPE_ASKED)))
+        self.assertEqual(position.after_revision, 5)
+
+    def test_probes(self) -> None:
+        """A set that is all of choices may have any of the first."""
+        for names, asked in ((["a", "b"], ["a"]), ([], ["c", "d"])):
+            request = pb.LockSetRequest(names=names, choices=[pb.Choice(names=["c", "d"])])
+            self.assertEqual([probe.name for _, probe in WantedSet(request).probes()], asked)
