@@ -8,8 +8,8 @@ import (
 )
 
 // delivery is a grant on the way to the callers who waited for it, by the token of its first
-// hold. A request that was sent
-// more than once has one grant, which stands as soon as one of its callers has been told.
+// hold. A request that was sent more than once has one grant, which stands as soon as one of
+// its callers has been told.
 type delivery struct {
 	open int  // callers of whom it is not known yet whether they can be told
 	told bool // one of them, or another, has it
@@ -33,10 +33,7 @@ func (m *Manager) tell(ctx context.Context, locks []lock.Lock, actor string, con
 	if m.delivered(locks, actor, err == nil) {
 		return err
 	}
-	for _, l := range locks {
-		err = errors.Join(err, m.giveBack(l))
-	}
-	return err
+	return errors.Join(err, m.giveBack(locks))
 }
 
 // delivered notes whether one caller has been told of a grant. It reports false if that
@@ -59,14 +56,16 @@ func (m *Manager) delivered(locks []lock.Lock, actor string, told bool) bool {
 	return d.told
 }
 
-// giveBack ends a hold that nobody could be told of, and hands the lock on; later, where
-// the store cannot do it for now.
-func (m *Manager) giveBack(l lock.Lock) error {
-	err := m.undoAgain(l)
+// giveBack ends holds that nobody could be told of, and hands the locks on; later, where the
+// store cannot do it for now.
+func (m *Manager) giveBack(locks []lock.Lock) error {
+	err := m.undoAgain(locks...)
 	if err != nil && mayPass(err) {
-		m.undoLater(l, err)
+		m.undoLater(locks, err)
 		return err
 	}
-	m.adopt(l.Token)
+	for _, l := range locks {
+		m.adopt(l.Token)
+	}
 	return err
 }

@@ -96,7 +96,7 @@ func (m *Manager) grantOrQueue(ctx context.Context, q *queue, caller lock.Caller
 				continue
 			}
 			if err == nil && ctx.Err() != nil {
-				err = m.undo(ctx, q, l, caller.Actor(l.Holder))
+				err = m.undo(ctx, q.alone, []lock.Lock{l}, caller.Actor(l.Holder))
 				m.handOverSoon(q)
 			}
 			if err != nil {
@@ -471,6 +471,9 @@ func (m *Manager) grant(ctx context.Context, q *queue, caller lock.Caller, reque
 		}
 	}
 	events, err := m.commit(ctx, q.alone, nil, guards, change)
+	if q.late != nil {
+		q.late.untold = true
+	}
 	if err != nil {
 		return lock.Lock{}, err
 	}
@@ -516,11 +519,10 @@ func (m *Manager) grantNext(q *queue) (held bool, notNow error) {
 		switch {
 		case q.late != nil:
 			return false, stuck(q.name)
+		case !staysInLine(w, err) && m.answer(queues, w, locks, err):
+			return true, nil
 		case forNow(err):
 			return false, err
-		case staysInLine(err):
-		case m.answer(queues, w, locks, err):
-			return true, nil
 		}
 	}
 	return false, nil
@@ -597,9 +599,7 @@ func (m *Manager) grantsOf(queues []*queue, w *waiter) (changes []lock.Change, g
 func (m *Manager) answer(queues []*queue, w *waiter, locks []lock.Lock, err error) bool {
 	callers := m.decide(w)
 	if callers == 0 && err == nil {
-		for _, l := range locks {
-			err = errors.Join(err, m.undo(w.calls[0].ctx, queueOf(queues, l.Name), l, w.caller.Actor(l.Holder)))
-		}
+		err = m.undo(w.calls[0].ctx, queues, locks, w.caller.Actor(w.request.Holder))
 	}
 	a := answer{err: err}
 	if err == nil {

@@ -11,6 +11,7 @@ type lateCommit struct {
 	pending *lock.PendingError
 	changes []lock.Change
 	waiter  *waiter  // for whom the grants are; nil: nobody waits
+	untold  bool     // it grants a lock to somebody who does not wait, and so is not told of it
 	queues  []*queue // that are held until it is finished
 }
 
@@ -60,16 +61,14 @@ func (m *Manager) finish(late *lateCommit) {
 	}
 	if w := late.waiter; w != nil {
 		if late.changes[0].Type == lock.Unlocked {
-			err = inHandOver(err)
+			err = inHandOver(w, err)
 		}
 		m.keepPlace(w, err)
-		if !staysInLine(err) {
+		if !staysInLine(w, err) {
 			m.answer(late.queues, w, granted, err)
 		}
-	} else if late.changes[0].Type == lock.Locked && err == nil {
-		for _, l := range granted {
-			_ = m.undo(context.Background(), queueOf(late.queues, l.Name), l, late.changes[0].Actor) // logged, and tried again
-		}
+	} else if late.untold && err == nil {
+		_ = m.undo(context.Background(), late.queues, granted, late.changes[0].Actor) // logged, and tried again
 	}
 	for _, q := range late.queues {
 		m.grantNext(q)

@@ -129,7 +129,8 @@ func (m *Manager) standLocked(w *waiter) {
 }
 
 // removeLocked takes a waiter out of all its lines, for good. The caller must hold mu, and
-// walk over its queues afterwards, for those behind it.
+// walk over its queues afterwards, for those behind it, unless a call does that which
+// withdraws.
 func (m *Manager) removeLocked(w *waiter) {
 	for _, s := range w.spots {
 		q := s.queue
@@ -163,16 +164,16 @@ func (m *Manager) withdraw(c *call) bool {
 		m.mu.Unlock()
 		return false
 	}
-	left := false
 	if !w.gone {
 		w.calls = slices.DeleteFunc(w.calls, func(other *call) bool { return other == c })
-		if left = len(w.calls) == 0; left {
+		if len(w.calls) == 0 {
 			w.gone = true
 			m.removeLocked(w)
 		}
 	}
+	gone := w.gone // now, or found to be by who looked at one of its lines alone
 	m.mu.Unlock()
-	if left {
+	if gone {
 		m.walk(w.queues()...)
 	}
 	return true
@@ -291,21 +292,23 @@ func (m *Manager) notNow(q *queue) error {
 // keepPlace has a waiter who was to be granted the lock keep the place, if the outcome of
 // that says that it is to be tried again.
 func (m *Manager) keepPlace(w *waiter, outcome error) {
-	if forNow(outcome) {
+	if forNow(outcome) && !w.once {
 		m.tryLater(w, outcome)
 	} else {
 		m.mu.Lock()
 		w.again.cause, w.again.pause = nil, 0
 		m.mu.Unlock()
 	}
-	if staysInLine(outcome) {
+	if staysInLine(w, outcome) {
 		m.putBack(w)
 	}
 }
 
-// staysInLine reports whether a waiter keeps the place after a grant that came to
-// nothing: others were faster, or the store cannot make it for now.
-func staysInLine(err error) bool { return errors.Is(err, lock.ErrConflict) || forNow(err) }
+// staysInLine reports whether a waiter keeps the place after a grant that came to nothing:
+// others were faster, or the store cannot make it for now, and the waiter has time.
+func staysInLine(w *waiter, err error) bool {
+	return errors.Is(err, lock.ErrConflict) || forNow(err) && !w.once
+}
 
 // tryLater has a grant tried again after a pause, which grows from try to try, because for
 // now the store cannot make it.

@@ -243,6 +243,11 @@ func (m *Manager) catchUp(ctx context.Context) (lock.Revision, error) {
 			delete(m.shared, base)
 		}
 	}
+	for name, a := range m.asked {
+		if m.heldLocked(name).Token != a.token {
+			delete(m.asked, name)
+		}
+	}
 	m.countSpecialLocked()
 	return revision, nil
 }
@@ -329,14 +334,19 @@ var errCommitLimit = fmt.Errorf("it took longer than %v", commitLimit)
 
 // commit commits changes, which goes on although the caller leaves; those that grant a lock
 // are for a waiter, if there is one. Where the store is still at it after commitLimit, the
-// first queue gets a late commit: who holds them has to leave them without doing anything
-// else. The caller must hold the queues.
+// first queue gets a late commit, and until they have been passed on no other is made for
+// any of them. The caller must hold the queues.
 func (m *Manager) commit(ctx context.Context, queues []*queue, w *waiter, guards []lock.Guard, changes ...lock.Change) ([]lock.Event, error) {
+	for _, q := range queues {
+		if q.late != nil {
+			return nil, stuck(q.name)
+		}
+	}
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), commitLimit, errCommitLimit)
 	defer cancel()
 	events, err := m.store.Commit(ctx, changes, guards...)
 	if pending, ok := errors.AsType[*lock.PendingError](err); ok {
-		queues[0].late = &lateCommit{pending, changes, w, queues}
+		queues[0].late = &lateCommit{pending: pending, changes: changes, waiter: w, queues: queues}
 	}
 	return events, err
 }

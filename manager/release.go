@@ -197,7 +197,7 @@ func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock
 	case errors.Is(err, lock.ErrConflict), q.isLateFor(w):
 		return lock.Event{}, lock.Lock{}, err
 	case isRefused(err): // it may have been for the grant's sake
-		outcome = inHandOver(err)
+		outcome = inHandOver(w, err)
 		event, err := m.end(ctx, q, l, change)
 		return event, lock.Lock{}, err
 	default:
@@ -212,10 +212,10 @@ func (m *Manager) handOver(ctx context.Context, q *queue, w *waiter, l lock.Lock
 	return events[0], next, nil
 }
 
-// inHandOver returns what the outcome of a hand-over means for the grant in it: a refusal
-// may have been for the sake of the end, so that the grant is to be tried again.
-func inHandOver(err error) error {
-	if isRefused(err) && !forNow(err) {
+// inHandOver returns what the outcome of a hand-over means for the grant in it to a waiter: a
+// refusal may have been for the sake of the end, so that the grant is to be tried again.
+func inHandOver(w *waiter, err error) error {
+	if isRefused(err) && (w.once || !forNow(err)) {
 		return lock.ErrConflict
 	}
 	return err

@@ -167,10 +167,10 @@ func (m *Manager) setAgain(ctx context.Context, caller lock.Caller, r *lock.SetR
 	case size != wanted:
 		return nil, lock.Invalid("request_id", fmt.Sprintf("the request %s was granted %d locks, and is sent again for %d; give each request an id of its own", lock.QuoteShort(r.RequestID), size, wanted))
 	case len(stand) < size && m.areUntold(stand):
+		if err := m.endUntold(ctx, locked, stand, caller.Actor(r.Holder)); err != nil {
+			return nil, err
+		}
 		for _, l := range stand { // the others are given back already
-			if err := m.undo(ctx, queueOf(locked, l.Name), l, caller.Actor(l.Holder)); err != nil {
-				return nil, err
-			}
 			m.adopt(l.Token)
 		}
 		return nil, nil

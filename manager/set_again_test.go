@@ -125,6 +125,7 @@ func TestSetAgainHalfGivenBack(t *testing.T) {
 			t.Fatalf("the first sending: %v, want %v", err, errGone)
 		}
 		request.Confirm = nil
+		time.Sleep(time.Second) // until each has been tried to be ended by itself
 		if _, err := m.LockSet(t.Context(), lock.Caller{}, request); !errors.Is(err, lock.ErrReadOnly) {
 			t.Errorf("while the store cannot end what is left: %v, want %v", err, lock.ErrReadOnly)
 		}

@@ -358,7 +358,7 @@ func (m *Manager) makeGrants(g granted) {
 	}()
 	var err error
 	for i, w := range g.waiters {
-		if staysInLine(err) || g.queues[0].late != nil || m.running.Err() != nil {
+		if i > 0 && staysInLine(g.waiters[i-1], err) || g.queues[0].late != nil || m.running.Err() != nil {
 			for _, w := range g.waiters[i:] { // none goes before one who stays in line
 				m.putBack(w)
 			}
@@ -366,7 +366,7 @@ func (m *Manager) makeGrants(g granted) {
 		}
 		var locks []lock.Lock
 		locks, err = m.grantAll(g.queues, w)
-		if !staysInLine(err) && !g.queues[0].isLateFor(w) {
+		if !staysInLine(w, err) && !g.queues[0].isLateFor(w) {
 			m.answer(g.queues, w, locks, err)
 		}
 	}
