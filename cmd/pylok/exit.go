@@ -71,7 +71,7 @@ func (p *program) explain(err error) (code int, text string) {
 		return code, text + "\n" + mayBeLocked(unknown)
 	}
 	if refusal, ok := errors.AsType[*lock.Error](err); ok {
-		return refusalCode(refusal.Reason), refusal.Message + p.howToProve(refusal.Reason)
+		return refusalCode(refusal.Reason), printable(refusal.Message) + p.howToProve(refusal.Reason)
 	}
 	if unreachable, ok := errors.AsType[*client.UnreachableError](err); ok {
 		if text := p.explainTLS(err); text != "" {

@@ -92,7 +92,7 @@ and a --reason.
 			request.Expiry = &pylokv1.LockRequest_ExpireTime{ExpireTime: expireTime}
 		}
 		var response *pylokv1.LockResponse
-		w := wanted{names: []string{request.GetName()}}
+		w := wanted{names: []string{request.GetName()}, command: "pylok freeze"}
 		ask := func(limit time.Duration) (err error) {
 			ctx, cancel := p.withTimeout(ctx, limit)
 			defer cancel()

@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -230,11 +230,11 @@ func (p *program) explainHeld(err error, w wanted, waited time.Duration) error {
 		return err
 	}
 	if refusal.Lock == nil || refusal.Lock.Name.IsZero() { // one that the caller may not view
-		return &exitError{exitHeld, refusal.Message}
+		return &exitError{exitHeld, printable(refusal.Message)}
 	}
 	l, name := *refusal.Lock, w.inTheWayOf(*refusal.Lock)
 	if name == "" {
-		return &exitError{exitHeld, refusal.Message} // the server says it best
+		return &exitError{exitHeld, printable(refusal.Message)} // the server says it best
 	}
 	after, rows := "", ""
 	if l.Held() {
@@ -246,7 +246,7 @@ func (p *program) explainHeld(err error, w wanted, waited time.Duration) error {
 	case waited > 0 && waited != lock.WaitForever && !w.refuseManual: // that may refuse at any time
 		after = ", still after waiting " + formatDuration(waited)
 	}
-	wait := [2]string{"wait for it", "pylok lock " + name + " --wait 5m"}
+	wait := [2]string{"wait for it", cmp.Or(w.command, "pylok lock") + " " + name + " --wait 5m"}
 	if w.isSet() {
 		wait = [2]string{"wait for all", "--wait 5m"}
 		if _, others, ok := strings.Cut(refusal.Message, "; also in the way: "); ok { // for the person to read, as the server has it
@@ -283,11 +283,7 @@ func (p *program) explainHeld(err error, w wanted, waited time.Duration) error {
 // inTheWayOf returns which of the wanted names a lock is in the way of; empty: it does not
 // say so itself.
 func (w wanted) inTheWayOf(l lock.Lock) string {
-	names := slices.Clone(w.names)
-	for _, c := range w.choices {
-		names = append(names, c.GetNames()...)
-	}
-	for _, text := range names {
+	for _, text := range w.all() {
 		name, err := lock.ParseName(text)
 		if err == nil && (name == l.Name || l.Tree && l.Name.Covers(name) || l.Shared() && l.Name.Base() == name) {
 			return text

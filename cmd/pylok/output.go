@@ -181,6 +181,20 @@ func printable(text string) string {
 	return escapeUnless(text, unicode.IsPrint)
 }
 
+// printableErrors is printable for an error, or a line for each that is joined in it: the
+// words of others in one make no line of their own.
+func printableErrors(err error) string {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return printable(err.Error())
+	}
+	var lines []string
+	for _, err := range joined.Unwrap() {
+		lines = append(lines, printableErrors(err))
+	}
+	return strings.Join(lines, "\n")
+}
+
 // printableLines is printable for text of several lines.
 func printableLines(text string) string {
 	return escapeUnless(text, func(r rune) bool { return r == '\n' || unicode.IsPrint(r) })

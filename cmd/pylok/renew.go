@@ -102,7 +102,7 @@ func (p *program) renewSet(ctx context.Context, c *client.Client, holds []lock.H
 		if answer.GetReason() == "" {
 			kept = append(kept, answer.GetLock())
 		} else if lost == nil {
-			lost = &exitError{exitNotHeld, answer.GetMessage()}
+			lost = &exitError{exitNotHeld, printable(answer.GetMessage())}
 		}
 	}
 	if err := p.print(response, nil, func(s style) string { return s.lockBlocks(kept) }); err != nil {

@@ -354,7 +354,7 @@ func (r *runner) acquire(ctx context.Context, leave context.CancelCauseFunc, wai
 		return &exitError{failureCode(ctx), mayBeLocked(err)}
 	}
 	if lost, ok := errors.AsType[*client.LostError](err); ok { // a hold that there was
-		return &exitError{exitNotHeld, lost.Error()}
+		return &exitError{exitNotHeld, printableErrors(lost)}
 	}
 	return r.explainHeld(err, r.wanted, wait)
 }
@@ -418,7 +418,7 @@ func (r *runner) execute() (code int, err error) {
 	signal.Notify(r.signals, syscall.SIGTSTP)
 
 	if err := r.hold.Err(); err != nil {
-		return 0, &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command was not started", err)}
+		return 0, &exitError{exitNotHeld, printableErrors(err) + "\nthe command was not started"}
 	}
 	environment := exec.Cmd{Env: append(os.Environ(),
 		nameVariable+"="+r.names(),
@@ -528,7 +528,7 @@ func (r *runner) checkLock() {
 	if err == nil {
 		err = r.group.signal(syscall.SIGCONT) // what is stopped would not see it
 	}
-	r.say("pylok: %v\nstopping the command", r.lost)
+	r.say("pylok: %s\nstopping the command", printableErrors(r.lost))
 	r.complain(err)
 }
 
@@ -607,7 +607,7 @@ func (r *runner) goOn() error { return r.group.goOn() }
 // complain says what could not be done to the command.
 func (r *runner) complain(err error) {
 	if err != nil {
-		r.say("pylok: %v", err)
+		r.say("pylok: %s", printableErrors(err))
 	}
 }
 
@@ -618,7 +618,7 @@ func (r *runner) release(code int, err error) error {
 		if r.lost != nil {
 			return &exitError{exitNotHeld, ""} // checkLock has said why
 		}
-		return &exitError{exitNotHeld, fmt.Sprintf("%v\nthe command may have ended without it, with exit code %d", lost, code)}
+		return &exitError{exitNotHeld, fmt.Sprintf("%s\nthe command may have ended without it, with exit code %d", printableErrors(lost), code)}
 	}
 	keeps := r.keepOnFailure && (code != 0 || err != nil)
 	if keeps || r.token != 0 { // whoever has taken it releases it

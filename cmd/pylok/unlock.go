@@ -268,7 +268,7 @@ func (p *program) explainNotHeld(err error, name string, token uint64, holder st
 	sameHold := l.Token == lock.Token(token) || token == 0 && l.Holder == holder
 	follow := [2]string{"follow it", "pylok watch " + name}
 	if refusal, ok := errors.AsType[*lock.Error](err); ok && l.Caller != "" && sameHold {
-		return refusedHold(exitNotHeld, refusal.Message, facts, follow, breakIt(l)) // no token makes it the caller's
+		return refusedHold(exitNotHeld, printable(refusal.Message), facts, follow, breakIt(l)) // no token makes it the caller's
 	}
 	if token != 0 {
 		problem := fmt.Sprintf("the hold with token %d is over; %s is now held with token %d", token, name, l.Token)

@@ -31,9 +31,9 @@ func (p *program) take(ctx context.Context, c *client.Client, w wanted, wait tim
 	err = ask(wait)
 	line.close()
 	switch refusal, ok := errors.AsType[*lock.Error](err); {
-	case ok && refusal.Reason == lock.ErrLockHeld && refusal.Lock != nil && time.Since(line.since) < wait:
+	case ok && refusal.Reason == lock.ErrLockHeld && refusal.Lock != nil && time.Since(line.since) < wait && !(w.refuseManual && refusal.Lock.Manual()):
 		// Not for the time, so the server says why, such as who put it out of the line.
-		return refusedHold(exitHeld, refusal.Message, p.style().facts(w.first(), *refusal.Lock))
+		return refusedHold(exitHeld, printable(refusal.Message), p.style().facts(w.first(), *refusal.Lock))
 	case err == nil:
 		p.say("got %s after waiting %s", w.what(), roughly(time.Since(line.since)))
 	}

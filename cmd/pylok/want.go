@@ -61,6 +61,7 @@ type wanted struct {
 	names        []string
 	choices      []*pylokv1.Choice
 	refuseManual bool
+	command      string // that takes it, such as pylok freeze; empty: pylok lock
 }
 
 // isSet reports whether it takes a LockSet.
