@@ -82,6 +82,12 @@ func (m *Manager) standBehindLocked(w *waiter, q *queue) {
 // or one that is about to be; nil: nothing does. A request that has no place yet comes
 // after all others; w is nil then, or its place 0. The caller must hold mu.
 func (m *Manager) coverLocked(w *waiter, name lock.Name) *lock.Obstacle {
+	return m.coverByLocked(w, name, m.heldLocked)
+}
+
+// coverByLocked is coverLocked where held returns the locks above as they stand. The caller
+// must hold mu.
+func (m *Manager) coverByLocked(w *waiter, name lock.Name, held func(lock.Name) lock.Lock) *lock.Obstacle {
 	if len(m.scopes) == 0 || w != nil && w.request.ThroughFreeze {
 		return nil
 	}
@@ -90,18 +96,48 @@ func (m *Manager) coverLocked(w *waiter, name lock.Name) *lock.Obstacle {
 		if s == nil {
 			continue
 		}
-		if l := m.heldLocked(above); l.Tree {
+		if l := held(above); l.Tree {
 			return &lock.Obstacle{Kind: lock.ByTree, Lock: l}
 		}
 		for _, t := range s.closing {
 			if t != w && !t.gone && (w == nil || w.place == 0 || t.place < w.place || t.passes(w)) {
-				d := describeWaiter(t)
-				d.Names = []lock.Name{above} // it waits for another lock than this one
-				return &lock.Obstacle{Kind: lock.ByWaiter, Waiter: d}
+				return aboutToCover(t)
 			}
 		}
 	}
 	return nil
+}
+
+// aboutToCover is the obstacle that a request for a tree is for those below. The caller must
+// hold mu.
+func aboutToCover(t *waiter) *lock.Obstacle {
+	d := describeWaiter(t)
+	d.Names = []lock.Name{t.request.Name} // it waits for another lock than they do
+	return &lock.Obstacle{Kind: lock.ByWaiter, Waiter: d}
+}
+
+// cover is coverLocked for a waiter of the walk. What covers does so for all whom the walk
+// looks at: if it ended for the younger ones among them alone, they would overtake the older.
+func (k *walk) cover(w *waiter, name lock.Name) *lock.Obstacle {
+	if w.request.ThroughFreeze {
+		return nil
+	}
+	for _, t := range k.left {
+		if t.request.Name.Covers(name) && (t.place < w.place || t.passes(w)) {
+			return aboutToCover(t)
+		}
+	}
+	return k.m.coverByLocked(w, name, func(above lock.Name) lock.Lock {
+		l, known := k.above[above]
+		if !known {
+			l = k.m.heldLocked(above)
+			if k.above == nil {
+				k.above = make(map[lock.Name]lock.Lock)
+			}
+			k.above[above] = l
+		}
+		return l
+	})
 }
 
 // isDrainingLocked reports whether somebody with a lower place than a waiter waits for a lock
@@ -125,10 +161,10 @@ func (t *waiter) passes(w *waiter) bool {
 	return !t.request.Drain && !(w.closes() && w.barrier != nil)
 }
 
-// isPassedLocked reports whether a lock is covered by nothing but trees that are about to be
-// granted and pass a waiter. The caller must hold mu.
-func (m *Manager) isPassedLocked(w *waiter, name lock.Name) bool {
-	cover := m.coverLocked(w, name)
+// isPassed reports whether a lock is covered by nothing but trees that are about to be
+// granted and pass a waiter.
+func (k *walk) isPassed(w *waiter, name lock.Name) bool {
+	cover := k.cover(w, name)
 	return cover != nil && cover.Kind == lock.ByWaiter && cover.Waiter.Place > w.place
 }
 

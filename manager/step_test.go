@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -922,6 +923,68 @@ func TestThroughBesideDrain(t *testing.T) {
 		synctest.Wait()
 		if err := errors.Join(errs[:]...); err != nil || tree.Lock.Token == 0 || tree.Lock.Token > through.Lock.Token {
 			t.Errorf("got the tree with token %d, and the lock below with token %d, %v; want the tree first", tree.Lock.Token, through.Lock.Token, err)
+		}
+	})
+}
+
+// vanishing is a store in which a lock ends after it was looked at so many times more.
+type vanishing struct {
+	lock.Store
+	name  lock.Name
+	looks atomic.Int32
+}
+
+// Get implements lock.Store.
+func (s *vanishing) Get(ctx context.Context, name lock.Name) (lock.Lock, error) {
+	l, err := s.Store.Get(ctx, name)
+	if name == s.name && err == nil && s.looks.Add(-1) == 0 {
+		if _, err := s.Store.Commit(ctx, []lock.Change{{Type: lock.Unlocked, Cause: lock.File, Prev: l.Revision, Lock: l}}); err != nil {
+			return l, err
+		}
+	}
+	return l, err
+}
+
+// TestTreeEndsInWalk: where a tree ends while those below it are looked at, the first of them
+// is granted the lock.
+func TestTreeEndsInWalk(t *testing.T) {
+	for looks := range int32(12) {
+		testTreeEndsInWalk(t, looks+1)
+	}
+}
+
+func testTreeEndsInWalk(t *testing.T, looks int32) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &vanishing{Store: open(t), name: lock.MustParseName("a")}
+		m := manage(t, store)
+		below := lock.MustParseName("a/b")
+		mustLock(t, m, lock.LockRequest{Name: store.name, Tree: true})
+		order := make(chan int, 3)
+		ask := func(i int) {
+			go func() {
+				grant, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: below, Wait: time.Hour})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				order <- i
+				if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: below, Token: grant.Lock.Token}); err != nil {
+					t.Error(err)
+				}
+			}()
+			synctest.Wait()
+		}
+		ask(1)
+		ask(2)
+		store.looks.Store(looks)
+		ask(3)
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: store.name, Force: true, Reason: "at last"}); err != nil && !errors.Is(err, lock.ErrNotLocked) {
+			t.Error(err)
+		}
+		for want := range 3 {
+			if got := <-order; got != want+1 {
+				t.Errorf("after %d looks at the tree request %d was granted the lock as number %d", looks, got, want+1)
+			}
 		}
 	})
 }

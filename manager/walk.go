@@ -29,6 +29,8 @@ type walk struct {
 	visited map[*waiter]bool
 	grants  []granted
 	refused []*waiter
+	above   map[lock.Name]lock.Lock // names above that were looked at, as they stood
+	left    []*waiter               // those that covered others, and have been found to be gone
 }
 
 // granted is a waiter and the queues of what it is granted, which the walk holds for it.
@@ -173,6 +175,9 @@ func (k *walk) visit(w *waiter) {
 	}
 	if !isThere {
 		w.gone = true
+		if w.barrier != nil {
+			k.left = append(k.left, w)
+		}
 		k.m.removeLocked(w)
 	}
 }
@@ -184,7 +189,7 @@ func (k *walk) grantOrClaim(w *waiter) {
 	for _, q := range w.all {
 		l := k.lanes[q]
 		switch {
-		case k.m.coverLocked(w, q.name) != nil: // it keeps nothing: nobody else can have it either, but through the freeze
+		case k.cover(w, q.name) != nil: // it keeps nothing: nobody else can have it either, but through the freeze
 			k.m.standBehindLocked(w, q)
 			missing, refused = true, true
 			continue
@@ -213,9 +218,9 @@ func (k *walk) grantOrClaim(w *waiter) {
 				k.m.standBehindLocked(w, q)
 				busy++
 			case !l.open || l.claimed || l.shared > 0:
-			case k.m.coverLocked(w, q.name) != nil:
+			case k.cover(w, q.name) != nil:
 				k.m.standBehindLocked(w, q)
-				if free < c.count && k.m.isPassedLocked(w, q.name) { // for now it keeps this one, for the tree may come to nothing
+				if free < c.count && k.isPassed(w, q.name) { // for now it keeps this one, for the tree may come to nothing
 					missing = true
 					free++
 					claim = append(claim, l)
@@ -232,7 +237,7 @@ func (k *walk) grantOrClaim(w *waiter) {
 		}
 		for _, q := range c.queues { // what has shared holds it keeps too, or readers would come for ever
 			l := k.lanes[q]
-			if sure < c.count && l.open && !l.claimed && l.shared > 0 && k.m.coverLocked(w, q.name) == nil {
+			if sure < c.count && l.open && !l.claimed && l.shared > 0 && k.cover(w, q.name) == nil {
 				sure++
 				claim = append(claim, l)
 			}
