@@ -23,13 +23,14 @@ import (
 
 var interrupts = flag.Int("interrupts", 20, "how many times pylok lock and pylok run are each interrupted at about the grant")
 
-// keepAnswer returns an interceptor for a server that carries out a Lock, says so on
-// granted, and keeps the answer until the caller has gone. It does so once.
+// keepAnswer returns an interceptor for a server that carries out a Lock or LockSet, says so
+// on granted, and keeps the answer until the caller has gone. It does so once.
 func keepAnswer(granted chan<- struct{}) grpc.UnaryServerInterceptor {
 	var once atomic.Bool
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		response, err := handle(ctx, request)
-		if err != nil || !strings.HasSuffix(info.FullMethod, "/Lock") || once.Swap(true) {
+		takes := strings.HasSuffix(info.FullMethod, "/Lock") || strings.HasSuffix(info.FullMethod, "/LockSet")
+		if err != nil || !takes || once.Swap(true) {
 			return response, err
 		}
 		close(granted)
@@ -51,6 +52,16 @@ func TestInterruptedAtTheGrant(t *testing.T) {
 		{"run x --wait 1h -- true", 130},
 		{"lock x --timeout 100ms", exitFailed},
 		{"run x --timeout 100ms -- true", exitFailed},
+		{"lock x y", 130},
+		{"lock x y --wait 1h", 130},
+		{"run x y --any {a,b} -- true", 130},
+		{"run x y --any {a,b} --wait 1h -- true", 130},
+		{"lock x y --timeout 100ms", exitFailed},
+		{"run x y --timeout 100ms -- true", exitFailed},
+		{"lock x --shared", 130},
+		{"run x --shared --wait 1h -- true", 130},
+		{"freeze x", 130},
+		{"freeze x --drain --wait 1h", 130},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			store := memstore.New(memstore.Config{})
@@ -96,8 +107,12 @@ func TestInterruptedAtTheGrant(t *testing.T) {
 			if got := <-code; got != test.code || stdout.Len() > 0 {
 				t.Errorf("exit code %d, want %d; stdout %q, stderr %q", got, test.code, stdout.String(), stderr.String())
 			}
-			if l, err := manager.Status(t.Context(), lock.Caller{}, x); err != nil || l.Held() {
-				t.Errorf("x is held with token %d (%v); want it free", l.Token, err)
+			held, _, _, err := manager.List(t.Context(), lock.Caller{}, lock.Pattern{}, lock.Name{}, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range held {
+				t.Errorf("%s is held with token %d; want nothing held", l.Name, l.Token)
 			}
 		})
 	}
@@ -114,8 +129,8 @@ func TestInterruptedAnyTime(t *testing.T) {
 	}
 	defer c.Close()
 	path := filepath.Join(programs, "pylok")
-	for _, args := range [][]string{{"lock", "x"}, {"run", "x", "--ttl", "1h", "--", "true"}} {
-		t.Run(args[0], func(t *testing.T) {
+	for _, args := range [][]string{{"lock", "x"}, {"run", "x", "--ttl", "1h", "--", "true"}, {"lock", "x", "y"}} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			attempt := func(interruptAfter time.Duration) (code int, told bool) {
 				t.Helper()
 				p, err := start("pylok", root, environment, path, args...)

@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -190,19 +192,12 @@ const giveBackWithin = 5 * time.Second
 func (p *program) giveBack(ctx context.Context, c *client.Client, locks []*pylokv1.Lock, err error) error {
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackWithin)
 	defer cancel()
-	for _, l := range locks {
-		name, nameErr := lock.ParseName(l.GetName())
-		if nameErr != nil {
-			return errors.Join(err, nameErr)
+	if stay, failed := releaseUntold(release, c, locks); failed != nil {
+		is, it := "is", "it"
+		if len(stay) > 1 {
+			is, it = "are", "they"
 		}
-		_, failed := c.Unlock(release, lock.UnlockRequest{
-			Name:   name,
-			Token:  lock.Token(l.GetToken()),
-			Reason: "the grant could not be told to who asked for it",
-		})
-		if failed != nil && !errors.Is(failed, lock.ErrNotHolder) && !errors.Is(failed, lock.ErrNotLocked) {
-			return &exitError{failureCode(ctx), fmt.Sprintf("%s is locked with token %d, nobody was told, and it cannot be released: %v", name, l.GetToken(), failed)}
-		}
+		return &exitError{failureCode(ctx), fmt.Sprintf("%s %s locked with token %s, nobody was told, and %s cannot be released: %v", lockNames(stay), is, lockTokens(stay), it, failed)}
 	}
 	if ctx.Err() != nil {
 		return err
@@ -214,6 +209,42 @@ func (p *program) giveBack(ctx context.Context, c *client.Client, locks []*pylok
 	return &exitError{exitFailed, fmt.Sprintf("%s %s granted, but that cannot be told: %v; %s released again", lockNames(locks), was, err, is)}
 }
 
+// releaseUntold releases locks in one step, and returns those that may stay locked and why.
+func releaseUntold(ctx context.Context, c *client.Client, locks []*pylokv1.Lock) (stay []*pylokv1.Lock, failed error) {
+	const reason = "the grant could not be told to who asked for it"
+	holds := make([]lock.HoldRef, len(locks))
+	for i, l := range locks {
+		name, err := lock.ParseName(l.GetName())
+		if err != nil {
+			return locks, err
+		}
+		holds[i] = lock.HoldRef{Name: name, Token: lock.Token(l.GetToken())}
+	}
+	if len(holds) == 1 { // an older server knows no other way
+		_, err := c.Unlock(ctx, lock.UnlockRequest{Name: holds[0].Name, Token: holds[0].Token, Reason: reason})
+		if err == nil || isOver(err) {
+			return nil, nil
+		}
+		return locks, err
+	}
+	answers, err := c.UnlockSet(ctx, lock.UnlockSetRequest{Holds: holds, Reason: reason})
+	if err != nil {
+		return locks, err
+	}
+	for _, answer := range answers {
+		i := slices.IndexFunc(locks, func(l *pylokv1.Lock) bool { return l.GetName() == answer.Name.String() })
+		if i >= 0 && answer.Err != nil && !isOver(answer.Err) {
+			stay, failed = append(stay, locks[i]), answer.Err
+		}
+	}
+	return stay, failed
+}
+
+// isOver reports whether a hold could not be released because it is over.
+func isOver(err error) bool {
+	return errors.Is(err, lock.ErrNotHolder) || errors.Is(err, lock.ErrNotLocked)
+}
+
 // lockNames lists the names of locks.
 func lockNames(locks []*pylokv1.Lock) string {
 	names := make([]string, len(locks))
@@ -221,6 +252,15 @@ func lockNames(locks []*pylokv1.Lock) string {
 		names[i] = l.GetName()
 	}
 	return strings.Join(names, " ")
+}
+
+// lockTokens lists the tokens of locks.
+func lockTokens(locks []*pylokv1.Lock) string {
+	tokens := make([]string, len(locks))
+	for i, l := range locks {
+		tokens[i] = strconv.FormatUint(l.GetToken(), 10)
+	}
+	return strings.Join(tokens, " ")
 }
 
 // explainHeld says of locks that cannot be had what is in the way and how to go on.

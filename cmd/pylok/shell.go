@@ -34,11 +34,7 @@ count.`
 // shellCode returns what sets and exports the variables of a hold in any POSIX shell,
 // and others beside them. It is one line, so that an eval without quotes does the same.
 func shellCode(locks []*pylokv1.Lock, others [][2]string) string {
-	tokens := make([]string, len(locks))
-	for i, l := range locks {
-		tokens[i] = strconv.FormatUint(l.GetToken(), 10)
-	}
-	variables := [][2]string{{nameVariable, lockNames(locks)}, {tokenVariable, strings.Join(tokens, " ")}}
+	variables := [][2]string{{nameVariable, lockNames(locks)}, {tokenVariable, lockTokens(locks)}}
 	variables = append(variables, others...)
 	var set, names strings.Builder
 	for _, v := range variables {
