@@ -498,8 +498,8 @@ func (s *stepper) again(ctx context.Context) {
 			stand = append(stand, l)
 		}
 	}
-	if len(stand) == 0 {
-		return // it would be granted anew
+	if e := of.want.expire; len(stand) == 0 || !e.IsZero() && !e.After(time.Now()) {
+		return // it would be granted anew, or asks for an end that is past
 	}
 	s.logf("%s asks again", of.want.holder)
 	got, err := s.call(ctx, of.want)
