@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -169,7 +170,10 @@ func helpCommand() *cobra.Command {
 func (p *program) command(f func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		p.started = true
-		var err error
+		err := checkTexts(cmd.Flags())
+		if err != nil {
+			return err
+		}
 		if p.settings, err = readSettings(cmd.Flags()); err != nil {
 			return err
 		}
@@ -182,6 +186,19 @@ func (p *program) command(f func(ctx context.Context, c *client.Client, args []s
 		defer c.Close()
 		return f(cmd.Context(), c, args)
 	}
+}
+
+// checkTexts refuses texts for people that cannot be sent: they are not UTF-8.
+func checkTexts(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "holder", "msg", "reason", "to", "to-caller":
+			if text := f.Value.String(); !utf8.ValidString(text) {
+				err = usagef("--%s: %s is not valid UTF-8", f.Name, lock.QuoteShort(text))
+			}
+		}
+	})
+	return err
 }
 
 // dial makes the client that the settings ask for.
