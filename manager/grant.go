@@ -385,19 +385,33 @@ func (m *Manager) await(c *call) ([]lock.Lock, time.Duration, error) {
 		return nil, 0, err
 	}
 	m.mu.Lock()
-	cause := w.again.cause
 	obstacles := m.obstaclesLocked(w)
 	m.mu.Unlock()
-	switch {
-	case w.once && len(obstacles) == 0:
+	if w.once && len(obstacles) == 0 {
 		return nil, 0, stuck(longest(w.queues()))
-	case cause == nil && !w.isSet():
-		cause = m.notNow(w.all[0])
 	}
-	if cause != nil && (len(obstacles) == 0 || obstacles[0].Kind == lock.ByWaiter) {
-		return nil, 0, cause
+	return nil, 0, m.whyNot(w, obstacles)
+}
+
+// whyNot returns why a waiter is not granted what it wants: what the store cannot do for now,
+// for it or for one ahead of it, if nothing is held that would be in the way besides; else
+// the refusal because of obstacles.
+func (m *Manager) whyNot(w *waiter, obstacles []obstacle) error {
+	if len(obstacles) > 0 && obstacles[0].Kind != lock.ByWaiter {
+		return m.refusal(w, obstacles)
 	}
-	return nil, 0, m.refusal(w, obstacles)
+	m.mu.Lock()
+	cause := w.again.cause
+	m.mu.Unlock()
+	for _, q := range w.queues() {
+		if cause == nil {
+			cause = m.notNow(q)
+		}
+	}
+	if cause != nil {
+		return cause
+	}
+	return m.refusal(w, obstacles)
 }
 
 // what says what a waiter waits for.

@@ -385,7 +385,7 @@ func (m *Manager) refuse(w *waiter) {
 	calls := w.calls
 	w.gone = true
 	m.mu.Unlock()
-	err := m.refusal(w, obstacles)
+	err := m.whyNot(w, obstacles)
 	for _, c := range calls {
 		c.answer <- answer{err: err}
 	}
