@@ -134,6 +134,12 @@ func TestAttack(t *testing.T) {
 	if err := tooLarge(victim); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "65536") {
 		t.Fatalf("data that cannot fit wait: %v", err)
 	}
+	attackers := p.clientFrom(t, attacker)
+	for i := range 198 { // nearly all that it may have: in the flood few calls get so far
+		if _, err := attackers.Lock(ctx, &pylokv1.LockRequest{Name: fmt.Sprintf("before/%d", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	flood(55, func(client pylokv1.LockServiceClient, _ int) error { // watches
 		stream, err := client.Watch(ctx, &pylokv1.WatchRequest{})
 		for err == nil {
