@@ -21,23 +21,32 @@ import (
 func (p *program) take(ctx context.Context, c *client.Client, w wanted, wait time.Duration, ask func(wait time.Duration) error) error {
 	err := ask(0)
 	refusal, ok := errors.AsType[*lock.Error](err)
-	if wait == 0 || !ok || refusal.Reason != lock.ErrLockHeld || refusal.Lock == nil {
+	if wait == 0 || !ok || refusal.Reason != lock.ErrLockHeld {
 		return err
 	}
-	if w.refuseManual && !w.isSet() && refusal.Lock.Manual() {
+	if w.refuseManual && !w.isSet() && lockIn(refusal).Manual() {
 		return err
 	}
-	line := p.showLine(ctx, c, w, *refusal.Lock, wait)
+	line := p.showLine(ctx, c, w, lockIn(refusal), wait)
 	err = ask(wait)
 	line.close()
 	switch refusal, ok := errors.AsType[*lock.Error](err); {
-	case ok && refusal.Reason == lock.ErrLockHeld && refusal.Lock != nil && time.Since(line.since) < wait && !(w.refuseManual && refusal.Lock.Manual()):
+	case ok && refusal.Reason == lock.ErrLockHeld && time.Since(line.since) < wait && !(w.refuseManual && lockIn(refusal).Manual()):
 		// Not for the time, so the server says why, such as who put it out of the line.
-		return refusedHold(exitHeld, printable(refusal.Message), p.style().facts(w.first(), *refusal.Lock))
+		return refusedHold(exitHeld, printable(refusal.Message), p.style().facts(w.first(), lockIn(refusal)))
 	case err == nil:
 		p.say("got %s after waiting %s", w.what(), roughly(time.Since(line.since)))
 	}
 	return err
+}
+
+// lockIn returns the lock that a refusal has; it has no name where the caller may not view
+// it.
+func lockIn(refusal *lock.Error) lock.Lock {
+	if refusal.Lock == nil {
+		return lock.Lock{}
+	}
+	return *refusal.Lock
 }
 
 // refreshEvery is how often a terminal shows the line anew.
@@ -117,6 +126,8 @@ func (l *line) begin(inTheWay lock.Lock) {
 	s := l.styleFor(l.stderr)
 	name := inTheWay.Name.String()
 	switch {
+	case inTheWay.Name.IsZero():
+		l.say("waiting%s for %s: a lock that you may not view is in the way", upTo(l.wait), l.what)
 	case !inTheWay.Held():
 		l.say("waiting%s for %s: %s is free, and others came before", upTo(l.wait), l.what, name)
 	case name == l.what:
@@ -274,6 +285,9 @@ func (l *line) place(waiters int) string {
 
 // facts are the rows on a lock that is in the way of who waits for name.
 func (s style) facts(name string, l lock.Lock) string {
+	if l.Name.IsZero() {
+		return row("held", "a lock that you may not view is in the way")
+	}
 	which := "" // lock it is, where it is another one
 	if l.Name.String() != name {
 		which = row("by", l.Name.String())
