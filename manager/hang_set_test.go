@@ -148,6 +148,9 @@ func TestOutcomeOfSetsUnknown(t *testing.T) {
 				w.store.gate = gate
 				w.store.letGo()
 				test.then(t, w)
+				if left := whatIsLeft(t, w.m, w.store.Store); left != "" {
+					t.Error(left)
+				}
 			})
 		})
 	}

@@ -151,6 +151,9 @@ func TestOutcomeUnknown(t *testing.T) {
 				}
 				w.store.letGo()
 				test.then(t, w)
+				if left := whatIsLeft(t, w.m, w.store.Store); left != "" {
+					t.Error(left)
+				}
 			})
 		})
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pylok/pylok/lock"
+	"github.com/pylok/pylok/manager"
 )
 
 var (
@@ -772,8 +773,28 @@ func runSteps(t *testing.T, seed uint64, steps int, breaks func(*stepper)) (wron
 			c.cancel()
 		}
 		synctest.Wait()
+		if m, ok := s.locks.(*manager.Manager); ok && wrong == "" {
+			wrong = whatIsLeft(t, m, store.Store)
+		}
 	})
 	return wrong, log, other
+}
+
+// whatIsLeft says what a Manager whose calls have ended keeps when somebody has removed all
+// lock files.
+func whatIsLeft(t *testing.T, m *manager.Manager, store lock.Store) string {
+	_, locks := store.List(t.Context(), lock.Pattern{}, lock.Name{})
+	for l := range locks {
+		if _, err := store.Commit(t.Context(), []lock.Change{{Type: lock.Unlocked, Cause: lock.File, Prev: l.Revision, Lock: l}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Minute) // leases of holds that are over, and retries, come to their ends
+	synctest.Wait()
+	if rest := m.Rest(); rest != "" {
+		return "when all was over there was left: " + rest
+	}
+	return ""
 }
 
 // TestRules holds random histories against the rules: sets, pools, shared holds, trees,
