@@ -112,6 +112,18 @@ func (n Name) Slot(number int) (Name, error) {
 	return ParseName(n.text + "/" + slotPrefix + strconv.Itoa(number))
 }
 
+// SlotNumber returns the number of the shared hold that n is the name of; 0: it has none.
+func (n Name) SlotNumber() int {
+	if !n.IsSlot() {
+		return 0
+	}
+	number, err := strconv.Atoi(n.text[strings.LastIndexByte(n.text, '/')+1+len(slotPrefix):])
+	if err != nil || number < 0 {
+		return 0
+	}
+	return number
+}
+
 // Slots returns a pattern that selects n's shared holds.
 func (n Name) Slots() Pattern {
 	text := n.text + "/" + slotPrefix + "*"

@@ -60,7 +60,7 @@ type Manager struct {
 	queues       map[lock.Name]*queue
 	places       uint64               // the last place that a waiter was given
 	scopes       map[lock.Name]*scope // names that cover others, as trees that are held or about to be
-	shared       map[lock.Name]int    // locks of which shared holds may stand, and up to which number all those below do
+	shared       map[lock.Name]int    // locks of which shared holds may stand, and a number from 1 below which all are held
 	awake        []*queue             // to be walked over next: what stood before those in their lines is over
 	special      atomic.Int32         // how many there are of both; may be read without mu
 	closing      atomic.Int32         // how many requests for a tree keep later ones below waiting; likewise
@@ -239,7 +239,7 @@ func (m *Manager) catchUp(ctx context.Context) (lock.Revision, error) {
 		m.overLocked(s.name)
 	}
 	for base := range m.shared {
-		if m.sharedLocked(base, 1) == 0 {
+		if m.shared[base] = 1; m.sharedLocked(base, 1) == 0 {
 			delete(m.shared, base)
 		}
 	}

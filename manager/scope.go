@@ -222,6 +222,9 @@ func (m *Manager) freeSlotLocked(name lock.Name) (lock.Name, error) {
 			return lock.Name{}, err
 		}
 		if !l.Held() {
+			if _, known := m.shared[name]; known {
+				m.shared[name] = number
+			}
 			return slot, nil
 		}
 	}
@@ -268,14 +271,15 @@ func (m *Manager) overLocked(name lock.Name) {
 		return
 	}
 	base := name.Base()
-	if _, known := m.shared[base]; !known {
+	lowest, known := m.shared[base]
+	if !known {
 		return
 	}
 	if m.sharedLocked(base, 1) == 0 {
 		delete(m.shared, base)
 		m.countSpecialLocked()
-	} else {
-		m.shared[base] = 1 // the lowest that is free may be a lower one now
+	} else if number := name.SlotNumber(); number > 0 {
+		m.shared[base] = min(lowest, number)
 	}
 }
 
