@@ -356,3 +356,26 @@ func TestBehindSetThatLeft(t *testing.T) {
 		}
 	})
 }
+
+// Nor does a request for a tree that has left, from who comes at the moment when that is
+// found out.
+func TestBelowTreeThatLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := manage(t, open(t))
+		mustLock(t, m, lock.LockRequest{Name: lock.MustParseName("a/b"), Holder: "alice"})
+		ctx := &lateCtx{Context: context.Background(), done: make(chan struct{})}
+		tree := lockSoon(ctx, m, lock.LockRequest{Name: lock.MustParseName("a"), Holder: "tree", Tree: true, Drain: true, Wait: time.Hour})
+		if tree.ended() {
+			t.Fatalf("who waits was answered: %v", tree.err)
+		}
+		ctx.ended = true
+		bob := lockSetSoon(t.Context(), m, lock.SetRequest{Names: []lock.Name{lock.MustParseName("a/c"), nameA}, Holder: "bob", Wait: time.Hour})
+		close(ctx.done)
+		if !tree.ended() || !errors.Is(tree.err, context.Canceled) {
+			t.Errorf("who left: ended %t, %v", tree.ended(), tree.err)
+		}
+		if !bob.ended() || bob.err != nil {
+			t.Errorf("who is below: ended %t, %v; want the set", bob.ended(), bob.err)
+		}
+	})
+}

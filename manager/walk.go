@@ -3,6 +3,7 @@ package manager
 import (
 	"container/heap"
 	"container/list"
+	"slices"
 	"time"
 
 	"github.com/pylok/pylok/lock"
@@ -347,7 +348,12 @@ func (k *walk) end() {
 		if l.open && l.grant == 0 {
 			k.release(l)
 		}
+		isBelow := func(t *waiter) bool { return t.request.Name.Covers(l.queue.name) }
+		if slices.ContainsFunc(k.left, isBelow) { // those in its line stood behind what is gone
+			k.m.awake = append(k.m.awake, l.queue)
+		}
 	}
+	k.m.wakeLocked()
 }
 
 // makeGrants grants waiters what a walk has found for them. The caller must hold the queues,
