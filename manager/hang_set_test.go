@@ -379,3 +379,37 @@ func TestBelowTreeThatLeft(t *testing.T) {
 		}
 	})
 }
+
+// Behind a change that hangs nothing else is begun for the lock, not even by the request
+// that came upon it: here one that found a grant to be undone first.
+func TestNothingOnTopOfWhatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &pendingStore{hookedStore: open(t)}
+		m := manage(t, store)
+		alice := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		ctx, leave := context.WithCancel(t.Context())
+		bob := lockSoon(ctx, m, lock.LockRequest{Name: nameA, Holder: "bob", Wait: time.Hour})
+		store.beforeCommit.set(func(change *lock.Change) error {
+			if change.Lock.Holder == "bob" {
+				leave()
+				store.gate = make(chan struct{}) // at the end of bob's hold, too
+				return nil
+			}
+			_, err := store.Store.Commit(t.Context(), []lock.Change{{Type: lock.Unlocked, Cause: lock.File, Prev: alice.Revision, Lock: alice}})
+			return err
+		})
+		began := time.Now()
+		_, err := m.Lock(t.Context(), lock.Caller{}, lock.LockRequest{Name: nameA, Holder: "alice", Overwrite: true})
+		if took := time.Since(began); !errors.Is(err, lock.ErrReadOnly) || took > 30*time.Second {
+			t.Errorf("got error %v after %v, want %v when the first change has hung for 30 s", err, took, lock.ErrReadOnly)
+		}
+		store.beforeCommit.remove()
+		store.letGo()
+		if !bob.ended() || bob.err == nil {
+			t.Errorf("who left: ended %t, %v", bob.ended(), bob.err)
+		}
+		if left := whatIsLeft(t, m, store.Store); left != "" {
+			t.Error(left)
+		}
+	})
+}
