@@ -234,6 +234,9 @@ func (m *Manager) stand(c *call, queues []*queue) error {
 		if !other.wantsLike(w) {
 			return lock.Invalid("request_id", fmt.Sprintf("the request %s waits already, for other locks: give each request an id of its own", lock.QuoteShort(w.request.RequestID)))
 		}
+		if w.once && !other.once && !other.granting {
+			break // it is told at once what is in the way
+		}
 		if len(other.calls) >= maxCalls {
 			return tooManyWaiters(fmt.Sprintf("the request %s waits for %s already and was sent %d times", lock.QuoteShort(w.request.RequestID), q.name, maxCalls))
 		}

@@ -119,7 +119,7 @@ func (m *Manager) standLocked(w *waiter) {
 		if w.request.ThroughFreeze {
 			q.throughs++
 		}
-		if w.request.RequestID != "" {
+		if w.request.RequestID != "" && q.byRequest[w.key()] == nil {
 			if q.byRequest == nil {
 				q.byRequest = make(map[requestKey]*waiter)
 			}
@@ -146,7 +146,7 @@ func (m *Manager) removeLocked(w *waiter) {
 		if w.request.ThroughFreeze {
 			q.throughs--
 		}
-		if w.request.RequestID != "" {
+		if q.byRequest[w.key()] == w {
 			delete(q.byRequest, w.key())
 		}
 	}

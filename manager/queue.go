@@ -34,7 +34,7 @@ type queue struct {
 	onces     int                    // of them that wait for no hold to end
 	refusers  int                    // of them that wait for no person
 	throughs  int                    // of them that go through freezes
-	byRequest map[requestKey]*waiter // those that have a request id
+	byRequest map[requestKey]*waiter // those that have a request id; of several with the same the first
 	behind    []*scope               // whose ends it is told of; guarded by Manager.mu
 }
 

@@ -142,3 +142,34 @@ func TestSetAgainHalfGivenBack(t *testing.T) {
 		}
 	})
 }
+
+// A set that is sent again without a wait while an earlier sending is in line is told at once
+// what is in the way. The earlier sending keeps its place, also for those that have a wait.
+func TestSetAgainWithoutWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := manage(t, open(t))
+		nameB := lock.MustParseName("b")
+		alice := mustLock(t, m, lock.LockRequest{Name: nameA, Holder: "alice"})
+		request := lock.SetRequest{Names: []lock.Name{nameA, nameB}, Holder: "bob", RequestID: "bob's", Wait: time.Hour}
+		first := lockSetSoon(t.Context(), m, request)
+		request.Wait = 0
+		began := time.Now()
+		if _, err := m.LockSet(t.Context(), lock.Caller{}, request); !errors.Is(err, lock.ErrLockHeld) {
+			t.Errorf("without a wait: %v, want %v", err, lock.ErrLockHeld)
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v to say so", took)
+		}
+		request.Wait = time.Hour
+		third := lockSetSoon(t.Context(), m, request)
+		if _, err := m.Unlock(t.Context(), lock.Caller{}, lock.UnlockRequest{Name: nameA, Token: alice.Token}); err != nil {
+			t.Error(err)
+		}
+		if !first.ended() || first.err != nil || !third.ended() || third.err != nil {
+			t.Fatalf("those who wait: ended %t, %v and %t, %v; want the set", first.ended(), first.err, third.ended(), third.err)
+		}
+		if first.grant.Locks[0].Token != third.grant.Locks[0].Token {
+			t.Errorf("the sendings have different holds: %v and %v", first.grant.Locks, third.grant.Locks)
+		}
+	})
+}
