@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -37,6 +38,9 @@ var mutants = map[string]struct {
 			if set := &changes[half+i].Lock.Set; changes[half+i].Type == lock.Locked && set.Size > 0 && set.ID == 0 {
 				set.ID = first[0].Lock.Token
 			}
+		}
+		for range 10 {
+			runtime.Gosched() // others look at what is there
 		}
 		second, err := s.Commit(ctx, changes[half:], guards...)
 		return append(first, second...), err
