@@ -19,6 +19,7 @@ type waiter struct {
 	request lock.LockRequest // of a set: what it says of each hold, with the Name of none
 	all     []*queue         // it wants all of these, in the order of their names
 	choices []choice         // and some of each of these
+	names   []lock.Name      // of a set, all of these in order, once somebody has asked; then it never changes
 	once    bool             // it waits for no hold to end, only until it can be decided
 	since   time.Time
 

@@ -286,11 +286,14 @@ func (m *Manager) heard(events []lock.Event) {
 		if a := m.asked[l.Name]; a != nil && a.token <= l.Token {
 			delete(m.asked, l.Name)
 		}
-		if q := m.queues[l.Name.Base()]; q != nil {
-			m.handOverSoonLocked(q)
+		if q := m.queues[l.Name.Base()]; q != nil && q.line.Len() > 0 {
+			m.awake = append(m.awake, q)
 		}
 		m.mu.Unlock()
 	}
+	m.mu.Lock()
+	m.wakeLocked() // once for all: the holds of a set end together
+	m.mu.Unlock()
 	m.stir(events)
 }
 

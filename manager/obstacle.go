@@ -157,12 +157,13 @@ func describeWaiter(w *waiter) lock.Waiter {
 			d.Until = c.deadline.UTC().Truncate(time.Millisecond)
 		}
 	}
-	if w.isSet() {
+	if w.isSet() && w.names == nil {
 		for _, q := range w.queues() {
-			d.Names = append(d.Names, q.name)
+			w.names = append(w.names, q.name)
 		}
-		slices.SortFunc(d.Names, lock.Name.Compare)
+		slices.SortFunc(w.names, lock.Name.Compare)
 	}
+	d.Names = slices.Clip(w.names)
 	return d
 }
 

@@ -1007,5 +1007,6 @@ func testTreeEndsInWalk(t *testing.T, looks int32) {
 				t.Errorf("after %d looks at the tree request %d was granted the lock as number %d", looks, got, want+1)
 			}
 		}
+		synctest.Wait() // until the last has released it
 	})
 }
