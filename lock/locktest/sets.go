@@ -71,12 +71,28 @@ func testSetIDs(s tested) {
 // one commit: all of each or nothing, at any moment that a list shows.
 func testSetsOfAll(s tested) {
 	const takers, rounds, names = 8, 12, 80
+	look := func() {
+		of := make(map[lock.SetRef]int)
+		_, locks := s.List(s.t.Context(), lock.MustParsePattern("set/*"), lock.Name{})
+		for l, err := range locks {
+			if err != nil {
+				s.t.Errorf("List: %v", err)
+				return
+			}
+			of[l.Set]++
+		}
+		for set, n := range of {
+			if n != set.Size {
+				s.t.Errorf("a list shows %d holds of the set %+v", n, set)
+			}
+		}
+	}
 	var group sync.WaitGroup
-	done := make(chan struct{})
 	for taker := range takers {
 		random := rand.New(rand.NewPCG(uint64(taker), 1))
 		group.Go(func() {
 			for range rounds {
+				look()
 				size := 2 + random.IntN(lock.MaxSetNames-1)
 				chosen := random.Perm(names)[:size]
 				slices.Sort(chosen)
@@ -92,6 +108,7 @@ func testSetsOfAll(s tested) {
 					s.t.Errorf("taking %d locks: %v", size, err)
 					return
 				}
+				look()
 				var give []lock.Change
 				for _, e := range events {
 					give = append(give, lock.Change{Type: lock.Unlocked, Cause: lock.Request, Prev: e.Revision, Lock: e.Lock})
@@ -103,34 +120,7 @@ func testSetsOfAll(s tested) {
 			}
 		})
 	}
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		for {
-			of := make(map[lock.SetRef]int)
-			_, locks := s.List(s.t.Context(), lock.MustParsePattern("set/*"), lock.Name{})
-			for l, err := range locks {
-				if err != nil {
-					s.t.Errorf("List: %v", err)
-					return
-				}
-				of[l.Set]++
-			}
-			for set, n := range of {
-				if n != set.Size {
-					s.t.Errorf("a list shows %d holds of the set %+v", n, set)
-					return
-				}
-			}
-			select {
-			case <-done:
-				return
-			default:
-			}
-		}
-	})
 	group.Wait()
-	close(done)
-	looking.Wait()
 	if left := s.list("", ""); len(left) > 0 {
 		s.t.Errorf("in the end %d locks are held", len(left))
 	}
