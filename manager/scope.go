@@ -278,7 +278,7 @@ func (m *Manager) overLocked(name lock.Name) {
 	if m.sharedLocked(base, 1) == 0 {
 		delete(m.shared, base)
 		m.countSpecialLocked()
-	} else if number := name.SlotNumber(); number > 0 {
+	} else if number := name.SlotNumber(); number > 0 && !m.heldLocked(name).Held() {
 		m.shared[base] = min(lowest, number)
 	}
 }
