@@ -358,16 +358,6 @@ func (r *rules) leave(w *wanting) {
 	r.ended[w] = outcome{}
 }
 
-// next returns the next time at which something ends by itself; zero: never.
-func (r *rules) next() (at time.Time) {
-	for _, end := range r.ends() {
-		if at.IsZero() || end.Before(at) {
-			at = end
-		}
-	}
-	return at
-}
-
 // ends are the times at which something ends by itself.
 func (r *rules) ends() (ends []time.Time) {
 	for _, name := range slices.Sorted(maps.Keys(r.holds)) {
