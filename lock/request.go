@@ -204,7 +204,8 @@ type SetAnswer struct {
 	Lock Lock
 	// Revision is that of its end, for UnlockSet.
 	Revision Revision
-	// Next is the hold that the lock was granted to in the same step, for UnlockSet.
+	// Next is the hold that the lock was granted to in the same step, for UnlockSet. Manager
+	// grants what a set leaves in steps of their own, so that it is not held.
 	Next Lock
 	// Err is why nothing was done, an *Error; nil: it was.
 	Err error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/pylok/pylok/lock"
 )
@@ -112,19 +113,16 @@ func handingOver(l lock.Lock, caller lock.Caller, r *lock.HandOverRequest) lock.
 	if r.Data != nil {
 		next = next.WithData(*r.Data)
 	}
-	if r.Never || r.TTL != 0 || !r.ExpireTime.IsZero() {
-		next.TTL, next.ExpireTime = r.TTL, r.ExpireTime
+	if next, _ = withTerms(next, r.TTL, r.ExpireTime); r.Never {
+		next.TTL, next.ExpireTime = 0, time.Time{}
 	}
 	change := lock.Change{
 		Type:   lock.Locked,
 		Cause:  lock.Request,
-		Actor:  caller.Actor(r.From),
+		Actor:  actorOf(caller, r.From, l),
 		Reason: fmt.Sprintf("handed over to %s", holderOf(next)),
 		Prev:   l.Revision,
 		Lock:   next,
-	}
-	if change.Actor == "" {
-		change.Actor = lock.Claimed(l.Holder) // who has the token is the holder
 	}
 	if r.Reason != "" {
 		change.Reason += ": " + r.Reason

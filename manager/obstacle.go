@@ -49,7 +49,7 @@ func (m *Manager) obstaclesLocked(w *waiter) (obstacles []obstacle) {
 		obstacles = m.obstaclesBelowLocked(w)
 	}
 	slices.SortStableFunc(obstacles, func(a, b obstacle) int {
-		return cmp.Or(boolRank(a)-boolRank(b), a.name.Compare(b.name))
+		return cmp.Or(rankOf(a)-rankOf(b), a.name.Compare(b.name))
 	})
 	return obstacles
 }
@@ -80,8 +80,8 @@ func (m *Manager) obstaclesBelowLocked(w *waiter) []obstacle {
 	return nil
 }
 
-// boolRank puts what is held before what is only waited for.
-func boolRank(o obstacle) int {
+// rankOf puts what is held before what is only waited for.
+func rankOf(o obstacle) int {
 	if o.Kind == lock.ByWaiter {
 		return 1
 	}

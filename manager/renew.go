@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,22 +56,15 @@ func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, r
 		if request.Data != nil {
 			next = next.WithData(*request.Data)
 		}
-		switch {
-		case request.TTL != 0:
-			next.TTL, next.ExpireTime = request.TTL, time.Time{}
-		case !request.ExpireTime.IsZero():
-			next.TTL, next.ExpireTime = 0, request.ExpireTime
-		case l.TTL == 0 && request.Data == nil:
-			return lock.Lock{}, lock.Invalid("ttl", "the hold has none to begin anew; say for how long it goes on, or until when")
+		next, isNew := withTerms(next, request.TTL, request.ExpireTime)
+		if !isNew && l.TTL == 0 && request.Data == nil {
+			return lock.Lock{}, nothingToRenew(l)
 		}
-		change := lock.Change{Cause: lock.Request, Actor: caller.Actor(request.Holder), Prev: l.Revision, Lock: next}
-		if change.Actor == "" {
-			change.Actor = lock.Claimed(l.Holder)
-		}
+		change := lock.Change{Cause: lock.Request, Actor: actorOf(caller, request.Holder, l), Prev: l.Revision, Lock: next}
 		switch {
 		case request.Data != nil:
 			change.Type = lock.Updated
-		case next.TTL != l.TTL || !next.ExpireTime.Equal(l.ExpireTime):
+		case haveOtherTerms(next, l):
 			change.Type = lock.Extended
 		}
 		if change.Type != 0 {
@@ -88,6 +82,31 @@ func (m *Manager) renewHeld(ctx context.Context, q *queue, caller lock.Caller, r
 		m.leases.Renew(next)
 		return next, nil
 	}
+}
+
+// withTerms returns a hold with new terms, and whether there are any.
+func withTerms(l lock.Lock, ttl time.Duration, expireTime time.Time) (lock.Lock, bool) {
+	if ttl == 0 && expireTime.IsZero() {
+		return l, false
+	}
+	l.TTL, l.ExpireTime = ttl, expireTime
+	return l, true
+}
+
+// haveOtherTerms reports whether two states of a hold end at different times.
+func haveOtherTerms(a, b lock.Lock) bool {
+	return a.TTL != b.TTL || !a.ExpireTime.Equal(b.ExpireTime)
+}
+
+// nothingToRenew refuses a renewal that would change nothing.
+func nothingToRenew(l lock.Lock) error {
+	return lock.Invalid("ttl", fmt.Sprintf("the hold of %s has none to begin anew; say for how long it goes on, or until when", l.Name))
+}
+
+// actorOf returns who changes a hold that is theirs: the caller, or the holder that the request
+// names, or the hold's, for who has the token is the holder.
+func actorOf(caller lock.Caller, holder string, l lock.Lock) string {
+	return cmp.Or(caller.Actor(holder), lock.Claimed(l.Holder))
 }
 
 // renewable returns the hold if the request may renew it, or the lock if it is free.

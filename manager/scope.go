@@ -20,9 +20,7 @@ type scope struct {
 
 // barrier is how far a request for a tree has come with seeing that no grant below is under
 // way that was decided before it stood in the way of others there.
-type barrier struct {
-	begun, done bool
-}
+type barrier struct{ done bool }
 
 // countSpecialLocked counts what makes more to be looked at than the lock itself. The caller
 // must hold mu.

@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -349,8 +348,8 @@ func (m *Manager) endOf(l lock.Lock, caller lock.Caller, r *lock.UnlockRequest) 
 	if r.Force && !l.Stale() && (r.Holder == "" || r.Holder != l.Holder || !isOf(l, caller)) {
 		change.Cause = lock.Forced
 	}
-	if change.Actor == "" && change.Cause == lock.Request {
-		change.Actor = lock.Claimed(l.Holder) // who has the token is the holder
+	if change.Cause == lock.Request {
+		change.Actor = actorOf(caller, r.Holder, l)
 	}
 	if r.Data != nil {
 		change.Lock.Data = *r.Data
@@ -410,17 +409,15 @@ func (m *Manager) renewAll(ctx context.Context, queues []*queue, caller lock.Cal
 			case !l.Held():
 				answer.Lock = l
 				over = append(over, i)
-			case r.TTL == 0 && r.ExpireTime.IsZero() && l.TTL == 0:
-				answer.Lock = m.described(l)
-				answer.Err = lock.Invalid("ttl", fmt.Sprintf("the hold of %s has none to begin anew; say for how long it goes on, or until when", l.Name))
 			default:
 				m.adopt(l.Token)
-				renewed := l
-				if r.TTL != 0 || !r.ExpireTime.IsZero() {
-					renewed.TTL, renewed.ExpireTime = r.TTL, r.ExpireTime
+				renewed, isNew := withTerms(l, r.TTL, r.ExpireTime)
+				if !isNew && l.TTL == 0 {
+					answer.Lock, answer.Err = m.described(l), nothingToRenew(l)
+					break
 				}
-				if renewed.TTL != l.TTL || !renewed.ExpireTime.Equal(l.ExpireTime) {
-					changes = append(changes, lock.Change{Type: lock.Extended, Cause: lock.Request, Actor: cmp.Or(caller.Actor(r.Holder), lock.Claimed(l.Holder)), Prev: l.Revision, Lock: renewed})
+				if haveOtherTerms(renewed, l) {
+					changes = append(changes, lock.Change{Type: lock.Extended, Cause: lock.Request, Actor: actorOf(caller, r.Holder, l), Prev: l.Revision, Lock: renewed})
 				}
 				answer.Lock = renewed
 				next = append(next, renewed)

@@ -416,8 +416,8 @@ func (d *dueWaiters) Pop() any {
 
 var _ heap.Interface = (*dueWaiters)(nil)
 
-// heldLocked returns the lock as it stands; one that cannot be read counts as free. The
-// caller must hold mu.
+// heldLocked returns the lock as it stands. One that cannot be read counts as free here: the
+// guards of the commit that is decided so refuse it if it is not. The caller must hold mu.
 func (m *Manager) heldLocked(name lock.Name) lock.Lock {
 	l, err := m.present(m.running, name)
 	if err != nil {

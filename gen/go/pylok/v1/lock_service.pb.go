@@ -467,7 +467,8 @@ type Lock struct {
 	Tree bool `protobuf:"varint,15,opt,name=tree,proto3" json:"tree,omitempty"`
 	// Which set the hold was granted in. Unset: in none.
 	Set *SetRef `protobuf:"bytes,16,opt,name=set,proto3" json:"set,omitempty"`
-	// What becomes of the hold when its time is over. LOCK_STATE_UNLOCKED: unspecified.
+	// What becomes of the hold when its time is over. ON_EXPIRY_UNSPECIFIED when the
+	// lock is free.
 	OnExpiry OnExpiry `protobuf:"varint,17,opt,name=on_expiry,json=onExpiry,proto3,enum=pylok.v1.OnExpiry" json:"on_expiry,omitempty"`
 	// When the time of a hold with ON_EXPIRY_KEEP was over: the hold is stale, and stands
 	// until somebody ends or replaces it who has looked. Unset: it is not stale.
@@ -1885,7 +1886,8 @@ type SetAnswer struct {
 	Lock *Lock `protobuf:"bytes,3,opt,name=lock,proto3" json:"lock,omitempty"`
 	// For UnlockSet, the revision of the release. 0: nothing was released.
 	Revision uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	// For UnlockSet, as in UnlockResponse.
+	// For UnlockSet, as in UnlockResponse. Locks that a set leaves are granted to those who
+	// wait in steps of their own, just after: then it is unset, and Status tells.
 	Next *Lock `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
 	// Why nothing was done: a reason as the errors of Unlock and Renew have it, such as
 	// `NOT_HOLDER`. Empty: it was done.

@@ -174,7 +174,8 @@ export declare type Lock = Message<"pylok.v1.Lock"> & {
   set?: SetRef | undefined;
 
   /**
-   * What becomes of the hold when its time is over. LOCK_STATE_UNLOCKED: unspecified.
+   * What becomes of the hold when its time is over. ON_EXPIRY_UNSPECIFIED when the
+   * lock is free.
    *
    * @generated from field: pylok.v1.OnExpiry on_expiry = 17;
    */
@@ -990,7 +991,8 @@ export declare type SetAnswer = Message<"pylok.v1.SetAnswer"> & {
   revision: bigint;
 
   /**
-   * For UnlockSet, as in UnlockResponse.
+   * For UnlockSet, as in UnlockResponse. Locks that a set leaves are granted to those who
+   * wait in steps of their own, just after: then it is unset, and Status tells.
    *
    * @generated from field: pylok.v1.Lock next = 5;
    */
