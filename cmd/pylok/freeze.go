@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/pylok/pylok/client"
 	pylokv1 "github.com/pylok/pylok/gen/go/pylok/v1"
@@ -65,62 +66,33 @@ and a --reason.
 	expiry := addExpiryFlags(cmd)
 	cmd.Flags().Bool(allFlag, false, "freeze everything")
 	drain := cmd.Flags().Bool("drain", false, "begin when nothing below is held any more; needs --wait")
-	var wait wait
-	cmd.Flags().Var(&wait, "wait", "stand in line this long; forever: without an end")
-	reason := cmd.Flags().String("reason", "", "why, as `TEXT` for the history")
+	want := &wantFlags{cmd: cmd}
+	cmd.Flags().Var(&want.wait, "wait", "stand in line this long; forever: without an end")
+	cmd.Flags().StringVar(&want.reason, "reason", "", "why, as `TEXT` for the history")
 	must(cmd.RegisterFlagCompletionFunc("wait", cobra.NoFileCompletions))
 	must(cmd.RegisterFlagCompletionFunc("reason", cobra.NoFileCompletions))
 
 	cmd.RunE = p.command(func(ctx context.Context, c *client.Client, args []string) error {
-		if *drain && wait == 0 {
+		if *drain && want.wait == 0 {
 			return usagef("--drain waits until nothing below is held: say for how long with --wait")
 		}
-		request := &pylokv1.LockRequest{
-			Name: treeName(args), Holder: holder(), RequestId: rand.Text(), Tree: true, Drain: *drain, Reason: *reason,
-		}
-		var err error
-		if request.Data, err = data.read(ctx, p.stdin); err != nil {
+		fields, err := data.read(ctx, p.stdin)
+		if err != nil {
 			return err
 		}
 		ttl, expireTime, err := expiry.read(p.now())
-		switch {
-		case err != nil:
-			return err
-		case ttl != nil:
-			request.Expiry = &pylokv1.LockRequest_Ttl{Ttl: ttl}
-		case expireTime != nil:
-			request.Expiry = &pylokv1.LockRequest_ExpireTime{ExpireTime: expireTime}
-		}
-		var response *pylokv1.LockResponse
-		w := wanted{names: []string{request.GetName()}, command: "pylok freeze"}
-		ask := func(limit time.Duration) (err error) {
-			ctx, cancel := p.withTimeout(ctx, limit)
-			defer cancel()
-			setWait(limit, &request.Wait, &request.WaitForever)
-			response, err = c.LockMessage(ctx, request)
-			return err
-		}
-		if *drain { // it needs a wait from the beginning
-			if err := p.sayDrain(ctx, c, request.GetName(), time.Duration(wait)); err != nil {
-				return err
-			}
-			err = ask(time.Duration(wait))
-		} else {
-			err = p.take(ctx, c, w, time.Duration(wait), ask)
-		}
 		if err != nil {
-			return p.explainHeld(err, w, time.Duration(wait))
+			return err
 		}
-		frozen := []*pylokv1.Lock{response.GetLock()}
-		if err := ctx.Err(); err != nil { // who asked has left
-			return p.giveBack(ctx, c, frozen, err)
+		t := taking{
+			program: p, client: c, want: want, wanted: wanted{names: []string{treeName(args)}, command: "pylok freeze"},
+			holder: holder(), data: fields, ttl: ttl, expireTime: expireTime, tree: true, drain: *drain,
 		}
-		if err := p.print(response,
-			func() map[string]any { return lockDocument(frozen[0], "lock") },
-			func(s style) string { return s.lockBlocks(frozen) }); err != nil {
-			return p.giveBack(ctx, c, frozen, err)
-		}
-		return nil
+		return t.run(ctx, func(message proto.Message, locks []*pylokv1.Lock) error {
+			return p.print(message,
+				func() map[string]any { return lockDocument(locks[0], "lock") },
+				func(s style) string { return s.lockBlocks(locks) })
+		})
 	})
 	return cmd
 }

@@ -91,17 +91,11 @@ for good. pylok run does all of that around a command.
 			program: p, client: c, want: want, wanted: wanted,
 			holder: holder(), data: fields, ttl: ttl, expireTime: expireTime, overwrite: *overwrite,
 		}
-		message, locks, err := t.take(ctx)
-		if err != nil {
-			return p.explainHeld(err, wanted, time.Duration(want.wait))
-		}
-		if err := ctx.Err(); err != nil { // who asked has left
-			return p.giveBack(ctx, c, locks, err)
-		}
-		if wanted.isSet() && p.output == yamlOutput {
-			err = p.write(listDocument(locks, "lock"))
-		} else {
-			err = p.print(message,
+		return t.run(ctx, func(message proto.Message, locks []*pylokv1.Lock) error {
+			if wanted.isSet() && p.output == yamlOutput {
+				return p.write(listDocument(locks, "lock"))
+			}
+			return p.print(message,
 				func() map[string]any { return lockDocument(locks[0], "lock") },
 				func(s style) string {
 					if *shell {
@@ -109,11 +103,7 @@ for good. pylok run does all of that around a command.
 					}
 					return s.lockBlocks(locks)
 				})
-		}
-		if err != nil {
-			return p.giveBack(ctx, c, locks, err)
-		}
-		return nil
+		})
 	})
 	return cmd
 }
@@ -129,6 +119,23 @@ type taking struct {
 	ttl        *durationpb.Duration
 	expireTime *timestamppb.Timestamp
 	overwrite  bool
+	tree       bool // a freeze
+	drain      bool
+}
+
+// run takes what is wanted and shows it. What cannot be shown is given back.
+func (t *taking) run(ctx context.Context, show func(message proto.Message, locks []*pylokv1.Lock) error) error {
+	message, locks, err := t.take(ctx)
+	if err != nil {
+		return t.explainHeld(err, t.wanted, time.Duration(t.want.wait))
+	}
+	if err := ctx.Err(); err != nil { // who asked has left
+		return t.giveBack(ctx, t.client, locks, err)
+	}
+	if err := show(message, locks); err != nil {
+		return t.giveBack(ctx, t.client, locks, err)
+	}
+	return nil
 }
 
 // take takes what is wanted, and returns the server's answer and the holds in it.
@@ -138,12 +145,18 @@ func (t *taking) take(ctx context.Context) (answer proto.Message, locks []*pylok
 		ask = t.askSet
 	}
 	id := rand.Text()
-	err = t.program.take(ctx, t.client, t.wanted, time.Duration(t.want.wait), func(wait time.Duration) (err error) {
+	wait := time.Duration(t.want.wait)
+	within := func(wait time.Duration) (err error) {
 		ctx, cancel := t.withTimeout(ctx, wait)
 		defer cancel()
 		answer, locks, err = ask(ctx, id, wait)
 		return err
-	})
+	}
+	if !t.drain {
+		err = t.program.take(ctx, t.client, t.wanted, wait, within)
+	} else if err = t.sayDrain(ctx, t.client, t.wanted.first(), wait); err == nil {
+		err = within(wait) // it needs a wait from the beginning
+	}
 	return answer, locks, err
 }
 
@@ -151,7 +164,7 @@ func (t *taking) take(ctx context.Context) (answer proto.Message, locks []*pylok
 func (t *taking) ask(ctx context.Context, id string, wait time.Duration) (proto.Message, []*pylokv1.Lock, error) {
 	f := t.want
 	request := &pylokv1.LockRequest{
-		Name: t.wanted.names[0], Holder: t.holder, Data: t.data, RequestId: id, Overwrite: t.overwrite,
+		Name: t.wanted.names[0], Holder: t.holder, Data: t.data, RequestId: id, Overwrite: t.overwrite, Tree: t.tree, Drain: t.drain,
 		Shared: f.shared, Limit: f.limit, ThroughFreeze: f.throughFreeze, ReplaceStale: f.replaceStale,
 		Reason: f.reason, OnExpiry: pylokv1.OnExpiry(f.onExpiry), RefuseManual: f.refuseManual,
 	}
